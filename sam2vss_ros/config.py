@@ -1,0 +1,166 @@
+"""Every option of the pipeline, declared once: name, default, meaning and allowed values.
+
+The command line, the ROS parameters, `config/vss.yaml` and the README's table all follow these
+declarations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is known of one option: its meaning and its allowed values.
+
+    `choices` lists the allowed strings; `low` and `high` bound a number (both included).
+    `live` options may change while the pipeline runs; the others are read when it is built.
+    """
+
+    description: str
+    choices: Sequence[str] = ()
+    low: float | None = None
+    high: float | None = None
+    live: bool = False
+
+
+def option(default: Value, description: str, **limits: Any) -> Any:
+    """A dataclass field that carries its `Option`."""
+    return dataclasses.field(default=default, metadata={"option": Option(description, **limits)})
+
+
+def options_of(config: type) -> dict[str, tuple[Value, Option]]:
+    """Name -> (default, Option) of a dataclass made of `option` fields, in order."""
+    return {f.name: (f.default, f.metadata["option"]) for f in dataclasses.fields(config)}
+
+
+def check(name: str, value: object, default: Value, limits: Option) -> Value:
+    """Return `value`, converted to the type of `default`.
+
+    Raises TypeError or ValueError, naming the option and what it allows.
+    """
+    if type(default) is float and type(value) is int:
+        value = float(value)
+    if type(value) is not type(default):
+        kind = type(default).__name__
+        raise TypeError(f"{name}: {value!r} is a {type(value).__name__}, it takes a {kind}")
+    if limits.choices and value not in limits.choices:
+        raise ValueError(f"{name}: {value!r} is not one of {', '.join(limits.choices)}")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        low, high = limits.low, limits.high
+        if (low is not None and not value >= low) or (high is not None and not value <= high):
+            bounds = f"{'-inf' if low is None else low} to {'inf' if high is None else high}"
+            raise ValueError(f"{name}: {value} is outside {bounds}")
+    return value  # type: ignore[return-value]
+
+
+class Checked:
+    """Base of configuration dataclasses: checks every field when an instance is made."""
+
+    def __post_init__(self) -> None:
+        for name, (default, limits) in options_of(type(self)).items():
+            object.__setattr__(self, name, check(name, getattr(self, name), default, limits))
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> Any:
+        """Build from a mapping. Raises ValueError for a name that does not exist."""
+        known = options_of(cls)
+        for name in values:
+            if name not in known:
+                raise ValueError(f"{name}: no such option; there are {', '.join(known)}")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class PipelineConfig(Checked):
+    """The options of `VssPipeline`."""
+
+    model: str = option(
+        "nano",
+        "SAM 2 model: nano (embedded) or sam2.1_hiera_tiny, _small, _base_plus, _large",
+        choices=(
+            "nano",
+            "sam2.1_hiera_tiny",
+            "sam2.1_hiera_small",
+            "sam2.1_hiera_base_plus",
+            "sam2.1_hiera_large",
+        ),
+    )
+    checkpoint: str = option(
+        "", "path of the model's weights in Meta's .pt format; empty looks in the usual places"
+    )
+    semantics: str = option(
+        "nano", "classes and their classifier: nano (embedded, CamVid) or a .safetensors file"
+    )
+    classes: str = option(
+        "", "class file (YAML) whose names and colours replace those of the semantics; empty: theirs"
+    )
+    device: str = option("auto", "auto, cpu, cuda or cuda:N; auto takes the GPU where there is one")
+    precision: str = option(
+        "float32", "arithmetic of the model on a GPU", choices=("float32", "bfloat16", "float16")
+    )
+    image_size: int = option(
+        0, "side of the model's square input in pixels, a multiple of 32; 0: the model's own",
+        low=0, high=2048,
+    )
+    mode: str = option(
+        "fused",
+        "how labels are made: refine (masks take the dense majority), classify (masks take the "
+        "class of their features) or fused (both as evidence)",
+        choices=("refine", "classify", "fused"),
+        live=True,
+    )
+    discovery: str = option(
+        "auto", "source of new objects: regions, grid, off (prompts only) or auto (the model's card)",
+        choices=("auto", "regions", "grid", "off"),
+    )
+    keyframe_interval: int = option(
+        32, "frames from one search for new objects to the next", low=1, high=10000, live=True
+    )
+    min_unexplained: float = option(
+        0.25, "share of pixels without an object that calls for a search before its time",
+        low=0.0, high=1.0, live=True,
+    )
+    points_per_side: int = option(16, "side of discovery's point grid", low=1, high=64)
+    pred_iou_thresh: float = option(
+        0.6, "grid: least predicted IoU of a new mask", low=0.0, high=1.0, live=True
+    )
+    stability_score_thresh: float = option(
+        0.8, "grid: least stability of a new mask", low=0.0, high=1.0, live=True
+    )
+    stability_score_offset: float = option(
+        0.9, "grid: logit offset of the stability score", low=0.0, high=10.0, live=True
+    )
+    min_area: float = option(
+        0.001, "least area of a new object, as a share of the image", low=0.0, high=1.0, live=True
+    )
+    max_objects: int = option(16, "most objects in memory at a time", low=1, high=256)
+    confirm_frames: int = option(
+        2, "frames an object must be seen to be confirmed", low=1, high=100, live=True
+    )
+    lost_after: int = option(
+        8, "frames without sight after which an object is lost", low=1, high=10000, live=True
+    )
+    forget_after: int = option(
+        300, "frames after which a lost object is forgotten", low=1, high=1000000, live=True
+    )
+    revive_similarity: float = option(
+        0.85, "least cosine similarity of appearance for a lost object to come back",
+        low=0.0, high=1.0, live=True,
+    )
+    belief_memory: float = option(
+        0.9, "share of its class evidence that an object keeps from frame to frame",
+        low=0.0, high=0.999, live=True,
+    )
+    min_class_score: float = option(
+        0.0, "objects less sure of their class than this are unlabelled", low=0.0, high=1.0, live=True
+    )
+    unlabelled_id: int = option(
+        255, "label of pixels without a class; the catalog may not use it", low=0, high=65535
+    )
+    threads: int = option(0, "CPU threads of the model; 0: as many as there are cores", low=0, high=256)
