@@ -83,7 +83,10 @@ class Sam2Model:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """A known model, where its weights are (None: not on this machine), and how to get them."""
+    """A known model, where its weights are (None: not on this machine), and how to get them.
+
+    `fetch` is a shell command, empty for the embedded model.
+    """
 
     card: ModelCard
     path: Path | None
@@ -185,7 +188,7 @@ def resolve_device(name: str) -> torch.device:
 def known_models() -> tuple[ModelStatus, ...]:
     """Every model this package can load, and whether its weights are on this machine."""
     return tuple(
-        ModelStatus(card, find_weights(card), f"sam2vss models --fetch {card.name}")
+        ModelStatus(card, find_weights(card), _fetch_command(card) if card.hub_id else "")
         for card in CARDS.values()
     )
 
@@ -282,6 +285,10 @@ def _cached_from_hub(card: ModelCard) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
+def _fetch_command(card: ModelCard) -> str:
+    return f"sam2vss models --fetch {card.name}"
+
+
 def _advice(card: ModelCard, reason: str) -> str:
     """Message for weights that are not at hand: what was looked for, where, and the ways on."""
     if not card.file:
@@ -289,7 +296,7 @@ def _advice(card: ModelCard, reason: str) -> str:
     looked = ", ".join(str(folder) for folder in weight_folders())
     return (
         f"model {card.name}: {reason}. Looked for {card.file} in {looked} and the Hugging Face "
-        f"cache. On a machine with a network, fetch it with `sam2vss models --fetch {card.name}`, "
+        f"cache. On a machine with a network, fetch it with `{_fetch_command(card)}`, "
         "or put the file into one of these folders; or go on with the embedded model: nano"
     )
 

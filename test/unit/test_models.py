@@ -1,0 +1,284 @@
+"""Model loading: official checkpoints (written here in Meta's format), nano, and bad files."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from sam2.build_sam import build_sam2_video_predictor
+
+from sam2vss_ros.sam2 import models
+from sam2vss_ros.sam2.models import ModelUnavailableError, load_model, resolve_device
+from sam2vss_ros.sam2.nano import build_nano
+
+TINY = "sam2.1_hiera_tiny"
+
+
+@pytest.fixture(scope="module")
+def upstream() -> torch.nn.Module:
+    """Meta's own video predictor with random weights, built by Meta's own function."""
+    torch.manual_seed(0)
+    return build_sam2_video_predictor("configs/sam2.1/sam2.1_hiera_t.yaml", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def tiny_checkpoint(upstream: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoints") / "sam2.1_hiera_tiny.pt"
+    torch.save({"model": upstream.state_dict()}, path)
+    return path
+
+
+@pytest.fixture
+def no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine without weights and without a network; returns its working folder."""
+    for variable in ("HOME", "HF_HOME", "SAM2VSS_CHECKPOINTS"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(models, "_cached_from_hub", lambda card: None)
+    for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(proxy, "http://127.0.0.1:9")  # the discard port: refused at once
+    return tmp_path
+
+
+def nano_file(path: Path, dtype: torch.dtype = torch.float32, **changed: torch.Tensor) -> Path:
+    weights = {key: value.to(dtype) for key, value in build_nano().state_dict().items()}
+    save_file({**weights, **changed}, path)
+    return path
+
+
+def test_official_checkpoint_behaves_as_upstream(
+    upstream: torch.nn.Module, tiny_checkpoint: Path
+) -> None:
+    """Same weights, same image: same features; and every setting of the predictor is the same."""
+    model = load_model(TINY, str(tiny_checkpoint), device="cpu", image_size=128)
+    network = model.network
+    assert (network.image_size, model.device.type, model.dtype) == (128, "cpu", torch.float32)
+    assert not network.training and not any(p.requires_grad for p in network.parameters())
+    assert sum(p.numel() for p in network.parameters()) == model.card.parameters
+
+    image = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        ours, theirs = network.forward_image(image), upstream.eval().forward_image(image)
+    for level, (a, b) in enumerate(zip(ours["backbone_fpn"], theirs["backbone_fpn"], strict=True)):
+        assert torch.equal(a, b), f"level {level} differs"
+
+    plain = (bool, int, float, str)
+    settings = {k: v for k, v in vars(network).items() if isinstance(v, plain)}
+    of_size = {"image_size", "sam_image_embedding_size", "training"}
+    differing = {k for k, v in settings.items() if getattr(upstream, k) != v} - of_size
+    assert not differing
+    for key in ("via_stability", "stability_delta", "stability_thresh"):
+        name = f"dynamic_multimask_{key}"
+        assert getattr(network.sam_mask_decoder, name) == getattr(upstream.sam_mask_decoder, name)
+
+
+@pytest.mark.parametrize("size", [64, 160])
+def test_other_image_sizes_track(tiny_checkpoint: Path, size: int) -> None:
+    """A mask prompt and one tracked frame go through all of SAM 2's parts at a foreign size."""
+    network = load_model(TINY, str(tiny_checkpoint), device="cpu", image_size=size).network
+    outputs: dict[str, dict] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
+    mask = torch.zeros(1, 1, size, size)
+    mask[..., : size // 2, : size // 2] = 1
+    with torch.inference_mode():
+        for frame in range(2):
+            encoded = network.forward_image(torch.randn(1, 3, size, size))
+            _, features, positions, sizes = network._prepare_backbone_features(encoded)
+            out = network.track_step(
+                frame, frame == 0, features, positions, sizes, None,
+                mask if frame == 0 else None, outputs, num_frames=1000,
+            )  # fmt: skip
+            kind = "cond_frame_outputs" if frame == 0 else "non_cond_frame_outputs"
+            outputs[kind][frame] = out
+    assert out["pred_masks"].shape == (1, 1, size // 4, size // 4)
+    assert out["maskmem_features"].shape[-2:] == (size // 16, size // 16)
+
+
+def test_embedded_nano() -> None:
+    model = load_model("nano", device="cpu")
+    assert model.card.discovery == "regions"
+    assert model.network.image_size == model.card.image_size == 256
+    assert sum(p.numel() for p in model.network.parameters()) == model.card.parameters
+    assert {p.dtype for p in model.network.parameters()} == {torch.float32}
+
+
+def test_half_precision_file_is_upcast(tmp_path: Path) -> None:
+    path = nano_file(tmp_path / "half.safetensors", torch.float16)
+    network = load_model("nano", str(path), device="cpu", image_size=320).network
+    assert network.image_size == 320
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+
+
+def test_no_global_hydra_state_and_no_torchvision(tmp_path: Path) -> None:
+    path = nano_file(tmp_path / "nano.safetensors")
+    script = (
+        "import sys, sam2\n"
+        "from hydra.core.global_hydra import GlobalHydra\n"
+        "before = GlobalHydra.instance().hydra\n"
+        "from sam2vss_ros.sam2.models import CARDS, build_network, load_model\n"
+        "build_network(CARDS['sam2.1_hiera_tiny'], 64)\n"
+        f"load_model('nano', {str(path)!r}, device='cpu')\n"
+        "assert GlobalHydra.instance().hydra is before\n"
+        "assert 'torchvision' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_precision_is_for_gpus(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = str(nano_file(tmp_path / "nano.safetensors"))
+    assert load_model("nano", path, "cpu", precision="bfloat16").dtype == torch.float32
+    assert "precision" in caplog.text
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_loads_onto_the_gpu(tmp_path: Path) -> None:
+    path = str(nano_file(tmp_path / "nano.safetensors"))
+    model = load_model("nano", path, "cuda", precision="bfloat16")
+    assert (model.device, model.dtype) == (torch.device("cuda:0"), torch.bfloat16)
+    assert {p.device for p in model.network.parameters()} == {torch.device("cuda:0")}
+    with torch.inference_mode(), torch.autocast("cuda", model.dtype):
+        encoded = model.network.forward_image(torch.randn(1, 3, 256, 256, device="cuda"))
+    assert encoded["vision_features"].isfinite().all()
+
+
+def test_devices() -> None:
+    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for bad in ("cuda:99", "tpu", "cuda:x", ""):
+        with pytest.raises(ValueError, match=r"^device: .*there are auto, cpu"):
+            resolve_device(bad)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "sam3"}, "^model: 'sam3' is not one of nano, sam2.1_hiera_tiny"),
+        ({"name": "nano", "precision": "int8"}, "^precision: 'int8' is not one of float32"),
+        ({"name": "nano", "image_size": 500}, "^image_size: 500 is not a multiple of 32"),
+        ({"name": TINY, "image_size": -32}, "^image_size: -32"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_model(**arguments)
+
+
+def test_weights_not_at_hand(no_weights: Path) -> None:
+    with pytest.raises(ModelUnavailableError) as caught:
+        load_model(TINY)
+    message = str(caught.value)
+    for part in (
+        "sam2.1_hiera_tiny.pt",
+        str(no_weights / "SAM2VSS_CHECKPOINTS"),
+        str(no_weights / "HOME" / ".cache" / "sam2vss_ros"),
+        str(no_weights / "checkpoints"),
+        f"sam2vss models --fetch {TINY}",
+        "nano",
+    ):
+        assert part in message
+
+
+def test_given_checkpoint_is_not_replaced_by_another(no_weights: Path) -> None:
+    (no_weights / "checkpoints").mkdir()
+    (no_weights / "checkpoints" / "sam2.1_hiera_tiny.pt").touch()
+    for name in (TINY, "nano"):
+        with pytest.raises(ModelUnavailableError, match="mine.pt is not a file"):
+            load_model(name, str(no_weights / "mine.pt"))
+
+
+def test_usual_places_in_their_order(no_weights: Path) -> None:
+    card = models.CARDS[TINY]
+    assert models.find_weights(card) is None
+    for folder in reversed(models.weight_folders()):  # from the last to be asked to the first
+        folder.mkdir(parents=True)
+        (folder / card.file).touch()
+        assert models.find_weights(card) == folder / card.file
+
+
+def test_known_models_say_what_is_at_hand(no_weights: Path) -> None:
+    folder = no_weights / "checkpoints"
+    folder.mkdir()
+    (folder / "sam2.1_hiera_large.pt").touch()
+    status = {s.card.name: s for s in models.known_models()}
+    assert list(status) == list(models.CARDS)
+    assert status["nano"].path == models.EMBEDDED_WEIGHTS
+    assert status["sam2.1_hiera_large"].path == folder / "sam2.1_hiera_large.pt"
+    assert status["nano"].fetch == ""
+    assert status[TINY].path is None
+    assert status[TINY].fetch == f"sam2vss models --fetch {TINY}"
+
+
+class Bomb:
+    """Pickles into code that writes a file when it is unpickled carelessly."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (self.path,))
+
+
+def test_files_that_are_no_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    bad: dict[str, tuple[Path, str]] = {}
+
+    def add(name: str, content: bytes, reason: str) -> None:
+        path = tmp_path / name
+        path.write_bytes(content)
+        bad[name] = path, reason
+
+    with tiny_checkpoint.open("rb") as whole:
+        add("truncated.pt", whole.read(1 << 20), "truncated or no checkpoint")
+    add("empty.pt", b"", "truncated or no checkpoint")
+    add("text.pt", b"version https://git-lfs.github.com/spec/v1\n", "truncated or no checkpoint")
+    add("text.safetensors", b"not tensors at all", "truncated or no checkpoint")
+    add(
+        "bomb.pt",
+        pickle.dumps(Bomb(tmp_path / "exploded"), protocol=2),
+        "truncated or no checkpoint",
+    )
+    for name, content in (
+        ("list.pt", [torch.zeros(1)]),
+        ("bare.pt", {"weight": torch.zeros(1)}),
+        ("numbers.pt", {"model": {"weight": 1}}),
+    ):
+        torch.save(content, tmp_path / name)
+        bad[name] = tmp_path / name, "not in Meta's format"
+
+    for path, reason in bad.values():
+        with pytest.raises(ModelUnavailableError, match=reason) as caught:
+            load_model(TINY, str(path), device="cpu", image_size=64)
+        assert str(path) in str(caught.value)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_checkpoints_of_another_model(tmp_path: Path) -> None:
+    nano = str(nano_file(tmp_path / "nano.safetensors"))
+    with pytest.raises(ModelUnavailableError, match=f"is not of model {TINY}: .*missing: .*more"):
+        load_model(TINY, nano, device="cpu", image_size=64)
+
+    extra = nano_file(tmp_path / "extra.safetensors", extra_head=torch.zeros(3))
+    with pytest.raises(ModelUnavailableError, match="1 unexpected: extra_head"):
+        load_model("nano", str(extra), device="cpu")
+
+    shape = nano_file(tmp_path / "shape.safetensors", no_obj_ptr=torch.zeros(1, 256))
+    expected = r"1 of another shape: no_obj_ptr \(1, 256\) instead of \(1, 64\)"
+    with pytest.raises(ModelUnavailableError, match=expected):
+        load_model("nano", str(shape), device="cpu")
+
+
+def test_fetching_without_a_network_says_so(no_weights: Path) -> None:
+    pytest.importorskip("huggingface_hub", reason="fetching needs huggingface_hub")
+    with pytest.raises(ModelUnavailableError, match="could not be fetched from https://hugg"):
+        models.fetch_weights(models.CARDS[TINY])
+
+
+def test_fetching_without_the_hub_client_says_so(
+    no_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ModelUnavailableError, match="huggingface_hub.* is not installed"):
+        models.fetch_weights(models.CARDS[TINY])
