@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sam2vss_ros.training.procedural_abstract import AbstractScene
-from sam2vss_ros.training.procedural_paint import Look
+from sam2vss_ros.training.procedural.abstract import AbstractScene
+from sam2vss_ros.training.procedural.paint import Look
 
 KINDS = ("street", "abstract", "mixed")
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sam2vss_ros.training.procedural_paint import Canvas, Image, Sprite, colour, paint, relief
-from sam2vss_ros.training.procedural_sprites import sprites
+from sam2vss_ros.training.procedural.paint import Canvas, Image, Sprite, colour, paint, relief
+from sam2vss_ros.training.procedural.sprites import sprites
 
 NO_CLASS = -1
 _FIGURES = {  # CamVid's classes of the figures; None stands for a plain shape

@@ -14,7 +14,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from sam2vss_ros.training.procedural_paint import Image, Range, Sprite, colour, paint, relief
+from sam2vss_ros.training.procedural.paint import Image, Range, Sprite, colour, paint, relief
 
 _WALK_PHASES = 6
 
