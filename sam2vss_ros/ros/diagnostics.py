@@ -1,0 +1,144 @@
+"""What the node tells about itself on /diagnostics: how fast, how late, what went wrong."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+WINDOW = 300
+"""Processed frames that rates and percentiles are taken over."""
+
+
+@dataclass
+class Counts:
+    """Frames since the node was configured: received = processed + dropped + failed + waiting."""
+
+    received: int = 0
+    processed: int = 0
+    dropped: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    resets: int = 0
+
+
+class Statistics:
+    """Counters and latencies of a stream, fed by the node's threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts = Counts()
+        self._finished: deque[float] = deque(maxlen=WINDOW)
+        self._stages: dict[str, deque[float]] = {}
+        self._objects = 0
+
+    def received(self) -> None:
+        """An image came."""
+        with self._lock:
+            self._counts.received += 1
+
+    def dropped(self, frames: int = 1) -> None:
+        """Images were not processed because others had precedence."""
+        with self._lock:
+            self._counts.dropped += frames
+
+    def failed(self, reason: str) -> bool:
+        """An image could not be processed. True the first time for this reason."""
+        with self._lock:
+            self._counts.failed[reason] += 1
+            return self._counts.failed[reason] == 1
+
+    def reset(self) -> None:
+        """The stream began anew: time ran backwards or the image size changed."""
+        with self._lock:
+            self._counts.resets += 1
+
+    def processed(self, milliseconds: Mapping[str, float], objects: int) -> None:
+        """An image was processed and published. `milliseconds` by stage."""
+        with self._lock:
+            self._counts.processed += 1
+            self._finished.append(time.monotonic())
+            self._objects = objects
+            for stage, value in milliseconds.items():
+                self._stages.setdefault(stage, deque(maxlen=WINDOW)).append(value)
+
+    def counts(self) -> Counts:
+        """A copy of the counters."""
+        with self._lock:
+            c = self._counts
+            return Counts(c.received, c.processed, c.dropped, Counter(c.failed), c.resets)
+
+    def values(self) -> dict[str, str]:
+        """Everything by name, as text."""
+        counts = self.counts()
+        with self._lock:
+            finished = list(self._finished)
+            stages = {name: np.array(values) for name, values in self._stages.items()}
+            objects = self._objects
+        values = {
+            "rate (Hz)": f"{rate(finished, time.monotonic()):.2f}",
+            "frames in": str(counts.received),
+            "frames processed": str(counts.processed),
+            "frames dropped": str(counts.dropped),
+            "frames failed": str(sum(counts.failed.values())),
+        }
+        values |= {f"failed: {reason}": str(n) for reason, n in sorted(counts.failed.items())}
+        values |= {"stream resets": str(counts.resets), "objects": str(objects)}
+        for name, milliseconds in stages.items():
+            p50, p95 = np.percentile(milliseconds, (50, 95))
+            values[f"{name} p50 (ms)"] = f"{p50:.1f}"
+            values[f"{name} p95 (ms)"] = f"{p95:.1f}"
+        return values
+
+
+def rate(finished: Sequence[float], now: float, seconds: float = 5.0) -> float:
+    """Frames per second over the last `seconds`; `finished` and `now` are monotonic seconds."""
+    recent = [t for t in finished if now - t <= seconds]
+    return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM (Linux)."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Reporter:
+    """Makes the node's DiagnosticStatus; remembers what it has reported to tell what is new."""
+
+    def __init__(self, node_name: str) -> None:
+        self._name = f"{node_name.lstrip('/')}: video semantic segmentation"
+        self._reported = Counts()
+
+    def status(
+        self, state: str, statistics: Statistics, silence: str, facts: Mapping[str, str]
+    ) -> DiagnosticStatus:
+        """The status at this moment: ERROR when nothing but failures came since the last one, WARN
+        for silence (its text), failed frames and an overflowing queue, else OK.
+
+        state: active or inactive. facts: device, model and the like, added to the values.
+        """
+        counts = statistics.counts()
+        failed = counts.failed - self._reported.failed
+        processed = counts.processed - self._reported.processed
+        self._reported = counts
+        level, message = DiagnosticStatus.OK, state
+        if silence:
+            level, message = DiagnosticStatus.WARN, silence
+        if failed:
+            level = DiagnosticStatus.WARN if processed else DiagnosticStatus.ERROR
+            message = "frames failed: " + ", ".join(f"{n} {why}" for why, n in failed.items())
+        values = dict(facts) | statistics.values()
+        values["resident memory (MB)"] = f"{resident_bytes() / 1e6:.0f}"
+        return DiagnosticStatus(
+            level=level,
+            name=self._name,
+            message=message,
+            hardware_id=facts.get("device", ""),
+            values=[KeyValue(key=key, value=value) for key, value in values.items()],
+        )

@@ -1,0 +1,135 @@
+"""The node's publishers: one frame's answer goes to all of them under one header."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from rclpy.lifecycle import LifecycleNode
+from rclpy.publisher import Publisher
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from sam2vss_ros.msg import ClassCatalog as ClassCatalogMessage
+from sam2vss_ros.msg import TrackedObjectArray
+from sam2vss_ros.overlay import draw_overlay
+from sam2vss_ros.ros.conversions import RgbImage, image_message, scaled_camera_info
+from sam2vss_ros.ros.messages import catalog_message, objects_message
+from sam2vss_ros.ros.qos import LATCHED, OUTPUT
+from sam2vss_ros.semantics.catalog import ClassCatalog
+from sam2vss_ros.types import SemanticFrame
+
+try:
+    from vision_msgs.msg import LabelInfo, VisionClass
+except ImportError:  # not installed: ~/class_catalog says the same and more
+    LabelInfo = None
+
+MONO = {np.dtype(np.uint8): "mono8", np.dtype(np.uint16): "mono16"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A processed image: what came in, what came out, and the size the label image is to have."""
+
+    header: Header
+    image: RgbImage
+    semantic: SemanticFrame
+    camera_info: CameraInfo | None
+    size: tuple[int, int]  # width, height
+
+
+class Outputs:
+    """Creates the publishers of `node` and feeds those that have subscribers."""
+
+    def __init__(self, node: LifecycleNode, catalog: ClassCatalog, unlabelled_id: int) -> None:
+        self._node = node
+        self._catalog = catalog
+        self._unlabelled_id = unlabelled_id
+        create = node.create_publisher
+        self._makers: dict[Publisher, Callable[[Answer], Any]] = {
+            create(Image, "~/label_image", OUTPUT): label_image,
+            create(Image, "~/confidence_image", OUTPUT): confidence_image,
+            create(Image, "~/instance_image", OUTPUT): instance_image,
+            create(TrackedObjectArray, "~/objects", OUTPUT): objects,
+            create(Image, "~/overlay", OUTPUT): self._overlay,
+            create(CameraInfo, "~/camera_info", OUTPUT): camera_info,
+        }
+        self._class_catalog = create(ClassCatalogMessage, "~/class_catalog", LATCHED)
+        self._label_info = create(LabelInfo, "~/label_info", LATCHED) if LabelInfo else None
+
+    def publish(self, answer: Answer) -> None:
+        """Send what has a subscriber."""
+        for publisher, make in self._makers.items():
+            if publisher.get_subscription_count():
+                message = make(answer)
+                if message is not None:
+                    publisher.publish(message)
+
+    def publish_catalog(self) -> None:
+        """Send what the labels mean; late subscribers get it too."""
+        header = Header(stamp=self._node.get_clock().now().to_msg())
+        self._class_catalog.publish(catalog_message(self._catalog, self._unlabelled_id, header))
+
+    def publish_label_info(self, min_class_score: float) -> None:
+        """The same in vision_msgs' words, where that package is installed."""
+        if self._label_info is None:
+            return
+        header = Header(stamp=self._node.get_clock().now().to_msg())
+        classes = [VisionClass(class_id=c.id, class_name=c.name) for c in self._catalog.classes]
+        self._label_info.publish(
+            LabelInfo(header=header, class_map=classes, threshold=min_class_score)
+        )
+
+    def destroy(self) -> None:
+        """End the publishers."""
+        for publisher in (*self._makers, self._class_catalog, self._label_info):
+            if publisher is not None:
+                self._node.destroy_publisher(publisher)
+
+    def _overlay(self, answer: Answer) -> Image:
+        drawn = draw_overlay(answer.image, answer.semantic, self._catalog)
+        return image_message(drawn, "rgb8", answer.header)
+
+
+def label_image(answer: Answer) -> Image:
+    return mono_image(answer.semantic.label_image, answer)
+
+
+def confidence_image(answer: Answer) -> Image:
+    return mono_image(answer.semantic.confidence_image, answer)
+
+
+def instance_image(answer: Answer) -> Image:
+    return mono_image(answer.semantic.instance_image, answer)
+
+
+def objects(answer: Answer) -> TrackedObjectArray:
+    return objects_message(answer.semantic, answer.header)
+
+
+def camera_info(answer: Answer) -> CameraInfo | None:
+    if answer.camera_info is None:
+        return None
+    return scaled_camera_info(answer.camera_info, *answer.size, answer.header)
+
+
+def mono_image(pixels: npt.NDArray[Any], answer: Answer) -> Image:
+    """The image in the size wanted; ids and confidences are never mixed by interpolation."""
+    if pixels.shape != answer.size[::-1]:
+        pixels = cv2.resize(pixels, answer.size, interpolation=cv2.INTER_NEAREST_EXACT)
+    return image_message(pixels, MONO[pixels.dtype], answer.header)
+
+
+def output_size(width: int, height: int, camera: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of the label image; a 0 keeps the proportion of `camera`'s width, height."""
+    if width == 0 and height == 0:
+        return camera
+    if width == 0:
+        width = max(1, round(height * camera[0] / camera[1]))
+    if height == 0:
+        height = max(1, round(width * camera[1] / camera[0]))
+    return width, height
