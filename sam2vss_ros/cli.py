@@ -1,0 +1,311 @@
+"""The command `sam2vss`: the pipeline, its evaluation and its models from a shell, without ROS.
+
+Each command has one `add_...` function that declares it and one `_...` function that does it and
+imports what it needs, so that `sam2vss --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sam2vss_ros.config import PipelineConfig, options_of
+
+if TYPE_CHECKING:
+    from sam2vss_ros.evaluation.evaluate import Evaluation
+    from sam2vss_ros.evaluation.run import RunSummary
+    from sam2vss_ros.pipeline import VssPipeline
+    from sam2vss_ros.semantics.catalog import ClassCatalog
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line and say where help is."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"sam2vss: error: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0, 2 for bad input, 130 when interrupted."""
+    args = make_parser().parse_args(arguments)
+    logging.basicConfig(format="sam2vss: %(levelname)s: %(message)s", level=logging.INFO)
+    from sam2vss_ros.evaluation.readers import InputError
+
+    try:
+        args.command(args)
+    except InputError as error:
+        print(f"sam2vss: error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("sam2vss: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    parser = Parser(
+        prog="sam2vss",
+        description="Online video semantic segmentation with SAM 2.",
+        epilog="Every command has its own --help, with examples.",
+    )
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=Parser
+    )
+    add_run(commands)
+    add_evaluate(commands)
+    add_models(commands)
+    return parser
+
+
+def add_command(
+    commands: Any, name: str, usage: str, help_: str, description: str, examples: str
+) -> Parser:
+    """Declare a command whose help begins with a short usage and ends with examples."""
+    parser: Parser = commands.add_parser(
+        name,
+        usage=f"sam2vss {name} {usage}",
+        help=help_,
+        description=description,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser
+
+
+def add_pipeline_options(parser: argparse.ArgumentParser, without: Sequence[str] = ()) -> None:
+    """Declare every option of `PipelineConfig` as a flag; `pipeline_options` reads them back."""
+    group = parser.add_argument_group("options of the pipeline")
+    for name, (default, option) in options_of(PipelineConfig).items():
+        if name in without:
+            continue
+        shown = "" if default == "" else f" (default {default})"
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            default=argparse.SUPPRESS,
+            type=type(default),
+            metavar="|".join(option.choices) or type(default).__name__.upper(),
+            help=option.description.replace("%", "%%") + shown,
+        )
+
+
+def pipeline_options(args: argparse.Namespace, **fixed: object) -> dict[str, object]:
+    """The options of `PipelineConfig` that were given on the command line, and `fixed` ones."""
+    given = {
+        name: value for name, value in vars(args).items() if name in options_of(PipelineConfig)
+    }
+    return given | fixed
+
+
+def build_pipeline(options: dict[str, object]) -> VssPipeline:
+    """Build the pipeline. Raises InputError with the reason where options or files do not do."""
+    from sam2vss_ros.evaluation.readers import InputError
+    from sam2vss_ros.pipeline import VssPipeline
+    from sam2vss_ros.sam2.models import ModelUnavailableError
+
+    try:
+        return VssPipeline(PipelineConfig.from_mapping(options))
+    except (ValueError, TypeError, FileNotFoundError, ModelUnavailableError) as error:
+        raise InputError(str(error)) from error
+
+
+# --- sam2vss run -------------------------------------------------------------------------------
+
+
+def add_run(commands: Any) -> None:
+    """Declare `sam2vss run`."""
+    parser = add_command(
+        commands,
+        "run",
+        usage="VIDEO|FOLDER --out DIR [option ...]",
+        help_="segment a video or a folder of images",
+        description=(
+            "Segment a video, or a folder of images in the order of their names, frame by frame\n"
+            "as the node does, and write into DIR:\n"
+            "  labels/000000.png ...  class id per pixel (8 bits; 16 where the classes need them)\n"
+            "  overlay.mp4            the video with classes, outlines and track ids drawn on it\n"
+            "  objects.jsonl          one line per frame: its objects with ids, classes and boxes"
+        ),
+        examples=(
+            "  sam2vss run street.mp4 --out results\n"
+            "  sam2vss run frames/ --rate 15 --out results --mode classify --max-objects 32\n"
+            "  sam2vss run street.mp4 --out results --model sam2.1_hiera_tiny --device cuda"
+        ),
+    )
+    parser.add_argument("input", metavar="VIDEO|FOLDER", help="what to segment")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="results go here")
+    parser.add_argument(
+        "--rate",
+        type=float,
+        default=0.0,
+        metavar="HZ",
+        help="frames per second of the input (default: the video's own; folders: 30)",
+    )
+    add_pipeline_options(parser)
+    parser.set_defaults(command=_run)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from contextlib import closing
+
+    from sam2vss_ros.evaluation.readers import open_frames
+    from sam2vss_ros.evaluation.run import run
+
+    source = open_frames(args.input, args.rate)
+    with closing(build_pipeline(pipeline_options(args))) as pipeline:
+        summary = run(pipeline, source, args.out)
+        _print_run(summary, pipeline.catalog)
+    print(f"\nwritten to {args.out}: labels/, overlay.mp4, objects.jsonl")
+
+
+def _print_run(summary: RunSummary, catalog: ClassCatalog) -> None:
+    print(f"\n{summary.frames} frames, {summary.fps:.1f} frames per second")
+    print(f"objects: {len(summary.track_ids)} in all, at most {summary.objects_max} at a time")
+    print(f"\n{'stage':<12}{'mean ms':>9}{'worst ms':>10}")
+    for stage, spent in summary.timings_ms.items():
+        print(f"{stage:<12}{sum(spent) / summary.frames:>9.1f}{max(spent):>10.1f}")
+    names = {c.id: c.name for c in catalog.classes}
+    total = summary.pixels_by_id.total()
+    print(f"\n{'class':<24}{'% of pixels':>12}")
+    for id_, pixels in summary.pixels_by_id.most_common():
+        print(f"{names.get(id_, 'unlabelled'):<24}{100 * pixels / total:>12.1f}")
+
+
+# --- sam2vss evaluate --------------------------------------------------------------------------
+
+
+def add_evaluate(commands: Any) -> None:
+    """Declare `sam2vss evaluate`."""
+    parser = add_command(
+        commands,
+        "evaluate",
+        usage="--images DIR --labels DIR --classes NAME [--json FILE] [option ...]",
+        help_="score the pipeline on labelled image streams",
+        description=(
+            "Run the pipeline over labelled images, in the order of their names, and print its\n"
+            "mIoU. Images and label images are joined by their names without suffix; names that\n"
+            "agree up to the first `_` are one stream, and nothing is remembered from one stream\n"
+            "to the next. Void pixels are not scored; the mean is over the classes that occur in\n"
+            "the labels, from one confusion matrix over all frames (the rule of VSPW)."
+        ),
+        examples=(
+            "  sam2vss evaluate --images val/images --labels val/labels --classes camvid\n"
+            "  sam2vss evaluate --images val/images --labels val/labels --classes camvid \\\n"
+            "      --mode refine --json refine.json"
+        ),
+    )
+    parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="the frames")
+    parser.add_argument(
+        "--labels", required=True, type=Path, metavar="DIR", help="label images: one id per pixel"
+    )
+    parser.add_argument(
+        "--classes",
+        required=True,
+        metavar="NAME|YAML",
+        dest="truth",
+        help="what the ids of the labels mean: a class file, or the name of one (camvid)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
+    parser.add_argument(
+        "--rate", type=float, default=30.0, metavar="HZ", help="frames per second (default 30)"
+    )
+    add_pipeline_options(parser, without=["classes"])
+    parser.set_defaults(command=_evaluate)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from contextlib import closing
+
+    from sam2vss_ros.evaluation.evaluate import evaluate, find_streams
+    from sam2vss_ros.evaluation.readers import InputError
+    from sam2vss_ros.semantics.catalog import load_catalog
+
+    try:
+        truth = load_catalog(args.truth)
+    except (ValueError, FileNotFoundError) as error:
+        raise InputError(f"classes: {error}") from error
+    if not args.rate > 0:
+        raise InputError(f"rate: {args.rate} is not a positive number of frames per second")
+    if args.json and not args.json.absolute().parent.is_dir():
+        raise InputError(f"json: the folder of {args.json} does not exist")
+    streams = find_streams(args.images, args.labels)
+    with closing(build_pipeline(pipeline_options(args))) as pipeline:
+        result = evaluate(pipeline, streams, truth, args.rate)
+        config = pipeline.config
+    _print_evaluation(result)
+    if args.json:
+        report = {**result.as_json(), "model": config.model, "mode": config.mode}
+        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def _print_evaluation(result: Evaluation) -> None:
+    matrix = result.matrix
+    truth = matrix.truth_pixels
+    print(f"\n{'class':<24}{'IoU %':>8}{'% of pixels':>13}")
+    for name, iou, pixels in zip(matrix.names, matrix.per_class_iou(), truth, strict=True):
+        shown = f"{100 * iou:>8.1f}" if pixels else f"{'-':>8}"
+        print(f"{name:<24}{shown}{100 * pixels / truth.sum():>13.1f}")
+    print(f"{'mean':<24}{100 * matrix.miou():>8.1f}")
+    print(
+        f"\npixel accuracy {100 * matrix.pixel_accuracy():.1f} %; {result.frames_scored} of "
+        f"{result.frames} frames scored, {result.streams} streams, {result.fps:.1f} frames/s"
+    )
+    for id_, pixels in sorted(matrix.foreign_pixels.items()):
+        print(
+            f"not scored: {pixels} pixels with id {id_}, which is no class of {matrix.truth.name}"
+        )
+
+
+# --- sam2vss models ----------------------------------------------------------------------------
+
+
+def add_models(commands: Any) -> None:
+    """Declare `sam2vss models`."""
+    parser = add_command(
+        commands,
+        "models",
+        usage="[--fetch NAME]",
+        help_="list the models, and fetch their weights",
+        description=(
+            "List the models, what is on this machine, and how to get the rest. Weights of Meta's\n"
+            "models (.pt) are looked for in $SAM2VSS_CHECKPOINTS, ~/.cache/sam2vss_ros,\n"
+            "./checkpoints and the Hugging Face cache."
+        ),
+        examples="  sam2vss models\n  sam2vss models --fetch sam2.1_hiera_tiny",
+    )
+    parser.add_argument("--fetch", metavar="NAME", help="fetch the weights of this model")
+    parser.set_defaults(command=_models)
+
+
+def _models(args: argparse.Namespace) -> None:
+    from sam2vss_ros.evaluation.readers import InputError
+    from sam2vss_ros.sam2 import models
+
+    if args.fetch is not None:
+        try:
+            card = models.model_card(args.fetch)
+            path = models.find_weights(card) or models.fetch_weights(card)
+        except (ValueError, models.ModelUnavailableError) as error:
+            raise InputError(str(error)) from error
+        print(f"{card.name}: {path}")
+        return
+    print(f"{'model':<24}{'parameters':>12}{'input':>7}  {'discovery':<11}weights")
+    for status in models.known_models():
+        card = status.card
+        weights = status.path or (f"to get them: {status.fetch}" if status.fetch else "missing")
+        print(
+            f"{card.name:<24}{card.parameters / 1e6:>10.1f} M{card.image_size:>7}  "
+            f"{card.discovery:<11}{weights}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""The pipeline over a recording, without ROS: what `sam2vss run` does.
+
+Writes into a folder:
+
+- `labels/000000.png` ...: class id per pixel, 8 bits (16 where the catalog needs them)
+- `overlay.mp4`: the recording with everything drawn on it
+- `objects.jsonl`: one line per frame with its objects
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from sam2vss_ros.evaluation.readers import FrameSource, InputError
+from sam2vss_ros.overlay import Image, draw_overlay
+from sam2vss_ros.pipeline import VssPipeline
+from sam2vss_ros.types import SemanticFrame, TrackedObject
+
+LABELS, OVERLAY, OBJECTS = "labels", "overlay.mp4", "objects.jsonl"
+
+
+@dataclass
+class RunSummary:
+    """What a run saw. `seconds` is the pipeline's own time, without reading and writing files;
+    `timings_ms` holds milliseconds per frame by stage."""
+
+    frames: int = 0
+    seconds: float = 0.0
+    timings_ms: dict[str, list[float]] = field(default_factory=dict)
+    objects_max: int = 0
+    track_ids: set[int] = field(default_factory=set)
+    pixels_by_id: Counter[int] = field(default_factory=Counter)
+
+    def add(self, answer: SemanticFrame, seconds: float) -> None:
+        """Count one frame that took the pipeline so many seconds."""
+        self.frames += 1
+        self.seconds += seconds
+        for stage, ms in answer.timings_ms.items():
+            self.timings_ms.setdefault(stage, []).append(ms)
+        self.objects_max = max(self.objects_max, len(answer.objects))
+        self.track_ids.update(o.track_id for o in answer.objects)
+        ids, pixels = np.unique(answer.label_image, return_counts=True)
+        self.pixels_by_id.update(dict(zip(ids.tolist(), pixels.tolist(), strict=True)))
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the pipeline's own time."""
+        return self.frames / self.seconds if self.seconds else 0.0
+
+
+def run(pipeline: VssPipeline, source: FrameSource, out: Path) -> RunSummary:
+    """Process every frame of `source` and write labels, overlay and objects into `out`.
+
+    An earlier run in `out` is replaced. Raises InputError for frames that cannot be read, and for
+    an `out` that holds somebody else's `labels`.
+    """
+    prepare_folder(out)
+    summary = RunSummary()
+    video = _OverlayVideo(out / OVERLAY, source.rate)
+    frames = tqdm(source, total=source.count or None, unit="frame", desc=source.path.name)
+    with video, (out / OBJECTS).open("w", encoding="utf-8") as lines:
+        for index, frame in enumerate(frames):
+            start = time.perf_counter()
+            answer = pipeline.process(frame)
+            summary.add(answer, time.perf_counter() - start)
+            _write_image(out / LABELS / f"{index:06d}.png", answer.label_image)
+            video.write(draw_overlay(frame.image, answer, pipeline.catalog))
+            lines.write(json.dumps(frame_record(index, answer)) + "\n")
+            frames.set_postfix(objects=len(answer.objects), fps=f"{summary.fps:.1f}")
+    return summary
+
+
+def prepare_folder(out: Path) -> None:
+    """Make `out` ready; the results of an earlier run go, anything else that is there stays.
+
+    Raises InputError if that is not possible.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; the results need a folder")
+    labels = out / LABELS
+    if labels.exists():
+        if not (out / OBJECTS).is_file():
+            raise InputError(
+                f"{labels} exists and is not from an earlier run ({OBJECTS} is not beside it): "
+                "give another folder"
+            )
+        shutil.rmtree(labels)
+    try:
+        labels.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{labels} cannot be made: {error.strerror}") from error
+
+
+def frame_record(index: int, answer: SemanticFrame) -> dict[str, Any]:
+    """One line of `objects.jsonl`: a frame and its objects without their masks."""
+    return {
+        "frame": index,
+        "stamp_ns": answer.stamp_ns,
+        "keyframe": answer.keyframe,
+        "coverage": round(answer.coverage, 4),
+        "objects": [object_record(obj) for obj in answer.objects],
+    }
+
+
+def object_record(obj: TrackedObject) -> dict[str, Any]:
+    """An object as plain data: boxes and centroids in pixels, scores from 0 to 1."""
+    return {
+        "track_id": obj.track_id,
+        "state": obj.state.name.lower(),
+        "class_id": int(obj.class_id),
+        "class_name": obj.class_name,
+        "class_score": round(float(obj.class_score), 4),
+        "predicted_iou": round(float(obj.predicted_iou), 4),
+        "visibility": round(float(obj.visibility), 4),
+        "box": [int(v) for v in obj.box],
+        "area": int(obj.area),
+        "centroid": [round(float(v), 1) for v in obj.centroid],
+        "age": int(obj.age),
+        "frames_since_seen": int(obj.frames_since_seen),
+    }
+
+
+def _write_image(path: Path, image: npt.NDArray) -> None:
+    if not cv2.imwrite(str(path), image):
+        raise OSError(f"{path} cannot be written: is the disk full?")
+
+
+class _OverlayVideo:
+    """An MP4 of RGB images; the first one gives it its size, images of another are scaled."""
+
+    def __init__(self, path: Path, rate: float) -> None:
+        self._path, self._rate = path, rate
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+
+    def __enter__(self) -> _OverlayVideo:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.release()
+
+    def write(self, image: Image) -> None:
+        if self._writer is None:
+            # The codec stores even sizes only.
+            self._size = image.shape[1] + image.shape[1] % 2, image.shape[0] + image.shape[0] % 2
+            codec = cv2.VideoWriter.fourcc(*"mp4v")
+            self._writer = cv2.VideoWriter(str(self._path), codec, self._rate, self._size)
+            if not self._writer.isOpened():
+                raise InputError(f"{self._path} cannot be written as a video")
+        if image.shape[1::-1] != self._size:
+            image = np.asarray(cv2.resize(image, self._size), np.uint8)
+        self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))

@@ -1,0 +1,134 @@
+"""Frames and labels from real files, whole and broken."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam2vss_ros.evaluation.readers import (
+    InputError,
+    image_size,
+    list_images,
+    open_frames,
+    read_image,
+    read_labels,
+)
+
+
+def write_video(path: Path, frames: int = 5, rate: float = 25.0) -> Path:
+    """Frames of 64 x 48 pixels: red, brighter from frame to frame."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, (64, 48))
+    for i in range(frames):
+        writer.write(np.full((48, 64, 3), (0, 0, 50 + 40 * i), np.uint8))
+    writer.release()
+    return path
+
+
+def test_video(tmp_path: Path) -> None:
+    source = open_frames(write_video(tmp_path / "red.mp4"))
+    assert (source.rate, source.count) == (25.0, 5)
+    frames = list(source)
+    assert [f.stamp_ns for f in frames] == [0, 40_000_000, 80_000_000, 120_000_000, 160_000_000]
+    for i, frame in enumerate(frames):
+        assert frame.image.shape == (48, 64, 3)
+        red, green, blue = frame.image.reshape(-1, 3).mean(axis=0)
+        assert abs(red - (50 + 40 * i)) < 8 and max(green, blue) < 12
+    assert len(list(source)) == 5, "a source can be read again"
+
+
+def test_rate_can_be_replaced(tmp_path: Path) -> None:
+    source = open_frames(write_video(tmp_path / "red.mp4"), rate=10)
+    assert [f.stamp_ns for f in source][:2] == [0, 100_000_000]
+    with pytest.raises(InputError, match="rate: -1"):
+        open_frames(tmp_path / "red.mp4", rate=-1)
+
+
+def test_folder_in_the_order_of_names(tmp_path: Path) -> None:
+    for name, gray in (("b.png", 20), ("a.PNG", 10), ("c.bmp", 30)):
+        Image.fromarray(np.full((4, 6, 3), (gray, 0, 0), np.uint8)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not an image")
+    source = open_frames(tmp_path)
+    assert (source.rate, source.count) == (30.0, 3)
+    assert [int(f.image[0, 0, 0]) for f in source] == [10, 20, 30]
+    assert image_size(tmp_path / "a.PNG") == (6, 4)
+
+
+def test_grey_images_become_rgb(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 6), 77, np.uint8)).save(tmp_path / "grey.png")
+    image = read_image(tmp_path / "grey.png")
+    assert image.shape == (4, 6, 3) and (image == 77).all()
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.mp4 does not exist"):
+        open_frames(tmp_path / "none.mp4")
+    with pytest.raises(InputError, match="holds no images"):
+        open_frames(tmp_path)
+    with pytest.raises(InputError, match="is not a folder"):
+        list_images(tmp_path / "none")
+
+
+def test_broken_video(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("this is no video")
+    with pytest.raises(InputError, match=r"text\.mp4 cannot be opened as a video"):
+        open_frames(tmp_path / "text.mp4")
+
+
+def test_truncated_video_gives_what_it_has_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An AVI keeps its frame count in front, so that a cut file still opens."""
+    whole = tmp_path / "whole.avi"
+    writer = cv2.VideoWriter(str(whole), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+    noise = np.random.default_rng(0)
+    for _ in range(20):
+        writer.write(noise.integers(0, 256, (48, 64, 3), np.uint8))
+    writer.release()
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with caplog.at_level(logging.WARNING):
+        count = len(list(open_frames(cut)))
+    assert 5 < count < 20
+    assert f"ends after {count} of the 20 frames" in caplog.text
+
+
+def test_broken_image_is_named(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "b.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut short")
+    with pytest.raises(InputError, match=r"b\.jpg cannot be read"):
+        list(open_frames(tmp_path))
+    with pytest.raises(InputError, match=r"b\.jpg cannot be read"):
+        image_size(tmp_path / "b.jpg")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_labels_of_8_and_16_bits(tmp_path: Path, dtype: type) -> None:
+    ids = np.array([[0, 3], [200, 255]], dtype) * (dtype == np.uint16 and 200 or 1)
+    cv2.imwrite(str(tmp_path / "labels.png"), ids.astype(dtype))
+    np.testing.assert_array_equal(read_labels(tmp_path / "labels.png"), ids)
+
+
+def test_palette_labels_are_indices(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 1, 2]], np.uint8), mode="P")
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    image.save(tmp_path / "palette.png")
+    assert read_labels(tmp_path / "palette.png").tolist() == [[0, 1, 2]]
+
+
+def test_labels_that_are_none(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / "color.png")
+    with pytest.raises(InputError, match="mode RGB.*one id per pixel"):
+        read_labels(tmp_path / "color.png")
+    Image.fromarray(np.full((4, 6), 70_000, np.int32)).save(tmp_path / "wide.tif")
+    with pytest.raises(InputError, match="ids from 70000 to 70000"):
+        read_labels(tmp_path / "wide.tif")
+    Image.fromarray(np.zeros((400, 600), np.uint8)).save(tmp_path / "whole.png")
+    whole = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"cut\.png cannot be read as a label image"):
+        read_labels(tmp_path / "cut.png")
