@@ -163,7 +163,7 @@ def _draw_tags(canvas: Image, objects: Sequence[TrackedObject], catalog: ClassCa
 def _tag_places(obj: TrackedObject, size: tuple[int, int]) -> Iterable[tuple[int, int]]:
     """Top left corners for a tag of `size`, best first: inside what is large, else beside it."""
     x, y, w, h = obj.box
-    if w > 2 * size[0] and h > 2 * size[1]:
+    if w > size[0] and h > 2 * size[1]:
         cx, cy = _inner_point(obj)
         yield cx - size[0] // 2, cy - size[1] // 2
         yield cx - size[0] // 2, cy + size[1]

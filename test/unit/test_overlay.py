@@ -82,11 +82,28 @@ def test_only_confirmed_objects_are_tagged() -> None:
     tentative = replace(frame.objects[0], state=TrackState.TENTATIVE)
     drawn = draw_overlay(image, replace(frame, objects=(tentative,)), CATALOG)
     np.testing.assert_array_equal(drawn, plain)
+    assert (draw_overlay(image, frame, CATALOG) != plain).any()
+
+
+def tag_box(image: np.ndarray, frame: SemanticFrame) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 around everything that `frame.objects` add to the drawing."""
+    plain = draw_overlay(image, replace(frame, objects=()), CATALOG)
     tagged = (draw_overlay(image, frame, CATALOG) != plain).any(axis=2)
-    x, y, w, h = cv2.boundingRect(tagged.astype(np.uint8))
-    assert 40 < w < 140 and 8 < h < 30
-    car_x, car_y = frame.objects[0].box[:2]
-    assert y + h <= car_y + 2 and abs((x + w / 2) - (car_x + 40)) < 10
+    ys, xs = np.nonzero(tagged)
+    return int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1
+
+
+def test_large_objects_are_tagged_on_themselves_and_small_ones_beside() -> None:
+    image, frame = scene(480, 640)
+    left, top, width, height = frame.objects[0].box
+    x0, y0, x1, y1 = tag_box(image, frame)
+    assert left <= x0 < x1 <= left + width and top <= y0 < y1 <= top + height
+    assert 60 < x1 - x0 < 140 and 10 < y1 - y0 < 30
+
+    small = np.zeros((480, 640), bool)
+    small[200:210, 300:312] = True
+    x0, y0, x1, y1 = tag_box(image, replace(frame, objects=(tracked(9, small, CAR),)))
+    assert y1 <= 200 and abs((x0 + x1) / 2 - 306) < 3
 
 
 def test_tags_do_not_cover_each_other() -> None:
@@ -113,11 +130,8 @@ def test_concave_object_is_tagged_on_itself() -> None:
         0, labels, labels, np.where(frame_shape, 1, 0).astype(np.uint16),
         (tracked(1, frame_shape, ROAD),), True, 1.0,
     )  # fmt: skip
-    plain = draw_overlay(image, replace(frame, objects=()), CATALOG)
-    x, y, w, h = cv2.boundingRect(
-        (draw_overlay(image, frame, CATALOG) != plain).any(axis=2).astype(np.uint8)
-    )
-    assert frame_shape[y + h // 2, x + w // 2]
+    x0, y0, x1, y1 = tag_box(image, frame)
+    assert frame_shape[(y0 + y1) // 2, (x0 + x1) // 2]
 
 
 def test_sixteen_bit_labels_and_invisible_objects() -> None:
