@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from sam2vss_ros.training.procedural.abstract import AbstractScene
 from sam2vss_ros.training.procedural.paint import Look
+from sam2vss_ros.training.procedural.street import NO_CLASS, StreetScene
 
 KINDS = ("street", "abstract", "mixed")
 
@@ -46,11 +47,14 @@ def make_clip(
     if frames < 1 or not all(16 <= n <= 1024 for n in size):
         raise ValueError(f"a clip has 1 or more frames of 16..1024 pixels, not {frames} of {size}")
     rng = np.random.default_rng(seed)
-    scene = AbstractScene(rng, frames, size)
+    street = kind == "street" or (kind == "mixed" and rng.random() < 0.6)
+    scene = (StreetScene if street else AbstractScene)(rng, frames, size)
     look = Look(rng, strength=1.0)
     pictures = np.empty((frames, *size, 3), np.uint8)
     instances = np.empty((frames, *size), np.uint16)
     for t in range(frames):
         canvas = scene.draw(t)
         pictures[t], instances[t] = look.apply(canvas.rgb), canvas.ids
-    return Clip(pictures, instances, np.array(scene.class_ids, np.int64))
+    class_ids = np.full(max(scene.class_ids) + 1, NO_CLASS, np.int64)
+    class_ids[list(scene.class_ids)] = list(scene.class_ids.values())
+    return Clip(pictures, instances, class_ids)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from sam2vss_ros.training.procedural.paint import Canvas, Image, Sprite, colour, paint, relief
-from sam2vss_ros.training.procedural.sprites import sprites
+from sam2vss_ros.training.procedural.sprites import Figure
 
 NO_CLASS = -1
 _FIGURES = {  # CamVid's classes of the figures; None stands for a plain shape
@@ -34,7 +34,8 @@ _MARGIN = 0.15  # how far the background reaches beyond the picture, share of it
 class _Mover:
     """An object; positions in pixels, angles in radians, rates per frame."""
 
-    phases: list[Sprite]
+    figure: Figure
+    animated: bool
     start: tuple[float, float]
     velocity: tuple[float, float]
     height: float
@@ -45,12 +46,12 @@ class _Mover:
     turn_back: float  # the frame at which it reverses, so that it may leave and return
 
     def sprite(self, t: int) -> Sprite:
-        return self.phases[t % len(self.phases)]
+        return self.figure.sprite(t / 6 if self.animated else 0.0)
 
     def matrix(self, frame: float) -> np.ndarray:
         """(3, 3) from sprite to scene."""
         t = frame if frame < self.turn_back else 2 * self.turn_back - frame
-        h, w = self.phases[0].alpha.shape
+        h, w = self.figure.shape
         scale, angle = self.height / h * math.exp(self.growth * t), self.angle + self.spin * t
         c, s, k = scale * math.cos(angle), scale * math.sin(angle), self.stretch
         x, y = (p + v * t for p, v in zip(self.start, self.velocity, strict=True))
@@ -71,7 +72,7 @@ class AbstractScene:
         height, width = size
         hard = rng.random() < 0.3
         pace = rng.uniform(2.0, 5.0) if hard else 1.0
-        self.class_ids = [NO_CLASS]
+        self.class_ids: dict[int, int] = {}
         self._background, self._regions = self._make_background(rng)
 
         kinds = list(_FIGURES)
@@ -82,8 +83,8 @@ class AbstractScene:
         if rng.random() < 0.7:  # what stands lower is nearer
             movers.sort(key=lambda m: m[0].start[1] + m[0].height / 2)
         self._movers = [m for m, _ in movers]
-        self._first_id = len(self.class_ids)
-        self.class_ids += [class_id for _, class_id in movers]
+        self._first_id = len(self.class_ids) + 1
+        self.class_ids.update(enumerate((class_id for _, class_id in movers), self._first_id))
 
         moving = pace * (rng.random() < 0.6)
         self._pan = rng.normal(0, 0.006, 2) * (width, height) * moving
@@ -130,7 +131,7 @@ class AbstractScene:
             layer = paint(np.zeros((height, width), np.uint8), palette, texture)
             cv2.copyTo(layer, mask, rgb)
             ids[mask > 0] = count
-        self.class_ids += [NO_CLASS] * count
+        self.class_ids.update(dict.fromkeys(range(1, count + 1), NO_CLASS))
         return rgb, ids
 
 
@@ -158,7 +159,8 @@ def _mover(
         start = (start[0] if x is None else x * size[1], start[1] if y is None else y * size[0])
     reach = (0.06, 0.2) if returns else (0.07, 0.5)
     return _Mover(
-        phases=sprites(rng, kind, natural=0.5, phases=None if not static else 1),
+        figure=Figure(rng, kind, natural=0.5),
+        animated=not static,
         start=start,
         velocity=(speed * math.cos(way), speed * math.sin(way)),
         height=n * math.exp(rng.uniform(*np.log(reach))),

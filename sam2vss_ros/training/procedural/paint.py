@@ -7,6 +7,7 @@ multiplies a colour; the value RELIEF_UNIT leaves the colour as it is.
 from __future__ import annotations
 
 import colorsys
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -141,19 +142,22 @@ class Sprite:
     mask: Image
     _half: Sprite | None = field(default=None, repr=False)
 
-    def at_scale(self, scale: float) -> tuple[Sprite, float]:
-        """A copy that fits drawing at `scale`, and the scale to draw that copy at."""
+    @property
+    def see_through(self) -> bool:
+        return self.mask is not self.alpha
+
+    def at_scale(self, scale: float) -> Sprite:
+        """The copy that fits drawing at `scale`: itself, or halved once or more."""
         if scale >= 0.6 or min(self.alpha.shape) < 16:
-            return self, scale
+            return self
         if self._half is None:
             size = (self.alpha.shape[1] // 2, self.alpha.shape[0] // 2)
-            self._half = Sprite(
-                *(cv2.resize(a, size, interpolation=cv2.INTER_AREA) for a in self._layers())  # type: ignore
+            rgb, alpha, mask = (
+                cv2.resize(layer, size, interpolation=cv2.INTER_AREA)
+                for layer in (self.rgb, self.alpha, self.mask)
             )
+            self._half = Sprite(rgb, alpha, mask if self.see_through else alpha)  # type: ignore
         return self._half.at_scale(scale * 2)
-
-    def _layers(self) -> tuple[Image, Image, Image]:
-        return self.rgb, self.alpha, self.mask
 
 
 class Canvas:
@@ -165,27 +169,31 @@ class Canvas:
 
     def sprite(self, sprite: Sprite, matrix: np.ndarray, region: int) -> None:
         """Paint a sprite; `matrix` (2, 3) takes sprite pixels to canvas pixels."""
-        scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-        small, small_scale = sprite.at_scale(scale)
-        h, w = small.alpha.shape
-        m = matrix.astype(np.float64)
-        m[:, :2] *= small_scale / max(scale, 1e-9)
-        corners = m[:, :2] @ np.array([[0, w, w, 0], [0, 0, h, h]]) + m[:, 2:]
+        (a, b, x), (c, d, y) = matrix.tolist()
+        h, w = sprite.alpha.shape
         height, width = self.ids.shape
-        x0, y0 = (max(0, int(np.floor(v))) for v in corners.min(1))
-        x1 = min(width, int(np.ceil(corners[0].max())) + 1)
-        y1 = min(height, int(np.ceil(corners[1].max())) + 1)
-        if x1 - x0 < 1 or y1 - y0 < 1:
+        x0 = max(0, math.floor(x + min(0, a * w) + min(0, b * h)))
+        y0 = max(0, math.floor(y + min(0, c * w) + min(0, d * h)))
+        x1 = min(width, math.ceil(x + max(0, a * w) + max(0, b * h)) + 1)
+        y1 = min(height, math.ceil(y + max(0, c * w) + max(0, d * h)) + 1)
+        if x1 <= x0 or y1 <= y0:
             return
-        m[:, 2] -= (x0, y0)
+        small = sprite.at_scale(max(math.hypot(a, c), math.hypot(b, d)))
+        kx, ky = w / small.alpha.shape[1], h / small.alpha.shape[0]
+        m = np.array([[a * kx, b * ky, x - x0], [c * kx, d * ky, y - y0]])
         size = (x1 - x0, y1 - y0)
         rgb = cv2.warpAffine(small.rgb, m, size, borderMode=cv2.BORDER_REPLICATE)
         alpha = cv2.warpAffine(small.alpha, m, size)
-        mask = alpha if small.mask is small.alpha else cv2.warpAffine(small.mask, m, size)
-        opacity = alpha.astype(np.float32) * (1 / 255)
-        view = self.rgb[y0:y1, x0:x1]
-        view[:] = cv2.blendLinear(rgb, view, opacity, 1 - opacity)
-        self.ids[y0:y1, x0:x1][mask > 127] = region
+        mask = cv2.warpAffine(small.mask, m, size) if small.see_through else alpha
+        self.blend(x0, y0, rgb, alpha, mask, region)
+
+    def blend(self, x: int, y: int, rgb: Image, alpha: Image, mask: Image, region: int) -> None:
+        """Lay rgb (h, w, 3) over the picture at (x, y), as opaque as alpha (h, w) says."""
+        window = np.s_[y : y + alpha.shape[0], x : x + alpha.shape[1]]
+        opacity = cv2.multiply(alpha, 1 / 255, dtype=cv2.CV_32F)
+        view = self.rgb[window]
+        view[:] = cv2.blendLinear(rgb, view, opacity, cv2.subtract(1.0, opacity))
+        self.ids[window][mask > 127] = region
 
 
 class Look:

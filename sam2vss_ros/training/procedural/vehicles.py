@@ -1,0 +1,233 @@
+"""Cars, vans, buses and lorries as small solid models: a side profile drawn out across the width.
+
+A model is a list of flat faces in metres (x to the right, y up, z forward, the origin on the
+ground below the middle). Details (windows, lights, wheels) lie on a host face and are painted
+right after it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from sam2vss_ros.training.procedural.paint import Canvas, colour
+from sam2vss_ros.training.procedural.view import NEAR, View, cut, fill, fixed_point
+
+BODY, GLASS, TYRE, HUB, FRONT_LIGHT, REAR_LIGHT, TRIM, PLATE = range(8)
+
+# Side profiles: (z / length, y / height) from the rear bottom over the roof to the front bottom;
+# the first and last index of the cabin's base; which edges are windows.
+_PROFILES = {
+    "hatchback": (
+        [(0, 0.18), (0, 0.6), (0.03, 0.68), (0.13, 0.97), (0.5, 1.0), (0.71, 0.68), (0.97, 0.55),
+         (1, 0.4), (1, 0.17)], (2, 5), (2, 4), (3.6, 4.3), (1.4, 1.6), (1.6, 1.8)),
+    "saloon": (
+        [(0, 0.18), (0, 0.62), (0.16, 0.66), (0.28, 0.97), (0.55, 1.0), (0.72, 0.66), (0.97, 0.54),
+         (1, 0.38), (1, 0.17)], (2, 5), (2, 4), (4.2, 4.9), (1.35, 1.5), (1.65, 1.85)),
+    "estate": (
+        [(0, 0.18), (0, 0.6), (0.02, 0.66), (0.07, 0.96), (0.56, 1.0), (0.73, 0.66), (0.97, 0.55),
+         (1, 0.4), (1, 0.17)], (2, 5), (2, 4), (4.2, 4.9), (1.4, 1.75), (1.65, 1.9)),
+    "van": (
+        [(0, 0.14), (0, 0.5), (0.005, 0.55), (0.02, 0.99), (0.7, 1.0), (0.86, 0.58), (0.99, 0.45),
+         (1, 0.3), (1, 0.13)], (2, 5), (2, 4), (4.6, 6.0), (1.9, 2.6), (1.8, 2.1)),
+    "bus": (
+        [(0, 0.1), (0, 0.35), (0, 0.42), (0.01, 0.99), (0.98, 1.0), (0.995, 0.42), (1, 0.35),
+         (1, 0.25), (1, 0.1)], (2, 5), (2, 4), (8.0, 11.0), (2.8, 3.8), (2.4, 2.6)),
+}  # fmt: skip
+_KINDS = list(_PROFILES)
+_KIND_SHARE = np.array([0.35, 0.22, 0.2, 0.15, 0.08])
+
+
+@dataclass(frozen=True)
+class Model:
+    """points (N, 3); faces: indices into points; per face its material, normal (F, 3) outward,
+    centre (F, 3) of its host, and whether it makes part of the outline."""
+
+    points: np.ndarray
+    faces: list[np.ndarray]
+    materials: list[int]
+    normals: np.ndarray
+    centres: np.ndarray
+    outline: list[bool]
+    length: float
+    width: float
+    height: float
+
+
+class _Builder:
+    def __init__(self) -> None:
+        self.points: list[np.ndarray] = []
+        self.faces: list[np.ndarray] = []
+        self.materials: list[int] = []
+        self.normals: list[np.ndarray] = []
+        self.centres: list[np.ndarray] = []
+        self.outline: list[bool] = []
+
+    def face(self, corners: np.ndarray, material: int, outward: np.ndarray) -> None:
+        """A face of its own; `outward` says roughly which side is out."""
+        normal = np.cross(corners[1] - corners[0], corners[2] - corners[1])
+        normal = normal / (np.linalg.norm(normal) + 1e-9)
+        self._add(corners, material, normal * np.sign(normal @ outward or 1.0), corners.mean(0))
+        self.outline[-1] = True
+
+    def detail(self, corners: np.ndarray, material: int, outline: bool = False) -> None:
+        """Something on the latest face that is one of its own."""
+        self._add(corners, material, self.normals[-1], self.centres[-1])
+        self.outline[-1] = outline
+
+    def _add(
+        self, corners: np.ndarray, material: int, normal: np.ndarray, centre: np.ndarray
+    ) -> None:
+        start = sum(len(f) for f in self.faces)
+        self.points.append(corners)
+        self.faces.append(np.arange(start, start + len(corners)))
+        self.materials.append(material)
+        self.normals.append(normal)
+        self.centres.append(centre)
+        self.outline.append(False)
+
+
+def _inset(quad: np.ndarray, left: float, bottom: float, right: float, top: float) -> np.ndarray:
+    """The part of a quad (4, 3) between shares of its first (left to right) and second edge."""
+    a, b, c, d = quad
+
+    def at(s: float, t: float) -> np.ndarray:
+        return (1 - t) * ((1 - s) * a + s * b) + t * ((1 - s) * d + s * c)
+
+    return np.array([at(left, bottom), at(right, bottom), at(right, top), at(left, top)])
+
+
+def make_model(rng: np.random.Generator, kind: str | None = None) -> Model:
+    """A vehicle of random measures; kind: hatchback, saloon, estate, van or bus."""
+    kind = kind or _KINDS[int(rng.choice(len(_KINDS), p=_KIND_SHARE))]
+    shares, (cabin_from, cabin_to), glass_edges, *ranges = _PROFILES[kind]
+    length, height, width = (rng.uniform(*r) for r in ranges)
+    taper = 0.97 if kind == "bus" else rng.uniform(0.76, 0.9)
+    profile = np.array(shares) + rng.normal(0, 0.008, (len(shares), 2)) * (1, 0.5)
+    z, y = (profile[:, 0] - 0.5) * length, profile[:, 1] * height
+    half = np.full(len(z), width / 2)
+    half[cabin_from + 1 : cabin_to] *= taper
+    half[[0, 1, -2, -1]] *= 0.95
+    right = np.column_stack([half, y, z])
+    left = right * (-1, 1, 1)
+    b = _Builder()
+
+    b.face(np.array([left[0], right[0], right[-1], left[-1]]), TYRE, np.array([0, -1.0, 0]))
+    for s in (-1, 1):  # the ends of the tyres, seen below the bumpers
+        for end, out in ((z[0] + 0.1 * length, -1.0), (z[-1] - 0.1 * length, 1.0)):
+            x0, x1 = s * width * 0.3, s * width * 0.47
+            ends = [(x0, 0, end), (x1, 0, end), (x1, y[0] + 0.1, end), (x0, y[0] + 0.1, end)]
+            b.face(np.array(ends), TYRE, np.array([0, 0, out]))
+    middle = np.array([0, height * 0.5, 0])
+    for i in range(len(z) - 1):
+        quad = np.array([left[i], right[i], right[i + 1], left[i + 1]])
+        b.face(quad, BODY, quad.mean(0) - middle)
+        if i in glass_edges and not (kind == "van" and i == cabin_from and rng.random() < 0.6):
+            b.detail(_inset(quad, 0.07, 0.06, 0.93, 0.92), GLASS)
+        if i == 0:  # the lower rear
+            b.detail(_inset(quad, 0.36, 0.45, 0.64, 0.65), PLATE)
+            b.detail(_inset(quad, 0.0, 0.02, 1.0, 0.25), TRIM)
+            for s in (0.02, 0.84):
+                b.detail(_inset(quad, s, 0.6, s + 0.14, 0.95), REAR_LIGHT)
+        if i == len(z) - 2:  # the lower front
+            b.detail(_inset(quad, 0.3, 0.15, 0.7, 0.6), TRIM)
+            b.detail(_inset(quad, 0.38, 0.55, 0.62, 0.75), PLATE)
+        if i == len(z) - 3:  # above the bumper
+            for s in (0.03, 0.77):
+                b.detail(_inset(quad, s, 0.1, s + 0.2, 0.95), FRONT_LIGHT)
+            b.detail(_inset(quad, 0.3, 0.3, 0.7, 0.85), TRIM)
+    wheel = 0.5 if kind == "bus" else rng.uniform(0.29, 0.35)
+    for side, s in ((left, -1.0), (right, 1.0)):
+        out = np.array([s, 0.0, 0.0])
+        low = [*range(0, cabin_from + 1), *range(cabin_to, len(z))]
+        b.face(side[low], BODY, out)
+        b.detail(_strip(side, s * width / 2 * 1.003, y[0], height * 0.24), TRIM)
+        for share in (rng.uniform(0.17, 0.21), rng.uniform(0.78, 0.82)):
+            centre = np.array([s * width / 2 * 1.01, wheel, (share - 0.5) * length])
+            b.detail(_disc(centre, wheel), TYRE, outline=True)
+            b.detail(_disc(centre, wheel * 0.6), HUB)
+        cabin = side[cabin_from : cabin_to + 1]
+        b.face(cabin, BODY, out)
+        base_rear, base_front = cabin[0], cabin[-1]
+        roof_rear, roof_front = cabin[1], cabin[-2]
+        pane = np.array([base_rear, base_front, roof_front, roof_rear])
+        panes = {"van": [(0.72, 0.95)], "bus": [(i / 6 + 0.02, i / 6 + 0.15) for i in range(6)]}
+        for left_end, right_end in panes.get(kind, [(0.07, 0.36), (0.39, 0.64), (0.67, 0.93)]):
+            b.detail(_inset(pane, left_end, 0.1, right_end, 0.85), GLASS)
+    return Model(
+        np.concatenate(b.points), b.faces, b.materials, np.array(b.normals), np.array(b.centres),
+        b.outline, length, width, height,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def models() -> list[Model]:
+    """Ninety-six vehicles, most of them cars; the same in every process."""
+    rng = np.random.default_rng(22)
+    return [make_model(rng) for _ in range(96)]
+
+
+def _strip(side: np.ndarray, x: float, low: float, high: float) -> np.ndarray:
+    z0, z1 = side[0, 2], side[-1, 2]
+    return np.array([[x, low, z0], [x, low, z1], [x, high, z1], [x, high, z0]])
+
+
+def _disc(centre: np.ndarray, radius: float) -> np.ndarray:
+    angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    return centre + radius * np.column_stack([0 * angle, np.sin(angle), np.cos(angle)])
+
+
+def body_palette(rng: np.random.Generator, natural: float) -> np.ndarray:
+    """(8, 3) RGB of a vehicle's materials; `natural` is the chance of each to look usual."""
+    usual = [
+        colour(rng, saturation=(0.0, float(rng.choice([0.15, 0.9]))), value=(0.08, 0.9)),
+        colour(rng, (0.45, 0.65), (0.0, 0.3), (0.05, 0.35)),
+        colour(rng, saturation=(0.0, 0.1), value=(0.03, 0.15)),
+        colour(rng, saturation=(0.0, 0.1), value=(0.25, 0.7)),
+        colour(rng, (0.1, 0.18), (0.0, 0.2), (0.7, 1.0)),
+        colour(rng, (-0.03, 0.03), (0.7, 1.0), (0.4, 1.0)),
+        colour(rng, saturation=(0.0, 0.1), value=(0.05, 0.3)),
+        colour(rng, (0.12, 0.16), (0.0, 0.8), (0.7, 1.0)),
+    ]
+    return np.array([c if rng.random() < natural else colour(rng) for c in usual], np.float64)
+
+
+def shaded(model: Model, palette: np.ndarray, heading: float, light: np.ndarray) -> np.ndarray:
+    """(F, 3) colours of the faces under `light` (3,), a vector towards the sun."""
+    normals = model.normals @ _turn(heading).T
+    brightness = 0.72 + 0.3 * np.maximum(0, normals @ light) + 0.15 * normals[:, 1]
+    return np.clip(palette[model.materials] * brightness[:, None], 0, 255)
+
+
+def _turn(heading: float) -> np.ndarray:
+    """(3, 3) rotation about the vertical; heading 0 drives along z, pi comes towards."""
+    c, s = np.cos(heading), np.sin(heading)
+    return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+
+
+def draw_model(
+    canvas: Canvas, view: View, model: Model, colours: np.ndarray, place: np.ndarray,
+    heading: float, region: int,
+) -> None:  # fmt: skip
+    """Paint the faces that look towards the camera, far ones first."""
+    turn = _turn(heading)
+    points = view.homogeneous(model.points @ turn.T + place)
+    if points[:, 2].max() < NEAR:
+        return
+    centres = model.centres @ turn.T + place
+    to_camera = np.array(view.position) - centres
+    visible = (model.normals @ turn.T * to_camera).sum(1) > 0
+    order = np.argsort(-(to_camera**2).sum(1), kind="stable")
+    whole = points[:, 2].min() >= NEAR
+    pixels = fixed_point(points[:, :2] / points[:, 2:]) if whole else None
+    for i in order[visible[order]]:
+        if pixels is not None:
+            polygon = pixels[model.faces[i]]
+        else:
+            outline = cut(points[model.faces[i]])
+            if outline is None:
+                continue
+            polygon = fixed_point(outline)
+        fill(canvas, polygon, tuple(colours[i].tolist()), region if model.outline[i] else 0)
