@@ -37,7 +37,5 @@ def decode_mask(
     packed = np.frombuffer(data, np.uint8) if len(data) else np.empty(0, np.uint8)
     expected = (height * width + 7) // 8
     if packed.size != expected:
-        raise ValueError(
-            f"a {width}x{height} mask takes {expected} bytes, these are {packed.size}"
-        )
+        raise ValueError(f"a {width}x{height} mask takes {expected} bytes, these are {packed.size}")
     return np.unpackbits(packed, count=height * width).reshape(height, width).view(np.bool_)

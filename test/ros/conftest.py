@@ -3,98 +3,21 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
 from sam2vss_ros.ros.loopback import loopback_environment, reserve_domain
 
-# Before rclpy is imported: it must not see other tests, and nobody must see it.
+# Before rclpy is imported: no test may see another, and nobody outside may see them.
 DOMAIN_ID, _domain_lock = reserve_domain()
 os.environ.update(loopback_environment(), ROS_DOMAIN_ID=str(DOMAIN_ID))
 
 try:
-    import rclpy
-    from rclpy.client import Client
-    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-    from rclpy.node import Node
-
     import sam2vss_ros.msg  # noqa: F401
+    from ros_session import RosSession
 except ImportError as error:
     raise pytest.UsageError(f"test/ros needs `. scripts/env.sh` first ({error})") from error
-
-TIMEOUT = 10.0
-"""Seconds that a test waits for something that normally takes milliseconds."""
-
-
-class RosSession:
-    """A context and an executor that spins the session's nodes in a thread of its own."""
-
-    def __init__(self) -> None:
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self._nodes: list[Any] = []
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._spin, name="ros-session")
-        self._thread.start()
-
-    def _spin(self) -> None:
-        try:
-            self.executor.spin()
-        except ExternalShutdownException:
-            pass  # the orderly end
-        except BaseException as error:
-            if self.context.ok():
-                self._error = error
-
-    def check(self) -> None:
-        """Raise what a callback has raised."""
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
-
-    def add(self, node: Any) -> Any:
-        """Spin `node` until the session ends, then destroy it. Returns it."""
-        self._nodes.append(node)
-        self.executor.add_node(node)
-        return node
-
-    def node(self, name: str, **options: Any) -> Node:
-        """A new node of this session."""
-        return self.add(Node(name, context=self.context, **options))
-
-    def wait_until(
-        self, condition: Callable[[], Any], what: str, timeout: float = TIMEOUT
-    ) -> Any:
-        """Wait until `condition()` is true and return its value; fail naming `what`."""
-        end = time.monotonic() + timeout
-        while not (value := condition()):
-            self.check()
-            if time.monotonic() > end:
-                pytest.fail(f"waited {timeout:g} s in vain for {what}")
-            time.sleep(0.005)
-        return value
-
-    def call(self, client: Client, request: Any, timeout: float = TIMEOUT) -> Any:
-        """Call a service and return its response."""
-        self.wait_until(client.service_is_ready, f"service {client.srv_name}", timeout)
-        future = client.call_async(request)
-        self.wait_until(future.done, f"the answer of {client.srv_name}", timeout)
-        return future.result()
-
-    def close(self) -> None:
-        """End in the order that neither hangs nor aborts, and raise what a callback raised."""
-        rclpy.shutdown(context=self.context)
-        self._thread.join(TIMEOUT)
-        assert not self._thread.is_alive(), "the executor did not stop"
-        self.executor.shutdown()
-        for node in self._nodes:
-            node.destroy_node()
-        self.check()
 
 
 @pytest.fixture

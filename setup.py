@@ -1,0 +1,39 @@
+"""`pip install .`: the part that needs no ROS, with the command `sam2vss`.
+
+On ROS 2 the package is built by colcon (package.xml, CMakeLists.txt), which does not read this file.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+VERSION = re.search(
+    r'^__version__ = "(.+)"$', (HERE / "sam2vss_ros/__init__.py").read_text(), re.MULTILINE
+)
+assert VERSION is not None
+
+setup(
+    name="sam2vss_ros",
+    version=VERSION[1],
+    description="Online video semantic segmentation with SAM 2, for ROS 2 and for plain Python",
+    license="Apache-2.0",
+    packages=find_packages(include=["sam2vss_ros", "sam2vss_ros.*"]),
+    package_data={"sam2vss_ros": ["**/*.yaml", "**/*.xml", "weights/*"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "torch>=2.5.1",
+        "sam2>=1.1.0,<2",
+        "safetensors>=0.4",
+        "hydra-core>=1.3.2",
+        "omegaconf>=2.3",
+        "numpy>=1.24.4",
+        "opencv-python-headless>=4.6",
+        "PyYAML>=5.4",
+        "tqdm>=4.66.1",
+        "rosbags>=0.10.9",
+    ],
+    extras_require={"hub": ["huggingface_hub>=0.23"]},
+    entry_points={"console_scripts": ["sam2vss = sam2vss_ros.cli:main"]},
+)
