@@ -35,7 +35,8 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0, 2 for bad input, 130 when interrupted."""
     args = make_parser().parse_args(arguments)
-    logging.basicConfig(format="sam2vss: %(levelname)s: %(message)s", level=logging.INFO)
+    logging.basicConfig(format="sam2vss: %(message)s", level=logging.WARNING)
+    logging.getLogger("sam2vss_ros").setLevel(logging.INFO)
     from sam2vss_ros.evaluation.readers import InputError
 
     try:

@@ -1,0 +1,342 @@
+"""The command `sam2vss` with the real pipeline and the embedded model, right and wrong input."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam2vss_ros.cli import main
+from sam2vss_ros.config import PipelineConfig, options_of
+from sam2vss_ros.evaluation.readers import list_images, read_labels
+from sam2vss_ros.pipeline import VssPipeline
+from sam2vss_ros.semantics.catalog import load_catalog
+
+WIDTH, HEIGHT = 160, 120
+UNLABELLED = 255
+
+
+def street(index: int, hue: int) -> np.ndarray:
+    """(H, W, 3) RGB: sky above, road below, and a box that drives to the right."""
+    image = np.empty((HEIGHT, WIDTH, 3), np.uint8)
+    image[:50], image[50:] = (150, 190, 230), (90, 90, 95)
+    image[40:80, 10 + 6 * index : 60 + 6 * index] = (hue, 40, 40)
+    return image
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Images of two streams, `a_0.png`... and `b_0.png`..., each also in a folder of its own."""
+    root = tmp_path_factory.mktemp("streams")
+    for name, hue in (("a", 200), ("b", 120)):
+        for folder in (root / name, root / "both"):
+            folder.mkdir(exist_ok=True)
+            for i in range(4):
+                Image.fromarray(street(i, hue)).save(folder / f"{name}_{i}.png")
+    return {name: root / name for name in ("a", "b", "both")}
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("video") / "street.mp4"
+    codec = cv2.VideoWriter.fourcc(*"mp4v")
+    writer = cv2.VideoWriter(str(path), codec, 20.0, (WIDTH, HEIGHT))
+    for i in range(6):
+        writer.write(street(i, 200)[:, :, ::-1].copy())
+    writer.release()
+    return path
+
+
+def run(*arguments: object) -> int:
+    return main([str(a) for a in arguments])
+
+
+def test_help_answers_without_loading_anything() -> None:
+    script = (
+        "import sys\n"
+        "from sam2vss_ros.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'torch', 'cv2', 'numpy', 'sam2'} & sys.modules.keys()\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for command in ("run", "evaluate", "models"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "evaluate", "models"])
+def test_every_command_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        run(command, "--help")
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert "examples:" in text and f"sam2vss {command}" in text
+    if command != "models":
+        for option in options_of(PipelineConfig):
+            assert f"--{option.replace('_', '-')}" in text
+
+
+def test_run_writes_labels_overlay_and_objects(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "results"
+    assert run("run", video, "--out", out, "--device", "cpu", "--max-objects", 4) == 0
+
+    files = list_images(out / "labels")
+    assert [f.name for f in files] == [f"{i:06d}.png" for i in range(6)]
+    catalog = load_catalog("camvid")
+    for file in files:
+        labels = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        assert labels.dtype == np.uint8 and labels.shape == (HEIGHT, WIDTH)
+        assert np.isin(labels, [*catalog.ids, UNLABELLED]).all()
+
+    overlay = cv2.VideoCapture(str(out / "overlay.mp4"))
+    assert overlay.get(cv2.CAP_PROP_FPS) == 20.0
+    shown = [overlay.read() for _ in range(7)]
+    assert [ok for ok, _ in shown] == [True] * 6 + [False]
+    assert shown[0][1].shape == (HEIGHT, WIDTH, 3)
+
+    lines = [json.loads(line) for line in (out / "objects.jsonl").read_text().splitlines()]
+    assert [line["frame"] for line in lines] == list(range(6))
+    assert [line["stamp_ns"] for line in lines] == [i * 50_000_000 for i in range(6)]
+    objects = [o for line in lines for o in line["objects"]]
+    assert all(len(line["objects"]) <= 4 for line in lines)
+    names = {c.id: c.name for c in catalog.classes}
+    for o in objects:
+        assert o["track_id"] > 0
+        assert names.get(o["class_id"], o["class_name"]) == o["class_name"]
+        x, y, w, h = o["box"]
+        assert 0 <= x <= x + w <= WIDTH and 0 <= y <= y + h <= HEIGHT
+        assert o["area"] <= w * h
+
+    printed = capsys.readouterr().out
+    assert "6 frames, " in printed and "frames per second" in printed
+    for stage in ("encode", "track", "discover", "classify", "fuse"):
+        assert stage in printed
+
+
+def test_run_replaces_an_earlier_run_and_nothing_else(
+    video: Path, folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert run("run", video, "--out", tmp_path, "--device", "cpu") == 0
+    assert run("run", folders["a"], "--out", tmp_path, "--device", "cpu") == 0
+    assert len(list_images(tmp_path / "labels")) == 4
+    assert len((tmp_path / "objects.jsonl").read_text().splitlines()) == 4
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+    (tmp_path / "objects.jsonl").unlink()  # now these could be anybody's labels
+    assert run("run", video, "--out", tmp_path) == 2
+    assert "not from an earlier run" in capsys.readouterr().err
+    assert len(list_images(tmp_path / "labels")) == 4
+
+
+def test_interrupted_run_keeps_what_it_has(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = VssPipeline.process
+
+    def interrupted(pipeline: VssPipeline, frame):
+        if frame.stamp_ns == 100_000_000:
+            raise KeyboardInterrupt
+        return process(pipeline, frame)
+
+    monkeypatch.setattr(VssPipeline, "process", interrupted)
+    assert run("run", video, "--out", tmp_path, "--device", "cpu") == 130
+    assert len(list_images(tmp_path / "labels")) == 2
+    assert len((tmp_path / "objects.jsonl").read_text().splitlines()) == 2
+    assert cv2.VideoCapture(str(tmp_path / "overlay.mp4")).read()[0]
+
+
+def test_images_that_change_size(folders: dict[str, Path], tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for i, size in enumerate(((160, 120), (121, 91), (160, 120))):
+        Image.fromarray(street(i, 200)).resize(size).save(images / f"{i}.png")
+    assert run("run", images, "--out", tmp_path / "out", "--device", "cpu") == 0
+    sizes = [read_labels(f).shape for f in list_images(tmp_path / "out" / "labels")]
+    assert sizes == [(120, 160), (91, 121), (120, 160)]
+    overlay = cv2.VideoCapture(str(tmp_path / "out" / "overlay.mp4"))
+    assert [overlay.read()[0] for _ in range(4)] == [True, True, True, False]
+
+
+@pytest.fixture(scope="module")
+def own_labels(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the pipeline itself says of both streams, each run on its own, as a label folder."""
+    root = tmp_path_factory.mktemp("own")
+    (root / "labels").mkdir()
+    for name in ("a", "b"):
+        assert run("run", folders[name], "--out", root / name, "--device", "cpu") == 0
+        for i, file in enumerate(list_images(root / name / "labels")):
+            file.rename(root / "labels" / f"{name}_{i}.png")
+    return root / "labels"
+
+
+def test_evaluate_runs_each_stream_from_a_clean_start(
+    folders: dict[str, Path],
+    own_labels: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Scored against its own answers, stream by stream, the pipeline is right everywhere."""
+    report = tmp_path / "report.json"
+    code = run(
+        "evaluate", "--images", folders["both"], "--labels", own_labels, "--classes", "camvid",
+        "--device", "cpu", "--json", report,
+    )  # fmt: skip
+    assert code == 0
+    result = json.loads(report.read_text())
+    assert result["miou"] == 1.0
+    assert (result["frames"], result["frames_scored"], result["streams"]) == (8, 8, 2)
+    assert result["fps"] > 0 and result["model"] == "nano"
+    catalog = load_catalog("camvid")
+    assert list(result["per_class_iou"]) == [c.name for c in catalog.classes]
+    found = {i for f in list_images(own_labels) for i in np.unique(read_labels(f)).tolist()}
+    for c in catalog.classes:
+        assert result["per_class_iou"][c.name] == (1.0 if c.id in found else None)
+    printed = capsys.readouterr().out
+    for c in catalog.classes:
+        assert c.name in printed
+
+
+def test_evaluate_counts_what_it_cannot_score(
+    folders: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One frame has labels: half of them sky, a quarter void, a quarter of an unknown id."""
+    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    labels[60:90], labels[90:] = 11, 77
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a_2.png"), labels)
+    cv2.imwrite(str(folder / "z_9.png"), labels)  # without an image
+    code = run(
+        "evaluate", "--images", folders["a"], "--labels", folder, "--classes", "camvid",
+        "--device", "cpu", "--json", tmp_path / "report.json",
+    )  # fmt: skip
+    assert code == 0
+    result = json.loads((tmp_path / "report.json").read_text())
+    assert (result["frames"], result["frames_scored"]) == (4, 1)
+    assert [n for n, v in result["per_class_iou"].items() if v is not None] == ["Sky"]
+    assert f"{30 * WIDTH} pixels with id 77" in capsys.readouterr().out
+
+
+def test_models_lists_what_is_at_hand(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "sam2.1_hiera_small.pt").touch()
+    monkeypatch.setenv("SAM2VSS_CHECKPOINTS", str(tmp_path))
+    assert run("models") == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "nano.safetensors" in lines["nano"]
+    assert str(tmp_path / "sam2.1_hiera_small.pt") in lines["sam2.1_hiera_small"]
+    assert {"sam2.1_hiera_tiny", "sam2.1_hiera_base_plus", "sam2.1_hiera_large"} < lines.keys()
+
+
+def test_models_fetch_of_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models", "--fetch", "nano") == 0
+    assert "nano.safetensors" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory: pytest.TempPathFactory, folders: dict[str, Path]) -> dict[str, Path]:
+    """Everything a user can get wrong, as files."""
+    root = tmp_path_factory.mktemp("bad")
+    paths = {name: root / name for name in ("empty", "small", "other_names", "void", "colored")}
+    for path in paths.values():
+        path.mkdir()
+    black = np.zeros((HEIGHT, WIDTH), np.uint8)
+    cv2.imwrite(str(paths["small"] / "a_0.png"), black[:60])
+    cv2.imwrite(str(paths["other_names"] / "frame0.png"), black)
+    cv2.imwrite(str(paths["void"] / "a_0.png"), black + 200)
+    Image.fromarray(street(0, 200)).save(paths["colored"] / "a_0.png")
+    paths["text"] = root / "text.mp4"
+    paths["text"].write_text("no video")
+    paths["missing"] = root / "missing"
+    paths["indoor"] = root / "indoor.yaml"
+    paths["indoor"].write_text(
+        "name: indoor\nclasses: [{id: 0, name: chair, color: [1, 2, 3]}]\n", encoding="utf-8"
+    )
+    return paths | {"images": folders["a"]}
+
+
+RUN = "run {images} --out {missing} "
+EVALUATE = "evaluate --images {images} --classes camvid "
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("", "the following arguments are required: COMMAND"),
+        ("segment", "invalid choice: 'segment'"),
+        ("run {images}", "the following arguments are required: --out"),
+        ("run {missing} --out {missing}", "missing does not exist"),
+        ("run {empty} --out {missing}", "holds no images"),
+        ("run {text} --out {missing}", "cannot be opened as a video"),
+        ("run {images} --out {text}", "is a file"),
+        (RUN + "--rate -5", "rate: -5.0 is not a positive number"),
+        (RUN + "--model sam3", "model: 'sam3' is not one of nano, "),
+        (RUN + "--mode best", "mode: 'best' is not one of refine, classify, fused"),
+        (RUN + "--max-objects 0", "max_objects: 0 is outside 1 to 256"),
+        (RUN + "--max-objects many", "argument --max-objects: invalid int value: 'many'"),
+        (RUN + "--image-size 500", "image_size: 500 is not a multiple of 32"),
+        (RUN + "--device cuda:99", "device: 'cuda:99' is not on this machine"),
+        (RUN + "--checkpoint {missing}", "missing is not a file"),
+        (RUN + "--checkpoint {text}", "truncated or no checkpoint"),
+        (RUN + "--classes {missing}", "does not exist"),
+        (RUN + "--frobnicate", "unrecognized arguments: --frobnicate"),
+        (EVALUATE + "--labels {missing}", "missing is not a folder"),
+        (EVALUATE + "--labels {empty}", "holds no images"),
+        (EVALUATE + "--labels {small}", "a_0.png is 160x60, its image"),
+        (EVALUATE + "--labels {other_names}", "has labels in"),
+        (EVALUATE + "--labels {void}", "hold none of the classes of camvid"),
+        (EVALUATE + "--labels {colored}", "mode RGB"),
+        (EVALUATE + "--labels {void} --mode best", "mode: 'best' is not one of"),
+        (EVALUATE + "--labels {void} --rate 0", "rate: 0.0 is not a positive number"),
+        (EVALUATE + "--labels {void} --json {missing}/x.json", "does not exist"),
+        (
+            "evaluate --images {images} --labels {void} --classes mars",
+            "classes: class file .*shipped by name: camvid",
+        ),
+        (
+            "evaluate --images {images} --labels {void} --classes {indoor}",
+            "indoor and camvid have no class name in common",
+        ),
+        ("models --fetch sam9", "model: 'sam9' is not one of nano, "),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    command: str, message: str, bad: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [argument.format(**bad) for argument in command.split()]
+    try:
+        code = run(*arguments)
+    except SystemExit as end:  # argparse's own errors
+        assert isinstance(end.code, int)
+        code = end.code
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert code == 2
+    assert last.startswith("sam2vss: error: ")
+    assert re.search(message, last), last
+    assert not bad["missing"].exists() or not list(bad["missing"].glob("labels/*"))
+
+
+def test_bugs_keep_their_traceback(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(pipeline: VssPipeline, frame):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(VssPipeline, "process", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        run("run", video, "--out", tmp_path)
