@@ -98,15 +98,18 @@ class PipelineConfig(Checked):
         "nano", "classes and their classifier: nano (embedded, CamVid) or a .safetensors file"
     )
     classes: str = option(
-        "", "class file (YAML) whose names and colours replace those of the semantics; empty: theirs"
+        "",
+        "class file (YAML) that renames and recolours the classes of the semantics; empty: theirs",
     )
     device: str = option("auto", "auto, cpu, cuda or cuda:N; auto takes the GPU where there is one")
     precision: str = option(
         "float32", "arithmetic of the model on a GPU", choices=("float32", "bfloat16", "float16")
     )
     image_size: int = option(
-        0, "side of the model's square input in pixels, a multiple of 32; 0: the model's own",
-        low=0, high=2048,
+        0,
+        "side of the model's square input in pixels, a multiple of 32; 0: the model's own",
+        low=0,
+        high=2048,
     )
     mode: str = option(
         "fused",
@@ -116,15 +119,19 @@ class PipelineConfig(Checked):
         live=True,
     )
     discovery: str = option(
-        "auto", "source of new objects: regions, grid, off (prompts only) or auto (the model's card)",
+        "auto",
+        "source of new objects: regions, grid, off (prompts only) or auto (the model's card)",
         choices=("auto", "regions", "grid", "off"),
     )
     keyframe_interval: int = option(
         32, "frames from one search for new objects to the next", low=1, high=10000, live=True
     )
     min_unexplained: float = option(
-        0.25, "share of pixels without an object that calls for a search before its time",
-        low=0.0, high=1.0, live=True,
+        0.25,
+        "share of pixels without an object that calls for a search before its time",
+        low=0.0,
+        high=1.0,
+        live=True,
     )
     points_per_side: int = option(16, "side of discovery's point grid", low=1, high=64)
     pred_iou_thresh: float = option(
@@ -150,17 +157,29 @@ class PipelineConfig(Checked):
         300, "frames after which a lost object is forgotten", low=1, high=1000000, live=True
     )
     revive_similarity: float = option(
-        0.85, "least cosine similarity of appearance for a lost object to come back",
-        low=0.0, high=1.0, live=True,
+        0.85,
+        "least cosine similarity of appearance for a lost object to come back",
+        low=0.0,
+        high=1.0,
+        live=True,
     )
     belief_memory: float = option(
-        0.9, "share of its class evidence that an object keeps from frame to frame",
-        low=0.0, high=0.999, live=True,
+        0.9,
+        "share of its class evidence that an object keeps from frame to frame",
+        low=0.0,
+        high=0.999,
+        live=True,
     )
     min_class_score: float = option(
-        0.0, "objects less sure of their class than this are unlabelled", low=0.0, high=1.0, live=True
+        0.0,
+        "pixels and objects less sure of their class than this are unlabelled",
+        low=0.0,
+        high=1.0,
+        live=True,
     )
     unlabelled_id: int = option(
         255, "label of pixels without a class; the catalog may not use it", low=0, high=65535
     )
-    threads: int = option(0, "CPU threads of the model; 0: as many as there are cores", low=0, high=256)
+    threads: int = option(
+        0, "CPU threads of the model; 0: as many as there are cores", low=0, high=256
+    )

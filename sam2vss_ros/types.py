@@ -123,5 +123,5 @@ class SemanticFrame:
 
 
 def instance_value(track_id: int) -> int:
-    """The 16-bit value of a track id in the instance image: the id itself up to 65535, then 1, 2..."""
+    """A track id's 16-bit value in the instance image: the id itself to 65535, then 1, 2..."""
     return (track_id - 1) % 65535 + 1

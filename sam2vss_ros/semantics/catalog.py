@@ -43,7 +43,9 @@ class ClassCatalog:
             values = [getattr(c, what) for c in self.classes]
             twice = sorted({str(v) for v in values if values.count(v) > 1})
             if twice:
-                raise ValueError(f"class catalog {self.name}: {what} used twice: {', '.join(twice)}")
+                raise ValueError(
+                    f"class catalog {self.name}: {what} used twice: {', '.join(twice)}"
+                )
         for c in self.classes:
             if not 0 <= c.id < IMAGE_ID_LIMIT:
                 raise ValueError(f"class catalog {self.name}: id {c.id} does not fit 16 bits")
@@ -91,7 +93,9 @@ def parse_catalog(data: Any, source: str) -> ClassCatalog:
     try:
         classes = tuple(
             SemanticClass(
-                int(c["id"]), str(c["name"]), tuple(int(v) for v in c["color"]),  # type: ignore[arg-type]
+                int(c["id"]),
+                str(c["name"]),
+                tuple(int(v) for v in c["color"]),  # type: ignore[arg-type]
                 bool(c.get("thing", False)),
             )
             for c in data["classes"]

@@ -1,0 +1,489 @@
+"""VssPipeline: one image in, one SemanticFrame out.
+
+A frame flows one way through five stages: encode (image features, dense prediction), track (the
+known objects), discover (new ones, on keyframes), classify (each object's features), fuse (the
+images that are published).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam2vss_ros.config import PipelineConfig, options_of
+from sam2vss_ros.objects import ObjectMemory, Track
+from sam2vss_ros.sam2 import stages
+from sam2vss_ros.sam2.discovery import DUPLICATE_IOU, GridSource, RegionSource, Source, select
+from sam2vss_ros.sam2.models import load_model
+from sam2vss_ros.sam2.tracker import Tracked, Tracker
+from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog
+from sam2vss_ros.semantics.classifier import Belief, appearance, geometry, pool_features
+from sam2vss_ros.semantics.fusion import fuse
+from sam2vss_ros.semantics.model import SemanticModel, load_semantics
+from sam2vss_ros.types import (
+    Frame,
+    Prompt,
+    SemanticFrame,
+    TrackedObject,
+    TrackState,
+    instance_value,
+)
+
+
+class _Seen(NamedTuple):
+    """What the encoders say of a frame.
+
+    features: the tracker's. pyramid, hidden: those the semantics read. log_dense: (K, s, s) log
+    probabilities, probabilities: (K, S/4, S/4) on the grid of the tracker's masks.
+    """
+
+    features: stages.ImageFeatures
+    pyramid: tuple[Tensor, Tensor, Tensor]
+    hidden: Tensor
+    log_dense: Tensor
+    probabilities: Tensor
+
+
+class VssPipeline:
+    """Online video semantic segmentation of one camera stream.
+
+    `process` belongs to one thread; `reset`, `add_prompt`, `remove_object` and `reconfigure` may
+    be called from any other and take effect before the next frame.
+
+    Raises ModelUnavailableError, FileNotFoundError or ValueError, with a message for the user,
+    where a model, a semantics file, a class file or an option is not usable.
+    """
+
+    def __init__(self, config: PipelineConfig) -> None:
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        model = load_model(
+            config.model, config.checkpoint, config.device, config.precision, config.image_size
+        )
+        self.config = config
+        self.device = model.device
+        self._dtype = model.dtype
+        self._semantics = load_semantics(config.semantics, model.device)
+        self.catalog = _catalog(config, self._semantics)
+        self.label_dtype = self.catalog.label_dtype(config.unlabelled_id)
+        self._tracker = Tracker(model, config.max_objects)
+        self._shares_features = (
+            self._semantics.backbone == config.model
+            and self._semantics.image_size == model.network.image_size
+        )
+        self._semantic_encoder = (
+            model.network
+            if self._shares_features
+            else load_model(
+                self._semantics.backbone,
+                device=config.device,
+                image_size=self._semantics.image_size,
+            ).network
+        )
+        kind = model.card.discovery if config.discovery == "auto" else config.discovery
+        self._source: Source | None = {
+            "grid": GridSource(model.network, config),
+            "regions": RegionSource(self.catalog.things),
+            "off": None,
+        }[kind]
+        self.objects = ObjectMemory(config)
+        self._lock = threading.Lock()
+        self._prompts: dict[int, Prompt] = {}
+        self._removals: set[int] = set()
+        self._reset_wanted = False
+        self._size: tuple[int, int] | None = None
+        self._start_stream()
+
+    def process(self, frame: Frame) -> SemanticFrame:
+        """Segment the next frame of the stream.
+
+        Time running backwards and a new image size start the stream afresh. Raises ValueError for
+        a second frame with the stamp of the last one.
+        """
+        prompts = self._begin(frame)
+        watch = _Stopwatch()
+        with torch.inference_mode(), self._arithmetic():
+            seen = self._encode(frame.image)
+            watch.lap("encode")
+            tracked = self._track(seen)
+            watch.lap("track")
+            keyframe = self._wants_discovery(tracked)
+            tracked = self._take_prompts(seen, tracked, prompts)
+            if keyframe:
+                tracked = self._discover(seen, tracked)
+            watch.lap("discover")
+            tracked = self._visible(tracked)
+            self._classify(seen, tracked)
+            watch.lap("classify")
+            result = self._fuse(frame, seen, tracked, keyframe, watch)
+        self._frames += 1
+        return result
+
+    def reset(self) -> None:
+        """Forget all objects before the next frame."""
+        with self._lock:
+            self._reset_wanted = True
+
+    def add_prompt(self, prompt: Prompt) -> int:
+        """Track what the user points at from the next frame on; returns its track id.
+
+        Raises ValueError where the prompt lies outside the image, its class is not in the catalog,
+        or there is no room for another object.
+        """
+        self._check_prompt(prompt)
+        with self._lock:
+            if self.objects.room() <= len(self._prompts):
+                raise ValueError(
+                    f"max_objects: all {self.config.max_objects} places are taken; remove an "
+                    "object first"
+                )
+            track_id = self.objects.new_id()
+            self._prompts[track_id] = prompt
+            return track_id
+
+    def remove_object(self, track_id: int) -> bool:
+        """Forget an object before the next frame; False where there is no such object."""
+        with self._lock:
+            if self._prompts.pop(track_id, None) is not None:
+                return True
+            if track_id not in self.objects:
+                return False
+            self._removals.add(track_id)
+            return True
+
+    def reconfigure(self, **changes: object) -> None:
+        """Change live options. Raises ValueError or TypeError naming the option."""
+        options = options_of(PipelineConfig)
+        for name in changes:
+            if name not in options or not options[name][1].live:
+                live = ", ".join(k for k, (_, o) in options.items() if o.live)
+                raise ValueError(f"{name}: cannot change while running; these can: {live}")
+        self.config = dataclasses.replace(self.config, **changes)  # type: ignore[arg-type]
+        if isinstance(self._source, GridSource):
+            self._source = GridSource(self._tracker.network, self.config)
+
+    def memory_bytes(self) -> int:
+        """Bytes that the memory bank holds; constant for the life of the pipeline."""
+        return self._tracker.bank.nbytes()
+
+    def close(self) -> None:
+        """Give the model and the memory back; the pipeline cannot be used afterwards."""
+        del self._tracker, self._semantics, self._semantic_encoder, self._source
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    # -- one stage each, in the order of `process`
+
+    def _begin(self, frame: Frame) -> dict[int, Prompt]:
+        """Apply what was asked for since the last frame; returns the prompts to take up."""
+        size = (frame.image.shape[0], frame.image.shape[1])
+        if self._last_stamp is not None and frame.stamp_ns == self._last_stamp:
+            raise ValueError(f"two frames with stamp {frame.stamp_ns} ns")
+        rewound = self._last_stamp is not None and frame.stamp_ns < self._last_stamp
+        with self._lock:
+            if self._reset_wanted or rewound or size != self._size:
+                self._start_stream()
+            for track_id in self._removals & {t.track_id for t in self.objects.all()}:
+                self.objects.remove(track_id)
+            prompts, self._prompts = self._prompts, {}
+            self._removals, self._reset_wanted = set(), False
+        self._size, self._last_stamp = size, frame.stamp_ns
+        return prompts
+
+    def _start_stream(self) -> None:
+        self.objects.clear()
+        self._last_stamp: int | None = None
+        self._frames = 0
+        self._last_keyframe = 0
+        self._left_unexplained = 0.0
+
+    def _encode(self, image: npt.NDArray[np.uint8]) -> _Seen:
+        network = self._tracker.network
+        pixels = stages.image_tensor(image, network.image_size, self.device)
+        features = stages.encode_image(network, pixels)
+        if self._shares_features:
+            pyramid = features.pyramid
+        else:
+            own = stages.image_tensor(image, self._semantics.image_size, self.device)
+            pyramid = stages.encode_image(self._semantic_encoder, own).pyramid
+        dense = self._semantics.head(pyramid)
+        log_dense = dense.logits[0].float().log_softmax(0)
+        side = network.image_size // 4
+        probabilities = log_dense.exp()
+        if probabilities.shape[-1] != side:
+            probabilities = F.interpolate(probabilities[None], (side, side), mode="bilinear")[0]
+        return _Seen(features, pyramid, dense.hidden, log_dense, probabilities)
+
+    def _track(self, seen: _Seen) -> Tracked | None:
+        """Follow the active objects and move their lives on by this frame."""
+        self.objects.age_lost(self.config)
+        active = self.objects.active()
+        tracked = self._tracker.step(seen.features, [t.slot for t in active])
+        if tracked is None:
+            return None
+        self._tracker.commit(seen.features, tracked)
+        by_slot = {t.slot: t for t in active}
+        areas = _owned_areas(tracked.masks)
+        for slot, area, iou, score in zip(
+            tracked.slots,
+            areas.tolist(),
+            tracked.predicted_iou.tolist(),
+            tracked.score.sigmoid().tolist(),
+            strict=True,
+        ):
+            track = by_slot[slot]
+            track.predicted_iou, track.visibility = iou, score
+            self.objects.observe(track, area > 0, self.config)
+        return self._visible(tracked)
+
+    def _visible(self, tracked: Tracked | None) -> Tracked | None:
+        """Only the objects that are there and seen on this frame."""
+        if tracked is None:
+            return None
+        here = {t.slot for t in self.objects.active() if not t.missed}
+        index = [i for i, slot in enumerate(tracked.slots) if slot in here]
+        return tracked.take(index) if index else None
+
+    def _wants_discovery(self, tracked: Tracked | None) -> bool:
+        """On the first frame, on keyframes, and when much is newly unexplained."""
+        if self._source is None:
+            return False
+        waited = self._frames - self._last_keyframe
+        grown = 1 - self._coverage(tracked) - self._left_unexplained
+        due = waited >= self.config.keyframe_interval or grown >= self.config.min_unexplained
+        return self._frames == 0 or due
+
+    def _take_prompts(
+        self, seen: _Seen, tracked: Tracked | None, prompts: dict[int, Prompt]
+    ) -> Tracked | None:
+        assert self._size is not None
+        for track_id, prompt in prompts.items():
+            track = self.objects.add(track_id, self._belief(prompt.class_id))
+            found = self._tracker.from_prompt(seen.features, track.slot, prompt, self._size)
+            tracked = self._begin_objects(seen, tracked, found, [track])
+        return tracked
+
+    def _discover(self, seen: _Seen, tracked: Tracked | None) -> Tracked | None:
+        """Start objects where nothing is explained, or bring lost ones back."""
+        assert self._source is not None
+        side = self._tracker.network.image_size // 4
+        tracked = self._drop_duplicates(tracked)
+        unexplained = torch.ones(side, side, dtype=torch.bool, device=self.device)
+        if tracked is not None:
+            unexplained = (tracked.masks <= 0).all(0)
+        candidates = select(
+            self._source.propose(seen.features, seen.probabilities, unexplained),
+            unexplained,
+            max(1, round(self.config.min_area * side * side)),
+            self.objects.room(),
+        )
+        if len(candidates.masks):
+            looks = appearance(seen.features.pyramid, candidates.masks)
+            tracks = [self._known_or_new(look) for look in looks]
+            slots = [t.slot for t in tracks]
+            found = self._tracker.from_masks(seen.features, slots, candidates.masks)
+            found = dataclasses.replace(found, predicted_iou=candidates.score)
+            tracked = self._begin_objects(seen, tracked, found, tracks)
+        self._last_keyframe = self._frames
+        self._left_unexplained = 1 - self._coverage(tracked)
+        return tracked
+
+    def _known_or_new(self, look: Tensor) -> Track:
+        known = self.objects.recognise(look, self.config)
+        if known is None:
+            return self.objects.add(self.objects.new_id(), self._belief(None))
+        known.state, known.missed = TrackState.CONFIRMED, 0
+        return known
+
+    def _belief(self, class_id: int | None) -> Belief:
+        index = None if class_id is None else self.catalog.ids.tolist().index(class_id)
+        return Belief(len(self.catalog), index)
+
+    def _begin_objects(
+        self, seen: _Seen, tracked: Tracked | None, found: Tracked, tracks: list[Track]
+    ) -> Tracked:
+        self._tracker.start(seen.features, found)
+        for track, iou, score in zip(
+            tracks, found.predicted_iou.tolist(), found.score.sigmoid().tolist(), strict=True
+        ):
+            track.seen += 1
+            track.predicted_iou, track.visibility = iou, score
+        return found if tracked is None else Tracked.join([tracked, found])
+
+    def _drop_duplicates(self, tracked: Tracked | None) -> Tracked | None:
+        """Two objects with the same mask are one; the older stays."""
+        if tracked is None:
+            return None
+        flat = (tracked.masks > 0).flatten(1).float()
+        areas, overlap = flat.sum(1), flat @ flat.T
+        iou = overlap / (areas[:, None] + areas[None] - overlap).clamp(min=1)
+        ids = {t.slot: t.track_id for t in self.objects.active()}
+        order = sorted(range(len(tracked.slots)), key=lambda i: ids[tracked.slots[i]])
+        kept: list[int] = []
+        for i in order:
+            if any(iou[i, k] > DUPLICATE_IOU for k in kept):
+                self.objects.remove(ids[tracked.slots[i]])
+            else:
+                kept.append(i)
+        return tracked.take(kept)
+
+    def _classify(self, seen: _Seen, tracked: Tracked | None) -> None:
+        """Give each visible object this frame's evidence of its class, and its looks."""
+        if tracked is None:
+            return
+        masks = tracked.masks > 0
+        pointers = tracked.pointers if self._shares_features else None
+        pooled = pool_features(seen.pyramid, seen.hidden, masks)
+        if pointers is None:
+            channels = self._semantics.classifier.pointer_norm.normalized_shape[0]
+            pointers = pooled.new_zeros(len(pooled), channels)
+        logits = self._semantics.classifier(pooled, pointers, geometry(masks))
+        evidence = logits.float().log_softmax(1).cpu()
+        looks = appearance(seen.features.pyramid, masks)
+        by_slot = {t.slot: t for t in self.objects.active()}
+        for slot, row, look in zip(tracked.slots, evidence, looks, strict=True):
+            by_slot[slot].belief.add(row, self.config.belief_memory)
+            by_slot[slot].appearance = look
+
+    def _fuse(
+        self,
+        frame: Frame,
+        seen: _Seen,
+        tracked: Tracked | None,
+        keyframe: bool,
+        watch: _Stopwatch,
+    ) -> SemanticFrame:
+        height, width = frame.image.shape[:2]
+        by_slot = {t.slot: t for t in self.objects.active()}
+        visible = [] if tracked is None else [by_slot[slot] for slot in tracked.slots]
+        side = self._tracker.network.image_size
+        fused = fuse(
+            self.config.mode,
+            seen.log_dense,
+            seen.log_dense[:0] if tracked is None else tracked.masks,
+            self._beliefs(visible),
+            # Masks have a quarter of the model's resolution: beyond it there is nothing to gain.
+            (min(height, side), min(width, side)),
+        )
+        classes, confidence, owner = (
+            cv2.resize(x.cpu().numpy(), (width, height), interpolation=cv2.INTER_NEAREST)
+            for x in (fused.classes.short(), fused.confidence, fused.owner.short())
+        )
+        labels = self.catalog.ids.astype(self.label_dtype)[classes]
+        labels[confidence < self.config.min_class_score] = self.config.unlabelled_id
+        values = [instance_value(t.track_id) for t in visible] + [0]
+        position = {t.track_id: i for i, t in enumerate(visible)}
+        objects = tuple(
+            self._object(t, owner == position[t.track_id] if t.track_id in position else None)
+            for t in self.objects.all()
+        )
+        watch.lap("fuse")
+        return SemanticFrame(
+            stamp_ns=frame.stamp_ns,
+            label_image=labels,
+            confidence_image=(confidence * 255).astype(np.uint8),
+            instance_image=np.array(values, np.uint16)[owner],
+            objects=objects,
+            keyframe=keyframe,
+            coverage=float((owner >= 0).mean()),
+            timings_ms=watch.laps,
+        )
+
+    def _beliefs(self, tracks: list[Track]) -> Tensor:
+        """(B, K) class probabilities of some objects."""
+        rows = [t.belief.probabilities() for t in tracks]
+        empty = torch.zeros(0, len(self.catalog))
+        return (torch.stack(rows) if rows else empty).to(self.device)
+
+    def _object(self, track: Track, owned: npt.NDArray[np.bool_] | None) -> TrackedObject:
+        probabilities = track.belief.probabilities().numpy()
+        best = int(probabilities.argmax())
+        score = float(probabilities[best])
+        sure = score >= self.config.min_class_score
+        x, y, width, height = (
+            (0, 0, 0, 0) if owned is None else cv2.boundingRect(owned.view(np.uint8))
+        )
+        mask = np.zeros((0, 0), bool) if owned is None else owned[y : y + height, x : x + width]
+        moments = cv2.moments(mask.view(np.uint8), binaryImage=True)
+        area = round(moments["m00"])
+        return TrackedObject(
+            track_id=track.track_id,
+            state=track.state,
+            class_id=self.catalog.classes[best].id if sure else self.config.unlabelled_id,
+            class_name=self.catalog.classes[best].name if sure else "",
+            class_score=score,
+            class_probabilities=probabilities,
+            predicted_iou=track.predicted_iou,
+            visibility=track.visibility,
+            box=(x, y, width, height),
+            area=area,
+            centroid=(x + moments["m10"] / area, y + moments["m01"] / area) if area else (0.0, 0.0),
+            age=track.age,
+            frames_since_seen=track.missed,
+            mask=mask.copy(),
+        )
+
+    def _coverage(self, tracked: Tracked | None) -> float:
+        return 0.0 if tracked is None else float((tracked.masks > 0).any(0).float().mean())
+
+    def _arithmetic(self) -> AbstractContextManager[None]:
+        if self._dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self._dtype)
+
+    def _check_prompt(self, prompt: Prompt) -> None:
+        if prompt.class_id is not None and prompt.class_id not in self.catalog.ids:
+            raise ValueError(f"class_id: {prompt.class_id} is not in catalog {self.catalog.name}")
+        if self._size is None:
+            raise ValueError("no image has come yet, so there is nothing to point at")
+        height, width = self._size
+        if prompt.mask is not None and prompt.mask.shape != self._size:
+            raise ValueError(
+                f"mask: {prompt.mask.shape[1]} x {prompt.mask.shape[0]} pixels, but the image has "
+                f"{width} x {height}"
+            )
+        corners = np.array(prompt.box).reshape(2, 2) if prompt.box is not None else prompt.points
+        if corners is not None and not ((corners >= 0) & (corners <= (width, height))).all():
+            raise ValueError(f"prompt: {corners.tolist()} is not inside {width} x {height} pixels")
+
+
+class _Stopwatch:
+    """Milliseconds from lap to lap."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = (now - self._last) * 1e3
+        self._last = now
+
+
+def _catalog(config: PipelineConfig, semantics: SemanticModel) -> ClassCatalog:
+    if not config.classes:
+        return semantics.catalog
+    catalog = load_catalog(config.classes)
+    if len(catalog) != len(semantics.catalog):
+        raise ValueError(
+            f"classes: {config.classes} has {len(catalog)} classes, but the semantics know "
+            f"{len(semantics.catalog)}: {', '.join(c.name for c in semantics.catalog.classes)}"
+        )
+    return catalog
+
+
+def _owned_areas(masks: Tensor) -> Tensor:
+    """Pixels that each of (B, s, s) mask logits owns when the strongest wins: (B,) int64."""
+    strongest = masks.argmax(0)
+    owner = strongest[masks.amax(0) > 0]
+    return torch.bincount(owner, minlength=len(masks))

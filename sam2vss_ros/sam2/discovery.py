@@ -1,0 +1,140 @@
+"""Discovery: masks of what no object explains yet, from a point grid or from dense regions.
+
+Both sources work on the features the tracker has anyway, at the masks' own quarter resolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
+
+from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.sam2 import stages
+
+DUPLICATE_IOU = 0.7
+"""Two masks that overlap more are one object (upstream's automatic_mask_generator)."""
+
+POINTS_PER_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """masks: (N, S/4, S/4) bool, best first; score: (N,) from 0 to 1."""
+
+    masks: Tensor
+    score: Tensor
+
+
+class Source(Protocol):
+    """Where new objects come from."""
+
+    def propose(
+        self, features: stages.ImageFeatures, probabilities: Tensor, unexplained: Tensor
+    ) -> Candidates:
+        """Find masks on one frame, best first.
+
+        probabilities: (K, S/4, S/4) dense class probabilities; unexplained: (S/4, S/4) bool,
+        pixels that no object owns.
+        """
+
+
+class GridSource:
+    """A regular point grid, the paper's way: 16 x 16 points, filtered by quality and stability."""
+
+    def __init__(self, network: SAM2Base, config: PipelineConfig) -> None:
+        self._network = network
+        self._config = config
+
+    def propose(
+        self, features: stages.ImageFeatures, probabilities: Tensor, unexplained: Tensor
+    ) -> Candidates:
+        side, count = self._network.image_size, self._config.points_per_side
+        centres = (torch.arange(count, device=unexplained.device) + 0.5) * side / count
+        grid = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), -1).flatten(0, 1)
+        cells = (grid / 4).long()
+        points = grid[unexplained[cells[:, 1], cells[:, 0]]]
+        found = [self._decode(features, part) for part in points.split(POINTS_PER_BATCH)]
+        if not found:
+            return Candidates(unexplained.new_zeros(0, *unexplained.shape), centres.new_zeros(0))
+        masks = torch.cat([m for m, _ in found])
+        score = torch.cat([s for _, s in found])
+        order = score.argsort(descending=True)
+        return Candidates(masks[order], score[order])
+
+    def _decode(self, features: stages.ImageFeatures, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode points to the (K, S/4, S/4) bool masks that pass the thresholds, with scores."""
+        config = self._config
+        labels = torch.ones(len(points), 1, dtype=torch.int32, device=points.device)
+        pixels = stages.without_memory(self._network, features)
+        decoded = stages.decode(
+            self._network,
+            pixels,
+            features.high_res,
+            (points[:, None], labels),
+            shared_image=True,
+        )
+        logits, ious = decoded.masks[:, 1:].flatten(0, 1), decoded.ious[:, 1:].flatten()
+        offset = config.stability_score_offset
+        inner = (logits > offset).flatten(1).sum(1)
+        outer = (logits > -offset).flatten(1).sum(1)
+        stability = inner / outer.clamp(min=1)
+        good = (ious >= config.pred_iou_thresh) & (stability >= config.stability_score_thresh)
+        return logits[good] > 0, ious[good].float()
+
+
+class RegionSource:
+    """Connected regions of the dense prediction, countable things first, then by size."""
+
+    def __init__(self, things: np.ndarray) -> None:
+        self._things = things
+
+    def propose(
+        self, features: stages.ImageFeatures, probabilities: Tensor, unexplained: Tensor
+    ) -> Candidates:
+        best, label = (t.cpu().numpy() for t in probabilities.max(0))
+        # Opening drops the slivers between the masks of neighbouring objects.
+        free = cv2.morphologyEx(
+            unexplained.cpu().numpy().astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)
+        )
+        regions: list[tuple[bool, int, float, np.ndarray]] = []
+        for k in np.unique(label[free > 0]):
+            mask = ((label == k) & (free > 0)).astype(np.uint8)
+            count, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
+            for i in range(1, count):
+                part = parts == i
+                area = int(stats[i, cv2.CC_STAT_AREA])
+                regions.append((bool(self._things[k]), area, float(best[part].mean()), part))
+        regions.sort(key=lambda r: (r[0], r[1]), reverse=True)
+        shape = unexplained.shape
+        masks = np.stack([r[3] for r in regions]) if regions else np.zeros((0, *shape), bool)
+        return Candidates(
+            torch.from_numpy(masks).to(unexplained.device),
+            torch.tensor([r[2] for r in regions], device=unexplained.device),
+        )
+
+
+def select(candidates: Candidates, unexplained: Tensor, least_area: int, most: int) -> Candidates:
+    """Keep at most `most` candidates that are new, big enough and not twice the same object.
+
+    A mask is new when most of it is unexplained; `least_area` counts quarter-resolution pixels.
+    """
+    flat = candidates.masks.flatten(1).float()
+    areas = flat.sum(1)
+    free = flat @ unexplained.flatten().float()
+    fits = (areas >= least_area) & (free > 0.5 * areas)
+    index = fits.nonzero()[:, 0]
+    flat, areas = flat[index], areas[index]
+    overlap = flat @ flat.T
+    iou = overlap / (areas[:, None] + areas[None] - overlap).clamp(min=1)
+    kept: list[int] = []
+    for i in range(len(index)):
+        if len(kept) < most and all(iou[i, k] <= DUPLICATE_IOU for k in kept):
+            kept.append(i)
+    chosen = index[kept]
+    return Candidates(candidates.masks[chosen], candidates.score[chosen])

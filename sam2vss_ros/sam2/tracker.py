@@ -1,0 +1,169 @@
+"""Streaming tracking with SAM 2: all objects of a stream in one batch, step and memory apart.
+
+`step` follows every object to a new frame, `commit` writes what was decided about it to memory;
+between the two the caller may resolve overlaps or drop objects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sam2vss_ros.sam2 import stages
+from sam2vss_ros.sam2.memory import MemoryBank, Recall
+from sam2vss_ros.sam2.models import Sam2Model
+from sam2vss_ros.types import Prompt
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """B objects on the current frame, in the order of `slots`.
+
+    masks: (B, S/4, S/4) float32 logits; predicted_iou, score: (B,) IoU from 0 to 1 and object
+    score logit (above 0: the object is there); pointers: (B, C).
+    """
+
+    slots: tuple[int, ...]
+    masks: Tensor
+    predicted_iou: Tensor
+    score: Tensor
+    pointers: Tensor
+
+    def take(self, index: list[int]) -> Tracked:
+        """The objects at positions `index`."""
+        return Tracked(
+            tuple(self.slots[i] for i in index),
+            self.masks[index],
+            self.predicted_iou[index],
+            self.score[index],
+            self.pointers[index],
+        )
+
+    @staticmethod
+    def join(parts: list[Tracked]) -> Tracked:
+        """One batch of several; `parts` is not empty."""
+        return Tracked(
+            tuple(s for p in parts for s in p.slots),
+            torch.cat([p.masks for p in parts]),
+            torch.cat([p.predicted_iou for p in parts]),
+            torch.cat([p.score for p in parts]),
+            torch.cat([p.pointers for p in parts]),
+        )
+
+
+class Tracker:
+    """SAM 2's video stages on the memory of one camera stream."""
+
+    def __init__(self, model: Sam2Model, slots: int) -> None:
+        self.network = model.network
+        self.device = model.device
+        self.bank = MemoryBank(model.network, slots)
+
+    def step(self, features: stages.ImageFeatures, slots: list[int]) -> Tracked | None:
+        """Find the objects of `slots` on the frame of `features`; None where there are none."""
+        parts = [self._follow(features, recall) for recall in self.bank.recall(slots)]
+        return Tracked.join(parts) if parts else None
+
+    def _follow(self, features: stages.ImageFeatures, recall: Recall) -> Tracked:
+        network = self.network
+        frame = features.expand(len(recall.slots))
+        pixels = stages.attend_to_memory(
+            network,
+            frame,
+            recall.memories,
+            recall.memory_times,
+            recall.pointers,
+            recall.pointer_ages,
+        )
+        decoded = stages.decode(network, pixels, frame.high_res)
+        return self._choose(decoded, recall.slots.tolist(), network.multimask_output_for_tracking)
+
+    def _choose(self, decoded: stages.Decoded, slots: list[int], multimask: bool) -> Tracked:
+        """Pick each object's mask as upstream's `_forward_sam_heads` does."""
+        network = self.network
+        rows = torch.arange(len(decoded.masks), device=decoded.masks.device)
+        best = torch.zeros_like(rows)
+        if multimask:
+            best = decoded.ious[:, 1:].argmax(1) + 1
+        token = best if multimask and network.use_multimask_token_for_obj_ptr else best * 0
+        visible = (decoded.score > 0).float()
+        masks = stages.hide_absent(decoded.masks[rows, best][:, None], visible)
+        return Tracked(
+            tuple(slots),
+            masks[:, 0].float(),
+            decoded.ious[rows, best].float(),
+            decoded.score[:, 0].float(),
+            stages.object_pointer(network, decoded.tokens[rows, token], visible),
+        )
+
+    def commit(self, features: stages.ImageFeatures, tracked: Tracked) -> None:
+        """Write the objects as seen on this frame to their memory."""
+        memories = self._encode(features, tracked)
+        self.bank.write(torch.tensor(tracked.slots), memories, tracked.pointers)
+
+    def start(self, features: stages.ImageFeatures, seen: Tracked) -> None:
+        """Begin objects whose conditioning frame is this one."""
+        memories = self._encode(features, seen)
+        for i, slot in enumerate(seen.slots):
+            self.bank.start(slot, memories[i], seen.pointers[i])
+
+    def _encode(self, features: stages.ImageFeatures, tracked: Tracked) -> Tensor:
+        masks = stages.full_size(tracked.masks[:, None], self.network.image_size)
+        visible = (tracked.score[:, None] > 0).float()
+        return stages.encode_memory(
+            self.network, features.expand(len(tracked.slots)), masks, visible
+        )
+
+    def from_masks(
+        self, features: stages.ImageFeatures, slots: list[int], masks: Tensor
+    ) -> Tracked:
+        """Take (B, S/4, S/4) bool masks as given, as upstream's `_use_mask_as_output` does."""
+        network = self.network
+        size = network.image_size
+        given = (stages.full_size(masks[:, None].float(), size) > 0.5).float()
+        frame = features.expand(len(slots))
+        decoded = stages.decode_mask_prompt(network, frame, given)
+        there = masks.new_ones(len(slots), 1, dtype=torch.float32)
+        return Tracked(
+            tuple(slots),
+            masks.float() * 20 - 10,
+            there[:, 0],
+            there[:, 0] * 10,
+            stages.object_pointer(network, decoded.tokens[:, 0], there),
+        )
+
+    def from_prompt(
+        self, features: stages.ImageFeatures, slot: int, prompt: Prompt, size: tuple[int, int]
+    ) -> Tracked:
+        """Decode a user's prompt; `size` is the camera image's (height, width)."""
+        if prompt.mask is not None:
+            mask = torch.from_numpy(prompt.mask).float()[None, None].to(self.device)
+            side = self.network.image_size // 4
+            low = torch.nn.functional.interpolate(
+                mask, size=(side, side), mode="bilinear", antialias=True
+            )
+            return self.from_masks(features, [slot], low[0] >= min(0.5, float(low.max())))
+        points, labels = _points_of(prompt)
+        scale = self.network.image_size / torch.tensor([size[1], size[0]], dtype=torch.float32)
+        pixels = stages.without_memory(self.network, features)
+        decoded = stages.decode(
+            self.network,
+            pixels,
+            features.high_res,
+            ((points * scale)[None].to(self.device), labels[None].to(self.device)),
+        )
+        return self._choose(decoded, [slot], multimask=len(labels) == 1)
+
+
+def _points_of(prompt: Prompt) -> tuple[Tensor, Tensor]:
+    """(P, 2) pixels and (P,) labels in upstream's code, where a box is two labelled corners."""
+    if prompt.box is not None:
+        corners = torch.tensor(prompt.box, dtype=torch.float32).view(2, 2)
+        return corners, torch.tensor([2, 3], dtype=torch.int32)
+    assert prompt.points is not None and prompt.point_labels is not None
+    return (
+        torch.from_numpy(prompt.points).float(),
+        torch.from_numpy(prompt.point_labels).to(torch.int32),
+    )

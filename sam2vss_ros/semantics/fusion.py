@@ -1,0 +1,72 @@
+"""Masks, their classes and the dense prediction become label, confidence and owner images."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MASK_EVIDENCE = 2.0
+"""Weight of an object's class belief against one pixel's dense evidence in fused mode."""
+
+
+class Fused(NamedTuple):
+    """Three (h, w) images: classes, int64 class index; confidence, float32 0..1; owner, int64
+    position of the object that owns the pixel, -1 for none."""
+
+    classes: Tensor
+    confidence: Tensor
+    owner: Tensor
+
+
+def fuse(mode: str, dense: Tensor, masks: Tensor, beliefs: Tensor, size: tuple[int, int]) -> Fused:
+    """Label every pixel of an image of `size` (height, width).
+
+    dense: (K, ., .) log probabilities. masks: (N, ., .) logits of the visible objects.
+    beliefs: (N, K) class probabilities of the objects. All are raised to `size` first.
+
+    refine (the paper's approach 1): a mask takes the majority class of the dense prediction inside
+    it. classify (approach 2): a mask takes the class of its own belief. Outside masks both keep
+    the dense label. fused: the pixel's dense evidence and the object's belief, as independent
+    evidence.
+    """
+    dense = _raise(dense, size)
+    owner = owners(_raise(masks, size)) if len(masks) else dense.new_full(size, -1).long()
+    if mode == "fused":
+        # The last row, which index -1 finds, stands for pixels without an object.
+        bonus = MASK_EVIDENCE * beliefs.clamp(min=1e-4).log()
+        table = torch.cat([bonus, bonus.new_zeros(1, len(dense))]).T
+        evidence = dense + table[:, owner]
+        best, classes = evidence.max(0)
+        return Fused(classes, 1 / (evidence - best).exp().sum(0), owner)
+    confidence, classes = dense.max(0)
+    confidence = confidence.exp()
+    if not len(masks):
+        return Fused(classes, confidence, owner)
+    votes = beliefs if mode == "classify" else _votes(classes, owner, len(masks), len(dense))
+    best, winner = votes.max(1)
+    return Fused(
+        torch.where(owner >= 0, winner[owner], classes),
+        torch.where(owner >= 0, best[owner], confidence),
+        owner,
+    )
+
+
+def owners(masks: Tensor) -> Tensor:
+    """Which of (N, h, w) mask logits owns each pixel: the strongest above 0, else -1."""
+    best, owner = masks.max(0)
+    return torch.where(best > 0, owner, -1)
+
+
+def _votes(classes: Tensor, owner: Tensor, objects: int, count: int) -> Tensor:
+    """(objects, count) share of each class among an object's pixels."""
+    inside = owner >= 0
+    pairs = owner[inside] * count + classes[inside]
+    votes = torch.bincount(pairs, minlength=objects * count).view(objects, count).float()
+    return votes / votes.sum(1, keepdim=True).clamp(min=1)
+
+
+def _raise(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]

@@ -1,0 +1,231 @@
+"""Training material: labelled stills from a folder, and clips of moving regions.
+
+A clip is a short video in which every region has an id. It comes from the procedural generator or
+from a labelled still that a simulated camera moves over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from sam2vss_ros.semantics.catalog import ClassCatalog
+from sam2vss_ros.training.procedural import make_clip
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+VOID = -1
+"""Training's class index of pixels that are not learned from."""
+
+
+@dataclass(frozen=True)
+class LabelledStill:
+    """image: (H, W, 3) uint8 RGB. labels: (H, W) uint8 class index, 255 for void."""
+
+    name: str
+    image: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.uint8]
+
+
+def load_stills(folder: Path, catalog: ClassCatalog) -> list[LabelledStill]:
+    """Read `folder`/images and `folder`/labels, joined by file stem, in sorted order.
+
+    Raises FileNotFoundError where a folder or a label is missing, ValueError where a file cannot
+    be read, sizes differ or a label id is not in the catalog.
+    """
+    images = sorted(p for p in (folder / "images").glob("*") if p.suffix in IMAGE_SUFFIXES)
+    if not images:
+        raise FileNotFoundError(f"{folder / 'images'}: no images there")
+    index = np.full(256, 254, np.uint8)
+    for i, c in enumerate(catalog.classes):
+        index[c.id] = i
+    if catalog.ignore_id is not None:
+        index[catalog.ignore_id] = 255
+    return [_load_still(path, folder / "labels" / f"{path.stem}.png", index) for path in images]
+
+
+def _load_still(path: Path, label_path: Path, index: npt.NDArray[np.uint8]) -> LabelledStill:
+    if not label_path.is_file():
+        raise FileNotFoundError(f"{label_path}: no label for {path.name}")
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    ids = cv2.imread(str(label_path), cv2.IMREAD_UNCHANGED)
+    for file, content in ((path, image), (label_path, ids)):
+        if content is None:
+            raise ValueError(f"{file}: cannot be read as an image")
+    if ids.ndim != 2 or ids.dtype != np.uint8 or ids.shape != image.shape[:2]:
+        raise ValueError(f"{label_path}: not an 8-bit label image of {image.shape[:2]}")
+    labels = index[ids]
+    if (labels == 254).any():
+        unknown = np.unique(ids[labels == 254]).tolist()
+        raise ValueError(f"{label_path}: label ids {unknown} are not in the class catalog")
+    return LabelledStill(path.stem, image, labels)
+
+
+def augmented_still(
+    still: LabelledStill, size: int, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """A random crop, flip and change of colour: (size, size, 3) uint8 and (size, size) index."""
+    matrix = _crop_matrix(still.labels.shape, size, rng)
+    image = cv2.warpAffine(still.image, matrix, (size, size), flags=cv2.INTER_AREA)
+    labels = cv2.warpAffine(
+        still.labels, matrix, (size, size), flags=cv2.INTER_NEAREST, borderValue=255
+    )
+    index = labels.astype(np.int64)
+    index[index == 255] = VOID
+    return change_colours(np.asarray(image, np.uint8), rng), index
+
+
+def change_colours(image: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Random exposure, contrast, white balance, saturation, noise and blur; any (..., 3) RGB."""
+    x = image.astype(np.float32)
+    grey = x.mean(-1, keepdims=True)
+    x = grey + (x - grey) * rng.uniform(0.5, 1.4)
+    x = (x - 110) * rng.uniform(0.7, 1.3) + 110 * rng.uniform(0.7, 1.3)
+    x *= rng.uniform(0.9, 1.1, 3).astype(np.float32)
+    if rng.random() < 0.3:
+        x += rng.standard_normal(x.shape, np.float32) * rng.uniform(2, 10)
+    out = np.clip(x, 0, 255).astype(np.uint8)
+    if rng.random() < 0.2 and out.ndim == 3:
+        out = np.asarray(cv2.GaussianBlur(out, (0, 0), rng.uniform(0.5, 1.2)), np.uint8)
+    return out
+
+
+def moving_still(
+    still: LabelledStill, frames: int, size: int, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """A camera pans, zooms and turns over a still; its regions are the connected label regions.
+
+    Returns (T, size, size, 3) uint8 and (T, size, size) uint8 region ids, 0 for none.
+    """
+    regions = _regions(still.labels)
+    start = _crop_matrix(still.labels.shape, size, rng)
+    centre = np.float32([size / 2, size / 2])
+    shift = rng.normal(0, 0.012 * size, 2)
+    turn, zoom = rng.normal(0, 0.6), rng.normal(0, 0.012)
+    pictures = np.empty((frames, size, size, 3), np.uint8)
+    ids = np.empty((frames, size, size), np.uint8)
+    for t in range(frames):
+        move = cv2.getRotationMatrix2D(centre, turn * t, 1 + zoom * t)
+        move[:, 2] += shift * t
+        matrix = (np.vstack([move, (0, 0, 1)]) @ np.vstack([start, (0, 0, 1)]))[:2]
+        pictures[t] = cv2.warpAffine(
+            still.image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+        )
+        ids[t] = cv2.warpAffine(
+            regions, matrix, (size, size), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT
+        )
+    return change_colours(pictures, rng), ids
+
+
+def _crop_matrix(
+    shape: tuple[int, ...], size: int, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """The affine map of a random crop (half of the image and up), perhaps flipped, to a square."""
+    height, width = shape[:2]
+    share = rng.uniform(0.5, 1.0)
+    stretch = np.exp(rng.normal(0, 0.08))
+    crop_w, crop_h = min(width, width * share * stretch), min(height, height * share / stretch)
+    x, y = rng.uniform(0, width - crop_w), rng.uniform(0, height - crop_h)
+    matrix = np.array(
+        [[size / crop_w, 0, -x * size / crop_w], [0, size / crop_h, -y * size / crop_h]]
+    )
+    if rng.random() < 0.5:
+        matrix[0] = [-matrix[0, 0], 0, size - 1 - matrix[0, 2]]
+    return matrix
+
+
+def _regions(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Connected regions of equal label, (H, W) uint8; the largest 250, void is 0."""
+    out = np.zeros(labels.shape, np.int32)
+    count = 0
+    for value in np.unique(labels):
+        if value != 255:
+            n, parts = cv2.connectedComponents((labels == value).astype(np.uint8), connectivity=4)
+            out[parts > 0] = parts[parts > 0] + count
+            count += n - 1
+    areas = np.bincount(out.ravel(), minlength=count + 1)
+    areas[0] = 0
+    keep = np.argsort(-areas)[:250]
+    rank = np.zeros(count + 1, np.uint8)
+    rank[keep] = np.arange(1, len(keep) + 1)
+    rank[areas == 0] = 0
+    return rank[out]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step's material.
+
+    frames: (N, T, 3, S, S) uint8; regions: (N, T, S, S) uint8 ids; stills: (K, 3, Z, Z) uint8;
+    labels: (K, Z, Z) int64 class index, VOID where unknown.
+    """
+
+    frames: Tensor
+    regions: Tensor
+    stills: Tensor
+    labels: Tensor
+
+
+class TrainingStream(IterableDataset[Batch]):
+    """An endless, seeded stream of batches; step k is the same whatever ran before it."""
+
+    def __init__(
+        self,
+        stills: list[LabelledStill],
+        *,
+        seed: int,
+        first_step: int,
+        clips: int,
+        frames: int,
+        size: int,
+        still_count: int,
+        still_size: int,
+    ) -> None:
+        self.stills = stills
+        self.seed = seed
+        self.first_step = first_step
+        self.clips = clips
+        self.frames = frames
+        self.size = size
+        self.still_count = still_count
+        self.still_size = still_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        cv2.setNumThreads(1)
+        worker = get_worker_info()
+        offset, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        step = self.first_step + offset
+        while True:
+            yield self.batch(step)
+            step += stride
+
+    def batch(self, step: int) -> Batch:
+        """The material of training step `step`."""
+        rng = np.random.default_rng((self.seed, step))
+        clips = [self._clip(rng) for _ in range(self.clips)]
+        stills = [
+            augmented_still(self.stills[rng.integers(len(self.stills))], self.still_size, rng)
+            for _ in range(self.still_count)
+        ]
+        return Batch(
+            torch.from_numpy(np.stack([c[0] for c in clips])).permute(0, 1, 4, 2, 3),
+            torch.from_numpy(np.stack([c[1] for c in clips])),
+            torch.from_numpy(np.stack([s[0] for s in stills])).permute(0, 3, 1, 2),
+            torch.from_numpy(np.stack([s[1] for s in stills])),
+        )
+
+    def _clip(
+        self, rng: np.random.Generator
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        if rng.random() < 0.4:
+            still = self.stills[rng.integers(len(self.stills))]
+            return moving_still(still, self.frames, self.size, rng)
+        clip = make_clip(int(rng.integers(2**62)), self.frames, (self.size, self.size))
+        return clip.frames, clip.instances.astype(np.uint8)
