@@ -7,6 +7,7 @@ pixels. Class ids are those of CamVid's 11 classes (classes/camvid.yaml).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,10 @@ import numpy.typing as npt
 
 from sam2vss_ros.training.procedural.abstract import AbstractScene
 from sam2vss_ros.training.procedural.paint import Look
-from sam2vss_ros.training.procedural.street import NO_CLASS, StreetScene
+from sam2vss_ros.training.procedural.street import NO_CLASS, Drive, StreetScene
+
+VOID = 11
+"""The label of pixels without a class, as in CamVid."""
 
 KINDS = ("street", "abstract", "mixed")
 
@@ -44,8 +48,7 @@ def make_clip(
     """
     if kind not in KINDS:
         raise ValueError(f"kind is one of {', '.join(KINDS)}, not {kind!r}")
-    if frames < 1 or not all(16 <= n <= 1024 for n in size):
-        raise ValueError(f"a clip has 1 or more frames of 16..1024 pixels, not {frames} of {size}")
+    _check(frames, size)
     rng = np.random.default_rng(seed)
     street = kind == "street" or (kind == "mixed" and rng.random() < 0.6)
     scene = (StreetScene if street else AbstractScene)(rng, frames, size)
@@ -58,3 +61,34 @@ def make_clip(
     class_ids = np.full(max(scene.class_ids) + 1, NO_CLASS, np.int64)
     class_ids[list(scene.class_ids)] = list(scene.class_ids.values())
     return Clip(pictures, instances, class_ids)
+
+
+def street_video(
+    seed: int, frames: int, size: tuple[int, int] = (480, 640)
+) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint16]]]:
+    """A drive along a street, 30 frames a second, for as many frames as one likes.
+
+    Yields (frame, labels, instances): (H, W, 3) uint8 RGB, (H, W) uint8 CamVid class ids with 11
+    for void, and (H, W) uint16 region ids. Somebody who is hidden for a while keeps the id; the
+    ids of things left behind are given again only after all 65535 have been used. Memory does not
+    grow with the number of frames. Raises ValueError for no frames or a size beyond 16..1024.
+    """
+    _check(frames, size)
+    rng = np.random.default_rng(seed)
+    return _drive(Drive(rng, size), Look(rng, strength=0.25), frames)
+
+
+def _drive(
+    drive: Drive, look: Look, frames: int
+) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint16]]]:
+    table = np.full(1 << 16, VOID, np.uint8)
+    for _ in range(frames):
+        classes = dict(drive.street.classes)
+        canvas = drive.next_frame()
+        table[list(classes)] = [VOID if c == NO_CLASS else c for c in classes.values()]
+        yield look.apply(canvas.rgb), table[canvas.ids], canvas.ids
+
+
+def _check(frames: int, size: tuple[int, int]) -> None:
+    if frames < 1 or len(size) != 2 or not all(16 <= n <= 1024 for n in size):
+        raise ValueError(f"give 1 or more frames of 16..1024 pixels, not {frames} of {size}")

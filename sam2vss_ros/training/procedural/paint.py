@@ -205,7 +205,7 @@ class Look:
     def __init__(self, rng: np.random.Generator, strength: float) -> None:
         s = strength
         self._rng = rng
-        self._gain = float(np.exp(s * np.clip(rng.normal(0, 0.25), -0.5, 0.4)))
+        self._gain = float(np.exp(s * np.clip(rng.normal(-0.05, 0.25), -0.6, 0.25)))
         self._gamma = float(np.exp(s * np.clip(rng.normal(0, 0.2), -0.4, 0.4)))
         self._contrast = float(np.exp(rng.normal(0, 0.15 * s)))
         self._tint = np.exp(rng.normal(0, 0.06 * s, 3))

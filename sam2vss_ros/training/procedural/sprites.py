@@ -45,13 +45,13 @@ class Tint:
     value: Range = (0.1, 0.9)
 
 
-CLOTH = Tint(saturation=(0.0, 0.7), value=(0.05, 0.6))
+CLOTH = Tint(saturation=(0.0, 0.6), value=(0.04, 0.45))
 SKIN = Tint((0.02, 0.09), (0.2, 0.55), (0.35, 0.9))
 HAIR = Tint((0.02, 0.12), (0.1, 0.6), (0.05, 0.5))
-METAL = Tint(saturation=(0.0, 0.2), value=(0.1, 0.7))
+METAL = Tint(saturation=(0.0, 0.2), value=(0.1, 0.55))
 LEAF = Tint((0.12, 0.36), (0.15, 0.7), (0.15, 0.55))
 BARK = Tint((0.02, 0.12), (0.05, 0.45), (0.1, 0.45))
-BRIGHT = Tint(saturation=(0.4, 1.0), value=(0.5, 1.0))
+BRIGHT = Tint(saturation=(0.2, 1.0), value=(0.25, 0.9))
 ANY = Tint()
 
 
@@ -220,10 +220,10 @@ def _leafy_tree(rng: np.random.Generator) -> tuple[Design, ...]:
     x, trunk = 0.5 + u(-0.05, 0.05), u(0.015, 0.04)
     pen.polygon(2, x - trunk, 0.4, x + trunk, 0.4, x + trunk * 1.4, 1.0, x - trunk * 1.4, 1.0)
     conical, low = rng.random() < 0.25, u(0.55, 0.9)
-    for _ in range(int(rng.integers(25, 60))):
+    for _ in range(int(rng.integers(50, 110))):
         y = u(0.1, low - 0.08)
         spread = 0.36 * (y / low if conical else np.sqrt(max(0.05, 1 - (2 * y / low - 1) ** 2)))
-        r = u(0.03, 0.11)
+        r = u(0.02, 0.08)
         pen.ellipse(int(rng.random() < 0.4), 0.5 + u(-1, 1) * spread, y, r * u(0.8, 1.4), r)
     return (pen.design(close=0.03),)
 
@@ -236,10 +236,10 @@ def _bare_tree(rng: np.random.Generator) -> tuple[Design, ...]:
         pen.line(2, thickness, x, y, x1, y1)
         if length > 0.035:
             for _ in range(int(rng.integers(2, 4))):
-                turn = angle + rng.normal(0, 0.5)
-                branch(x1, y1, turn, length * rng.uniform(0.6, 0.85), thickness * 0.6)
+                turn = 0.8 * angle + rng.normal(0, 0.5)
+                branch(x1, y1, turn, length * rng.uniform(0.6, 0.8), thickness * 0.6)
 
-    branch(0.5, 1.0, rng.normal(0, 0.05), rng.uniform(0.2, 0.32), rng.uniform(0.025, 0.045))
+    branch(0.5, 1.0, rng.normal(0, 0.05), rng.uniform(0.17, 0.22), rng.uniform(0.025, 0.04))
     return (pen.design(close=0.1),)
 
 
@@ -310,9 +310,9 @@ def _sign(rng: np.random.Generator) -> tuple[Design, ...]:
 
 # Parts of a facade: 0 wall, 1 glass, 2 frames and sills, 3 doors, 4 shop front, 5 shop sign, 6 roof.
 FACADE_TINTS = [
-    Tint((0.02, 0.15), (0.0, 0.45), (0.2, 0.85)),
-    Tint((0.5, 0.65), (0.0, 0.3), (0.08, 0.5)),
-    Tint((0.05, 0.15), (0.0, 0.2), (0.3, 1.0)),
+    Tint((0.02, 0.15), (0.0, 0.45), (0.15, 0.75)),
+    Tint((0.5, 0.65), (0.0, 0.3), (0.06, 0.4)),
+    Tint((0.05, 0.15), (0.0, 0.2), (0.2, 0.8)),
     CLOTH,
     CLOTH,
     BRIGHT,

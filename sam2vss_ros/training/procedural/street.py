@@ -14,11 +14,22 @@ import numpy as np
 
 from sam2vss_ros.training.procedural import vehicles
 from sam2vss_ros.training.procedural.paint import (
-    RELIEF_UNIT, Canvas, Image, Sprite, colour, paint, relief,
+    RELIEF_UNIT,
+    Canvas,
+    Image,
+    Sprite,
+    colour,
+    paint,
+    relief,
 )  # fmt: skip
 from sam2vss_ros.training.procedural.sprites import Figure
 from sam2vss_ros.training.procedural.view import (
-    View, fill, fill_mask, fixed_point, plane, upright,
+    View,
+    fill,
+    fill_mask,
+    fixed_point,
+    plane,
+    upright,
 )  # fmt: skip
 
 NO_CLASS = -1
@@ -95,8 +106,12 @@ class Standee(Thing):
             return
         super().advance(dt, street)
         self.walked += math.hypot(*self.velocity) * dt
-        walker = self.class_id == PEDESTRIAN and any(self.velocity)
-        if walker and street.rng.random() < 0.04 * dt:
+        if self.class_id != PEDESTRIAN or not any(self.velocity):
+            return
+        across, along = self.velocity
+        if across * self.x > 0 and abs(self.x) > street.style.road_half + 0.7:  # over the road
+            self.velocity = (0.0, math.copysign(across, along))
+        elif not across and street.rng.random() < 0.04 * dt:
             self.pause = street.rng.uniform(1, 4)
 
 
@@ -159,9 +174,10 @@ class Vehicle(Thing):
 
     def advance(self, dt: float, street: Street) -> None:
         if self.wish:
+            if street.rng.random() < 0.05 * dt:
+                self.wish = street.rng.uniform(4, 14)
             way = 1.0 if math.cos(self.heading) > 0 else -1.0
-            speed = street.following_speed(self, way)
-            self.velocity = (self.velocity[0], way * speed)
+            self.velocity = (0.0, way * street.free_speed(self.x, self.z, way, self.wish))
         super().advance(dt, street)
 
 
@@ -214,9 +230,7 @@ class Street:
         self.style = style
         self.things: list[Thing] = []
         self.z = 0.0  # where the camera is along the street
-        side = -1.0 if style.drive_left else 1.0
-        self.lane_x = side * style.road_half / 2
-        self.ego_speed = 0.0
+        self.lane_x = (-1 if style.drive_left else 1) * style.road_half * rng.uniform(0.33, 0.5)
         self.classes = {
             SKY_REGION: SKY, ROAD_REGION: ROAD, LEFT_PAVEMENT: PAVEMENT, RIGHT_PAVEMENT: PAVEMENT,
         }  # fmt: skip
@@ -231,8 +245,9 @@ class Street:
         self._built_to = {-1: -6.0, 1: rng.uniform(-6.0, 0.0)}
         self._furnished_to = {-1: 3.0, 1: 3.0}
         self._grow()
-        for side_sign in (-1, 1):
-            self._people_lane(side_sign, 3.0, style.sight)
+        for lane in (-1, 1):
+            for _ in range(rng.poisson(style.traffic * style.sight / 20)):
+                self._traffic(lane, rng.uniform(7, style.sight))
 
     # What the street is made of -----------------------------------------------------------------
 
@@ -250,8 +265,8 @@ class Street:
         def pick(**ranges: tuple[float, float]) -> tuple[int, int, int]:
             return colour(rng, **ranges) if rng.random() < n else colour(rng)
 
-        self._road_colour = pick(saturation=(0.0, 0.12), value=(0.2, 0.5))
-        self._pavement_colour = pick(saturation=(0.0, 0.15), value=(0.25, 0.6))
+        self._road_colour = pick(saturation=(0.0, 0.12), value=(0.2, 0.42))
+        self._pavement_colour = pick(saturation=(0.0, 0.15), value=(0.2, 0.5))
         self._kerb_colour = pick(saturation=(0.0, 0.1), value=(0.35, 0.75))
         self._marking_colour = pick(saturation=(0.0, 0.1), value=(0.7, 1.0))
         grass = rng.random() < 0.5
@@ -388,6 +403,8 @@ class Street:
         if rng.random() < style.parked:
             x = side * (style.road_half - 1.1)
             self._vehicle(x, z + rng.uniform(2, 6), 0.0 if rng.random() < 0.6 else np.pi, 0.0)
+        for _ in range(rng.poisson(style.walkers)):
+            self._walker(side, z + rng.uniform(0, 10))
         return z + 10
 
     def _vehicle(self, x: float, z: float, heading: float, wish: float) -> Vehicle:
@@ -399,73 +416,67 @@ class Street:
         self.things.append(thing)
         return thing
 
-    def _people_lane(self, side: int, start: float, end: float) -> None:
-        """Pedestrians of one pavement and the traffic of one lane, between two places."""
-        rng, style = self.rng, self.style
-        metres = end - start
-        for _ in range(rng.poisson(style.walkers * metres / 10)):
-            self.add_walker(side, start + rng.uniform(0, metres))
-        for _ in range(rng.poisson(style.traffic * metres / 10 / 2)):
-            self.add_traffic(side, start + rng.uniform(4, metres))
-
-    def add_walker(self, side: int, z: float) -> None:
-        """Somebody on the pavement, or crossing the road."""
+    def _walker(self, side: int, z: float) -> None:
+        """Somebody who walks or stands on the pavement, or crosses the road."""
         rng, style = self.rng, self.style
         x = side * (style.road_half + rng.uniform(0.3, max(0.6, style.pavement - 0.3)))
-        speed = rng.choice([-1, 1]) * rng.uniform(0.8, 1.8)
-        velocity = (0.0, speed)
-        if rng.random() < 0.15:
-            x, velocity = rng.uniform(-1, 1) * style.road_half, (speed, rng.normal(0, 0.2))
-        elif rng.random() < 0.2:
-            velocity = (0.0, 0.0)
+        pace = rng.choice([-1, 1]) * rng.uniform(0.8, 1.8)
+        kind = rng.random()
+        if kind < 0.1:
+            self.crossing(z)
+            return
+        velocity = (0.0, 0.0) if kind < 0.3 else (0.0, pace)
         self._standee("person", PEDESTRIAN, x, z, (1.5, 1.9), velocity=velocity)
 
-    def add_traffic(self, side: int, z: float) -> None:
+    def crossing(self, z: float) -> None:
+        """Somebody who crosses the road at z."""
+        way = float(self.rng.choice([-1, 1]))
+        x = -way * self.style.road_half * self.rng.uniform(0.2, 1.1)
+        velocity = (way * self.rng.uniform(1.0, 1.8), self.rng.normal(0, 0.15))
+        self._standee("person", PEDESTRIAN, x, z, (1.5, 1.9), velocity=velocity)
+
+    def _traffic(self, side: int, z: float) -> None:
         """A vehicle or a cyclist in the lane of one side of the road."""
         rng, style = self.rng, self.style
         way = 1 if (side < 0) == style.drive_left else -1
         if rng.random() < 0.35:
             x = side * (style.road_half - rng.uniform(0.5, 1.4) - 1.2 * (style.parked > 0.2))
-            speed = way * rng.uniform(3, 7)
-            self._standee(
-                "cyclist", BICYCLIST, x, z, (1.65, 1.9), velocity=(0.0, speed), stride=4.0
-            )
+            velocity = (0.0, way * rng.uniform(3, 7))
+            self._standee("cyclist", BICYCLIST, x, z, (1.65, 1.9), velocity=velocity, stride=4.0)
         else:
-            x = side * style.road_half * rng.uniform(0.35, 0.5)
-            self._vehicle(x, z, 0.0 if way > 0 else np.pi, rng.uniform(5, 14))
+            heading = 0.0 if way > 0 else math.pi
+            self._vehicle(side * abs(self.lane_x), z, heading, rng.uniform(5, 14))
 
     # Time ---------------------------------------------------------------------------------------
 
-    def following_speed(self, vehicle: Vehicle, way: float) -> float:
-        """The speed that keeps a vehicle off what is ahead of it in its lane (way: +1 along z)."""
+    def free_speed(self, x: float, z: float, way: float, wish: float) -> float:
+        """The speed, at most `wish`, that keeps clear of what is ahead in the lane at x.
+
+        way: +1 along z, -1 against it.
+        """
         gap = math.inf
-        for other in self.things:
-            if (
-                other is not vehicle
-                and abs(other.x - vehicle.x) < 1.6
-                and not isinstance(other, Wall)
-            ):
-                ahead = (other.z - vehicle.z) * way
-                if ahead > 0:
-                    gap = min(gap, ahead)
-        if abs(self.lane_x - vehicle.x) < 1.6 and (self.z - vehicle.z) * way > 0:
-            gap = min(gap, (self.z - vehicle.z) * way)
-        return float(np.clip((gap - 7.0) * 0.8, 0.0, vehicle.wish))
+        if abs(self.lane_x - x) < 1.6 and (self.z - z) * way > 0.01:
+            gap = (self.z - z) * way
+        for thing in self.things:
+            ahead = (thing.z - z) * way
+            if 0.01 < ahead < gap and abs(thing.x - x) < 1.6:
+                gap = ahead
+        return min(wish, max(0.0, 0.8 * (gap - 7.0)))
 
     def advance(self, dt: float, camera_z: float) -> None:
         """Let `dt` seconds pass; the camera is then at `camera_z`."""
         for thing in self.things:
             thing.advance(dt, self)
-        self.ego_speed = (camera_z - self.z) / dt
         self.z = camera_z
-        gone = [
-            t for t in self.things
-            if t.far_z() < self.z - _BEHIND or t.z > self.z + self.style.sight + 30
-        ]  # fmt: skip
-        for thing in gone:
-            del self.classes[thing.region]
-        if gone:
-            self.things = [t for t in self.things if t.region in self.classes]
+        horizon = self.z + self.style.sight
+        oncoming = 1 if self.style.drive_left else -1
+        for lane, per_second in ((oncoming, 0.3), (-oncoming, 0.08)):
+            if self.rng.random() < self.style.traffic * per_second * dt:
+                self._traffic(lane, horizon)
+        for thing in self.things:
+            if thing.far_z() < self.z - _BEHIND or thing.z > horizon + 30:
+                del self.classes[thing.region]
+        self.things = [thing for thing in self.things if thing.region in self.classes]
         self._grow()
 
     # Painting -----------------------------------------------------------------------------------
@@ -605,3 +616,65 @@ class StreetScene:
             self._size,
         )
         return self._street.draw(view)
+
+
+class Drive:
+    """A drive along a street without end: the camera car keeps its lane, follows what is ahead of
+    it, and waits now and then. `next_frame` paints what it sees at 30 Hz."""
+
+    _DT = 1 / 30
+
+    def __init__(self, rng: np.random.Generator, size: tuple[int, int]) -> None:
+        style = Style(
+            natural=0.97,
+            sight=120.0,
+            road_half=5.6,
+            pavement=3.2,
+            setback=0.0,
+            drive_left=rng.random() < 0.5,
+            built=0.8,
+            leafy=rng.uniform(0.2, 0.9),
+            parked=0.35,
+            walkers=0.6,
+            furniture=0.6,
+            traffic=0.5,
+            cloud=0.25,
+        )
+        self.street = Street(rng, style, size)
+        self._rng, self._size = rng, size
+        self._speed, self._wish, self._wait = 6.0, rng.uniform(6, 9), 0.0
+        self._phase = rng.uniform(0, 2 * np.pi, 4)
+        self._time = 0.0
+
+    def next_frame(self) -> Canvas:
+        canvas = self.street.draw(self._view())
+        self._drive()
+        return canvas
+
+    def _view(self) -> View:
+        a, b, c, d = (
+            math.sin(2 * math.pi * self._time / period + phase)
+            for period, phase in zip((13.0, 7.0, 1.1, 9.0), self._phase.tolist(), strict=True)
+        )
+        shake = min(self._speed, 8.0) / 8
+        return View(
+            position=(self.street.lane_x + 0.3 * a, 1.5 + 0.01 * c * shake, self.street.z),
+            yaw=0.05 * b + 0.02 * d,
+            pitch=-0.02 + 0.002 * c * shake,
+            roll=0.006 * a,
+            focal=0.8 * max(self._size),
+            size=self._size,
+        )
+
+    def _drive(self) -> None:
+        rng, street, dt = self._rng, self.street, self._DT
+        self._wait = max(0.0, self._wait - dt)
+        if rng.random() < dt / 25:  # a red light, with people crossing before the car
+            self._wait, self._wish = rng.uniform(3, 6), rng.uniform(6, 9)
+            for _ in range(int(rng.integers(1, 5))):
+                street.crossing(street.z + rng.uniform(16, 26))
+        wish = 0.0 if self._wait else self._wish
+        free = street.free_speed(street.lane_x, street.z, 1.0, wish)
+        self._speed += float(np.clip(free - self._speed, -6 * dt, 2 * dt))
+        self._time += dt
+        street.advance(dt, street.z + self._speed * dt)

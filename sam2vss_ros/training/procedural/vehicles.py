@@ -182,7 +182,7 @@ def _disc(centre: np.ndarray, radius: float) -> np.ndarray:
 def body_palette(rng: np.random.Generator, natural: float) -> np.ndarray:
     """(8, 3) RGB of a vehicle's materials; `natural` is the chance of each to look usual."""
     usual = [
-        colour(rng, saturation=(0.0, float(rng.choice([0.15, 0.9]))), value=(0.08, 0.9)),
+        colour(rng, saturation=(0.0, float(rng.choice([0.15, 0.9]))), value=(0.05, 0.75)),
         colour(rng, (0.45, 0.65), (0.0, 0.3), (0.05, 0.35)),
         colour(rng, saturation=(0.0, 0.1), value=(0.03, 0.15)),
         colour(rng, saturation=(0.0, 0.1), value=(0.25, 0.7)),

@@ -81,17 +81,21 @@ class View:
 
 def cut(points: np.ndarray) -> np.ndarray | None:
     """A polygon of (N, 3) homogeneous pixels, cut at the near plane, as (M, 2) pixels."""
-    w = points[:, 2]
-    if w.min() >= NEAR:
-        return points[:, :2] / w[:, None]
-    if w.max() < NEAR:
+    depths = points[:, 2].tolist()
+    if min(depths) >= NEAR:
+        return points[:, :2] / points[:, 2:]
+    if max(depths) < NEAR:
         return None
     kept = []
-    for a, b in zip(points, np.roll(points, -1, axis=0), strict=True):
-        if a[2] >= NEAR:
-            kept.append(a)
-        if (a[2] >= NEAR) != (b[2] >= NEAR):
-            kept.append(a + (b - a) * ((NEAR - a[2]) / (b[2] - a[2])))
+    for i, depth in enumerate(depths):
+        if depth >= NEAR:
+            kept.append(points[i])
+        before = depths[i - 1]
+        if (depth >= NEAR) != (before >= NEAR):
+            crossing = points[i - 1] + (points[i] - points[i - 1]) * (NEAR - before) / (
+                depth - before
+            )
+            kept.insert(len(kept) - (depth >= NEAR), crossing)
     solid = np.array(kept)
     return solid[:, :2] / solid[:, 2:]
 
