@@ -18,6 +18,7 @@ from sam2vss_ros.config import PipelineConfig, options_of
 from sam2vss_ros.evaluation.readers import list_images, read_labels
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.semantics.catalog import load_catalog
+from sam2vss_ros.types import Frame, SemanticFrame
 
 WIDTH, HEIGHT = 160, 120
 UNLABELLED = 255
@@ -95,7 +96,7 @@ def test_run_writes_labels_overlay_and_objects(
     assert [f.name for f in files] == [f"{i:06d}.png" for i in range(6)]
     catalog = load_catalog("camvid")
     for file in files:
-        labels = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        labels = read_labels(file)
         assert labels.dtype == np.uint8 and labels.shape == (HEIGHT, WIDTH)
         assert np.isin(labels, [*catalog.ids, UNLABELLED]).all()
 
@@ -145,7 +146,7 @@ def test_interrupted_run_keeps_what_it_has(
 ) -> None:
     process = VssPipeline.process
 
-    def interrupted(pipeline: VssPipeline, frame):
+    def interrupted(pipeline: VssPipeline, frame: Frame) -> SemanticFrame:
         if frame.stamp_ns == 100_000_000:
             raise KeyboardInterrupt
         return process(pipeline, frame)
@@ -334,7 +335,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 def test_bugs_keep_their_traceback(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(pipeline: VssPipeline, frame):
+    def broken(pipeline: VssPipeline, frame: Frame) -> SemanticFrame:
         raise ValueError("a bug")
 
     monkeypatch.setattr(VssPipeline, "process", broken)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +28,11 @@ def camvid() -> np.ndarray:
     return np.stack([read_labels(path) for path in list_images(CAMVID_LABELS)])
 
 
-def shifted(pixels: int):
+def shifted(pixels: int) -> Callable[[np.ndarray], np.ndarray]:
     return lambda truth: np.roll(truth, pixels, axis=2)
 
 
-PREDICTORS = {
+PREDICTORS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float, float]] = {
     "truth": (lambda truth: truth, 100.0, 100.0),
     "roll 2": (shifted(2), 81.758, 96.661),
     "roll 5": (shifted(5), 68.360, 92.996),

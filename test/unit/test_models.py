@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from sam2.build_sam import build_sam2_video_predictor
+from sam2.modeling.sam2_base import SAM2Base
 
 from sam2vss_ros.sam2 import models
 from sam2vss_ros.sam2.models import ModelUnavailableError, load_model, resolve_device
@@ -20,14 +21,14 @@ TINY = "sam2.1_hiera_tiny"
 
 
 @pytest.fixture(scope="module")
-def upstream() -> torch.nn.Module:
+def upstream() -> SAM2Base:
     """Meta's own video predictor with random weights, built by Meta's own function."""
     torch.manual_seed(0)
     return build_sam2_video_predictor("configs/sam2.1/sam2.1_hiera_t.yaml", device="cpu")
 
 
 @pytest.fixture(scope="module")
-def tiny_checkpoint(upstream: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_checkpoint(upstream: SAM2Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoints") / "sam2.1_hiera_tiny.pt"
     torch.save({"model": upstream.state_dict()}, path)
     return path
@@ -51,9 +52,7 @@ def nano_file(path: Path, dtype: torch.dtype = torch.float32, **changed: torch.T
     return path
 
 
-def test_official_checkpoint_behaves_as_upstream(
-    upstream: torch.nn.Module, tiny_checkpoint: Path
-) -> None:
+def test_official_checkpoint_behaves_as_upstream(upstream: SAM2Base, tiny_checkpoint: Path) -> None:
     """Same weights, same image: same features; and every setting of the predictor is the same."""
     model = load_model(TINY, str(tiny_checkpoint), device="cpu", image_size=128)
     network = model.network

@@ -108,8 +108,8 @@ def test_broken_image_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_labels_of_8_and_16_bits(tmp_path: Path, dtype: type) -> None:
-    ids = np.array([[0, 3], [200, 255]], dtype) * (dtype == np.uint16 and 200 or 1)
-    cv2.imwrite(str(tmp_path / "labels.png"), ids.astype(dtype))
+    ids: np.ndarray = np.array([[0, 3], [200, np.iinfo(dtype).max]], dtype)
+    cv2.imwrite(str(tmp_path / "labels.png"), ids)
     np.testing.assert_array_equal(read_labels(tmp_path / "labels.png"), ids)
 
 
