@@ -76,7 +76,7 @@ def textures() -> Image:
 
 @lru_cache(maxsize=1)
 def _noise() -> Image:
-    """(1024, 1024, 3) uint8 sensor noise, mean 128 and deviation 32; partly coarse, as after JPEG."""
+    """(1024, 1024, 3) uint8 noise, mean 128 and deviation 32; partly coarse, as after JPEG."""
     rng = np.random.default_rng(21)
     fine = rng.standard_normal((_NOISE_SIZE, _NOISE_SIZE, 3)).astype(np.float32)
     coarse = cv2.GaussianBlur(rng.standard_normal(fine.shape).astype(np.float32), (0, 0), 0.9)
@@ -103,7 +103,7 @@ def relief(
     piece = cv2.convertScaleAbs(
         texture[y : y + h, x : x + w], alpha=contrast, beta=RELIEF_UNIT * (1 - contrast)
     )
-    return cv2.resize(piece, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore
+    return cv2.resize(piece, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def colour(
@@ -126,7 +126,7 @@ def paint(parts: Image, palette: list[tuple[int, int, int]], *reliefs: Image) ->
     rgb = cv2.applyColorMap(parts, table)
     for r in reliefs:
         rgb = cv2.multiply(rgb, cv2.merge((r, r, r)), scale=1 / RELIEF_UNIT)
-    return rgb  # type: ignore[return-value]
+    return rgb
 
 
 @dataclass
@@ -156,7 +156,7 @@ class Sprite:
                 cv2.resize(layer, size, interpolation=cv2.INTER_AREA)
                 for layer in (self.rgb, self.alpha, self.mask)
             )
-            self._half = Sprite(rgb, alpha, mask if self.see_through else alpha)  # type: ignore
+            self._half = Sprite(rgb, alpha, mask if self.see_through else alpha)
         return self._half.at_scale(scale * 2)
 
 
@@ -235,4 +235,4 @@ class Look:
         y = int(self._rng.integers(_NOISE_SIZE - h + 1))
         x = int(self._rng.integers(_NOISE_SIZE - w + 1))
         k = self._noise / 32
-        return cv2.addWeighted(out, 1, _noise()[y : y + h, x : x + w], k, -128 * k)  # type: ignore
+        return cv2.addWeighted(out, 1, _noise()[y : y + h, x : x + w], k, -128 * k)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import cv2
 import numpy as np
@@ -102,17 +102,16 @@ class _Pen:
             mask = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)[k:-k, k:-k].copy()
         # Colours reach beyond the outline so that soft edges do not show the canvas.
         near = cv2.dilate(self.parts, np.ones((5, 5), np.uint8))
-        return Design(np.where(self.alpha > 0, self.parts, near), alpha, mask)  # type: ignore
+        return Design(np.where(self.alpha > 0, self.parts, near), alpha, mask)
 
 
 # Parts of a person: 0 skin, 1 top, 2 trousers, 3 hair, 4 shoes, 5 bag.
 PERSON_TINTS = [SKIN, CLOTH, CLOTH, HAIR, METAL, CLOTH]
 
 
-def _person(rng: np.random.Generator) -> tuple[Design, ...]:
-    """A walker seen from the side or from behind; the canvas is twice as high as wide."""
+def _person(rng: np.random.Generator, side: bool) -> tuple[Design, ...]:
+    """A walker going to the right, or seen from behind; the canvas is twice as high as wide."""
     u = rng.uniform
-    side = rng.random() < 0.5
     shoulder = u(0.10, 0.15) if side else u(0.17, 0.24)  # half width, share of the canvas width
     leg, arm, head = u(0.045, 0.065), u(0.035, 0.05), u(0.055, 0.07)
     hip, skirt, coat = u(0.48, 0.54), rng.random() < 0.2, u(0.5, 0.7) if rng.random() < 0.35 else 0
@@ -160,10 +159,9 @@ def _person(rng: np.random.Generator) -> tuple[Design, ...]:
 BICYCLIST_TINTS = [*PERSON_TINTS, ANY, METAL]
 
 
-def _cyclist(rng: np.random.Generator) -> tuple[Design, ...]:
-    """A cyclist from the side (canvas 144 x 144) or from behind (144 x 72)."""
+def _cyclist(rng: np.random.Generator, side: bool) -> tuple[Design, ...]:
+    """A cyclist going to the right (canvas 144 x 144), or from behind (144 x 72)."""
     u = rng.uniform
-    side = rng.random() < 0.4
     lean, helmet, leg = u(0.05, 0.2), rng.random() < 0.5, u(0.05, 0.065)
     width = u(0.15, 0.22)
     phases = []
@@ -308,7 +306,7 @@ def _sign(rng: np.random.Generator) -> tuple[Design, ...]:
     return (pen.design(),)
 
 
-# Parts of a facade: 0 wall, 1 glass, 2 frames and sills, 3 doors, 4 shop front, 5 shop sign, 6 roof.
+# Parts of a facade: 0 wall, 1 glass, 2 frames, 3 doors, 4 shop front, 5 shop sign, 6 roof.
 FACADE_TINTS = [
     Tint((0.02, 0.15), (0.0, 0.45), (0.15, 0.75)),
     Tint((0.5, 0.65), (0.0, 0.3), (0.06, 0.4)),
@@ -479,8 +477,10 @@ def _shape(rng: np.random.Generator) -> tuple[Design, ...]:
 
 
 _MAKERS: dict[str, tuple[Callable[[np.random.Generator], tuple[Design, ...]], int]] = {
-    "person": (_person, 48),
-    "cyclist": (_cyclist, 32),
+    "person": (partial(_person, side=False), 32),
+    "person aside": (partial(_person, side=True), 32),
+    "cyclist": (partial(_cyclist, side=False), 24),
+    "cyclist aside": (partial(_cyclist, side=True), 24),
     "leafy tree": (_leafy_tree, 24),
     "bare tree": (_bare_tree, 24),
     "bush": (_bush, 12),
@@ -494,7 +494,9 @@ _MAKERS: dict[str, tuple[Callable[[np.random.Generator], tuple[Design, ...]], in
 }
 _TINTS = {
     "person": PERSON_TINTS,
+    "person aside": PERSON_TINTS,
     "cyclist": BICYCLIST_TINTS,
+    "cyclist aside": BICYCLIST_TINTS,
     "leafy tree": TREE_TINTS,
     "bare tree": TREE_TINTS,
     "bush": TREE_TINTS,
@@ -543,7 +545,7 @@ class Figure:
         sprite = self._painted[i]
         if sprite is None:
             d = self._variant[i]
-            sprite = Sprite(paint(d.parts, self._palette, self._relief), d.alpha, d.mask)  # type: ignore
+            sprite = Sprite(paint(d.parts, self._palette, self._relief), d.alpha, d.mask)
             self._painted[i] = sprite
         return sprite
 
@@ -560,4 +562,4 @@ def _slope(rng: np.random.Generator, height: int, width: int) -> Image:
     """Light from one side: a linear relief about RELIEF_UNIT."""
     x, y = _ramp(height, width)
     a, b = rng.uniform(-0.3, 0.3, 2)
-    return cv2.addWeighted(x, a, y, b, 128 - 127.5 * (a + b))  # type: ignore[return-value]
+    return cv2.addWeighted(x, a, y, b, 128 - 127.5 * (a + b))

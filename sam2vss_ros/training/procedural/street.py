@@ -106,12 +106,12 @@ class Standee(Thing):
             return
         super().advance(dt, street)
         self.walked += math.hypot(*self.velocity) * dt
-        if self.class_id != PEDESTRIAN or not any(self.velocity):
+        if self.class_id not in (PEDESTRIAN, BICYCLIST) or not any(self.velocity):
             return
         across, along = self.velocity
         if across * self.x > 0 and abs(self.x) > street.style.road_half + 0.7:  # over the road
             self.velocity = (0.0, math.copysign(across, along))
-        elif not across and street.rng.random() < 0.04 * dt:
+        elif self.class_id == PEDESTRIAN and not across and street.rng.random() < 0.04 * dt:
             self.pause = street.rng.uniform(1, 4)
 
 
@@ -175,7 +175,7 @@ class Vehicle(Thing):
     def advance(self, dt: float, street: Street) -> None:
         if self.wish:
             if street.rng.random() < 0.05 * dt:
-                self.wish = street.rng.uniform(4, 14)
+                self.wish = street.rng.uniform(7, 14)
             way = 1.0 if math.cos(self.heading) > 0 else -1.0
             self.velocity = (0.0, way * street.free_speed(self.x, self.z, way, self.wish))
         super().advance(dt, street)
@@ -335,12 +335,7 @@ class Street:
         length = rng.uniform(7, 18)
         if rng.random() < style.built:
             tall = rng.uniform(5.5, 15) if rng.random() < 0.9 else rng.uniform(15, 26)
-            picture = Figure(rng, "facade", style.natural).sprite()
-            end = tuple(int(v * rng.uniform(0.6, 1.0)) for v in picture.rgb[-40:, :4].mean((0, 1)))
-            self.things.append(
-                Wall(region=self._region(BUILDING), class_id=BUILDING, x=line, z=z, height=tall, picture=picture,
-                     length=length, depth=rng.uniform(6, 12), end_colour=end)  # type: ignore
-            )  # fmt: skip
+            self._wall("facade", BUILDING, line, z, length, tall, depth=rng.uniform(6, 12))
         else:
             for _ in range(int(rng.integers(1, 5))):
                 x = line + side * rng.uniform(1.5, 12)
@@ -348,10 +343,7 @@ class Street:
         if style.setback > 1 or rng.random() > style.built:
             kind, class_id = ("fence", FENCE) if rng.random() < 0.6 else ("hedge", TREE)
             x = side * (style.road_half + style.pavement + 0.1)
-            self.things.append(
-                Wall(region=self._region(class_id), class_id=class_id, x=x, z=z, height=rng.uniform(0.8, 1.9),
-                     picture=Figure(rng, kind, style.natural).sprite(), length=length)
-            )  # fmt: skip
+            self._wall(kind, class_id, x, z, length, rng.uniform(0.8, 1.9))
         return z + length + (rng.uniform(0.5, 5) if rng.random() < 0.25 else 0.0)
 
     def _tree_kind(self) -> str:
@@ -365,16 +357,48 @@ class Street:
         class_id: int,
         x: float,
         z: float,
-        height: tuple[float, float],
-        **more: object,
+        heights: tuple[float, float],
+        base: float = 0.0,
+        velocity: tuple[float, float] = (0.0, 0.0),
+        stride: float = 0.9,
     ) -> Standee:
-        high = self.rng.uniform(*height) * (0.35 if kind == "bush" else 1.0)
+        rng = self.rng
         thing = Standee(
-            region=self._region(class_id), class_id=class_id, x=x, z=z, height=high, figure=Figure(self.rng, kind, self.style.natural),
-            flip=self.rng.random() < 0.5, **more,  # type: ignore[arg-type]
-        )  # fmt: skip
+            region=self._region(class_id),
+            class_id=class_id,
+            x=x,
+            z=z,
+            height=rng.uniform(*heights) * (0.35 if kind == "bush" else 1.0),
+            velocity=velocity,
+            figure=Figure(rng, kind, self.style.natural),
+            base=base,
+            flip=velocity[0] < 0 or (velocity[0] == 0 and rng.random() < 0.5),
+            stride=stride,
+        )
         self.things.append(thing)
         return thing
+
+    def _wall(
+        self, kind: str, class_id: int, x: float, z: float, length: float, height: float,
+        depth: float = 0.0,
+    ) -> None:  # fmt: skip
+        picture = Figure(self.rng, kind, self.style.natural).sprite()
+        if x * self._light[0] > 0:  # the sun is behind it
+            picture.rgb = cv2.convertScaleAbs(picture.rgb, alpha=1 - 0.5 * self._darkness)
+        end = picture.rgb[-40:, :4].mean((0, 1)) * self.rng.uniform(0.6, 1.0)
+        self.things.append(
+            Wall(
+                region=self._region(class_id),
+                class_id=class_id,
+                x=x,
+                z=z,
+                height=height,
+                picture=picture,
+                length=length,
+                depth=depth,
+                end_colour=(int(end[0]), int(end[1]), int(end[2])),
+            )
+        )
 
     def _furnish(self, side: int, z: float) -> float:
         """The next ten metres of pavement and kerb; returns where they end."""
@@ -410,9 +434,16 @@ class Street:
     def _vehicle(self, x: float, z: float, heading: float, wish: float) -> Vehicle:
         model = vehicles.models()[int(self.rng.integers(len(vehicles.models())))]
         thing = Vehicle(
-            region=self._region(CAR), class_id=CAR, x=x, z=z, height=model.height, model=model, heading=heading, wish=wish,
+            region=self._region(CAR),
+            class_id=CAR,
+            x=x,
+            z=z,
+            height=model.height,
+            model=model,
             palette=vehicles.body_palette(self.rng, self.style.natural),
-        )  # fmt: skip
+            heading=heading,
+            wish=wish,
+        )
         self.things.append(thing)
         return thing
 
@@ -421,19 +452,23 @@ class Street:
         rng, style = self.rng, self.style
         x = side * (style.road_half + rng.uniform(0.3, max(0.6, style.pavement - 0.3)))
         pace = rng.choice([-1, 1]) * rng.uniform(0.8, 1.8)
-        kind = rng.random()
-        if kind < 0.1:
+        share = rng.random()
+        if share < 0.1:
             self.crossing(z)
             return
-        velocity = (0.0, 0.0) if kind < 0.3 else (0.0, pace)
-        self._standee("person", PEDESTRIAN, x, z, (1.5, 1.9), velocity=velocity)
+        velocity = (0.0, 0.0) if share < 0.3 else (0.0, pace)
+        kind = "person" if rng.random() < 0.8 else "person aside"
+        self._standee(kind, PEDESTRIAN, x, z, (1.5, 1.9), velocity=velocity)
 
     def crossing(self, z: float) -> None:
-        """Somebody who crosses the road at z."""
+        """Somebody who crosses the road at z, on foot or by bicycle."""
         way = float(self.rng.choice([-1, 1]))
         x = -way * self.style.road_half * self.rng.uniform(0.2, 1.1)
         velocity = (way * self.rng.uniform(1.0, 1.8), self.rng.normal(0, 0.15))
-        self._standee("person", PEDESTRIAN, x, z, (1.5, 1.9), velocity=velocity)
+        if self.rng.random() < 0.8:
+            self._standee("person aside", PEDESTRIAN, x, z, (1.5, 1.9), velocity=velocity)
+        else:
+            self._standee("cyclist aside", BICYCLIST, x, z, (1.6, 1.8), velocity=velocity)
 
     def _traffic(self, side: int, z: float) -> None:
         """A vehicle or a cyclist in the lane of one side of the road."""
@@ -445,7 +480,7 @@ class Street:
             self._standee("cyclist", BICYCLIST, x, z, (1.65, 1.9), velocity=velocity, stride=4.0)
         else:
             heading = 0.0 if way > 0 else math.pi
-            self._vehicle(side * abs(self.lane_x), z, heading, rng.uniform(5, 14))
+            self._vehicle(side * abs(self.lane_x), z, heading, rng.uniform(7, 14))
 
     # Time ---------------------------------------------------------------------------------------
 
@@ -552,7 +587,7 @@ class Street:
             polygon = None if outline is None else view.polygon(outline)
             if polygon is not None:
                 fill_mask(light, fixed_point(polygon), dark)
-        return cv2.blur(light, (3, 3))  # type: ignore[return-value]
+        return cv2.blur(light, (3, 3))
 
     def _draw_sky(self, canvas: Canvas, view: View) -> None:
         height, width = view.size
@@ -593,7 +628,8 @@ class StreetScene:
             rng.normal(0, 0.015),
         )
         if rng.random() < 0.15:  # from the pavement, across the street
-            self._x, self._yaw = style.road_half * rng.choice([-1, 1]), rng.normal(0, 0.6)
+            side = rng.choice([-1, 1])
+            self._x, self._yaw = side * style.road_half, -side * u(0.1, 1.0)
         self._turn = rng.normal(0, 0.15)
         self._sweep = u(0.2, 0.6) * rng.choice([-1, 1]) if hard and rng.random() < 0.4 else 0.0
         self._frames = frames

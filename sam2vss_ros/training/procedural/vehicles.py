@@ -7,12 +7,13 @@ right after it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from sam2vss_ros.training.procedural.paint import Canvas, colour
+from sam2vss_ros.training.procedural.paint import Canvas, Range, colour
 from sam2vss_ros.training.procedural.view import NEAR, View, cut, fill, fixed_point
 
 BODY, GLASS, TYRE, HUB, FRONT_LIGHT, REAR_LIGHT, TRIM, PLATE = range(8)
@@ -36,6 +37,25 @@ _PROFILES = {
         [(0, 0.1), (0, 0.35), (0, 0.42), (0.01, 0.99), (0.98, 1.0), (0.995, 0.42), (1, 0.35),
          (1, 0.25), (1, 0.1)], (2, 5), (2, 4), (8.0, 11.0), (2.8, 3.8), (2.4, 2.6)),
 }  # fmt: skip
+# Side windows: where they begin and end, as shares of the cabin from rear to front.
+_CAR_PANES = [(0.07, 0.36), (0.39, 0.64), (0.67, 0.93)]
+_PANES = {"van": [(0.72, 0.95)], "bus": [(i / 6 + 0.02, i / 6 + 0.15) for i in range(6)]}
+# What is on the profile's first edge (the lower rear) and its last two (above and below the front
+# bumper): material, then left, bottom, right and top as shares of the edge's face.
+_END_DETAILS = {
+    0: [
+        (TRIM, 0.0, 0.02, 1.0, 0.25),
+        (PLATE, 0.36, 0.45, 0.64, 0.65),
+        (REAR_LIGHT, 0.02, 0.6, 0.16, 0.95),
+        (REAR_LIGHT, 0.84, 0.6, 0.98, 0.95),
+    ],
+    -3: [
+        (FRONT_LIGHT, 0.03, 0.1, 0.23, 0.95),
+        (FRONT_LIGHT, 0.77, 0.1, 0.97, 0.95),
+        (TRIM, 0.3, 0.3, 0.7, 0.85),
+    ],
+    -2: [(TRIM, 0.3, 0.15, 0.7, 0.6), (PLATE, 0.38, 0.55, 0.62, 0.75)],
+}
 _KINDS = list(_PROFILES)
 _KIND_SHARE = np.array([0.35, 0.22, 0.2, 0.15, 0.08])
 
@@ -113,53 +133,67 @@ def make_model(rng: np.random.Generator, kind: str | None = None) -> Model:
     right = np.column_stack([half, y, z])
     left = right * (-1, 1, 1)
     b = _Builder()
-
-    b.face(np.array([left[0], right[0], right[-1], left[-1]]), TYRE, np.array([0, -1.0, 0]))
-    for s in (-1, 1):  # the ends of the tyres, seen below the bumpers
-        for end, out in ((z[0] + 0.1 * length, -1.0), (z[-1] - 0.1 * length, 1.0)):
-            x0, x1 = s * width * 0.3, s * width * 0.47
-            ends = [(x0, 0, end), (x1, 0, end), (x1, y[0] + 0.1, end), (x0, y[0] + 0.1, end)]
-            b.face(np.array(ends), TYRE, np.array([0, 0, out]))
+    _add_underside(b, left, right)
     middle = np.array([0, height * 0.5, 0])
     for i in range(len(z) - 1):
         quad = np.array([left[i], right[i], right[i + 1], left[i + 1]])
         b.face(quad, BODY, quad.mean(0) - middle)
         if i in glass_edges and not (kind == "van" and i == cabin_from and rng.random() < 0.6):
             b.detail(_inset(quad, 0.07, 0.06, 0.93, 0.92), GLASS)
-        if i == 0:  # the lower rear
-            b.detail(_inset(quad, 0.36, 0.45, 0.64, 0.65), PLATE)
-            b.detail(_inset(quad, 0.0, 0.02, 1.0, 0.25), TRIM)
-            for s in (0.02, 0.84):
-                b.detail(_inset(quad, s, 0.6, s + 0.14, 0.95), REAR_LIGHT)
-        if i == len(z) - 2:  # the lower front
-            b.detail(_inset(quad, 0.3, 0.15, 0.7, 0.6), TRIM)
-            b.detail(_inset(quad, 0.38, 0.55, 0.62, 0.75), PLATE)
-        if i == len(z) - 3:  # above the bumper
-            for s in (0.03, 0.77):
-                b.detail(_inset(quad, s, 0.1, s + 0.2, 0.95), FRONT_LIGHT)
-            b.detail(_inset(quad, 0.3, 0.3, 0.7, 0.85), TRIM)
-    wheel = 0.5 if kind == "bus" else rng.uniform(0.29, 0.35)
-    for side, s in ((left, -1.0), (right, 1.0)):
-        out = np.array([s, 0.0, 0.0])
-        low = [*range(0, cabin_from + 1), *range(cabin_to, len(z))]
-        b.face(side[low], BODY, out)
-        b.detail(_strip(side, s * width / 2 * 1.003, y[0], height * 0.24), TRIM)
-        for share in (rng.uniform(0.17, 0.21), rng.uniform(0.78, 0.82)):
-            centre = np.array([s * width / 2 * 1.01, wheel, (share - 0.5) * length])
-            b.detail(_disc(centre, wheel), TYRE, outline=True)
-            b.detail(_disc(centre, wheel * 0.6), HUB)
-        cabin = side[cabin_from : cabin_to + 1]
-        b.face(cabin, BODY, out)
-        base_rear, base_front = cabin[0], cabin[-1]
-        roof_rear, roof_front = cabin[1], cabin[-2]
-        pane = np.array([base_rear, base_front, roof_front, roof_rear])
-        panes = {"van": [(0.72, 0.95)], "bus": [(i / 6 + 0.02, i / 6 + 0.15) for i in range(6)]}
-        for left_end, right_end in panes.get(kind, [(0.07, 0.36), (0.39, 0.64), (0.67, 0.93)]):
-            b.detail(_inset(pane, left_end, 0.1, right_end, 0.85), GLASS)
+        for material, *place in _END_DETAILS.get(i if i == 0 else i - len(z), []):
+            b.detail(_inset(quad, *place), material)
+    radius = 0.5 if kind == "bus" else rng.uniform(0.29, 0.35)
+    axles = np.array([rng.uniform(-0.33, -0.29), rng.uniform(0.28, 0.32)]) * length
+    for side in (left, right):
+        _add_side(b, side, (cabin_from, cabin_to), height * 0.24, axles, radius, _PANES.get(kind))
     return Model(
-        np.concatenate(b.points), b.faces, b.materials, np.array(b.normals), np.array(b.centres),
-        b.outline, length, width, height,
-    )  # fmt: skip
+        points=np.concatenate(b.points),
+        faces=b.faces,
+        materials=b.materials,
+        normals=np.array(b.normals),
+        centres=np.array(b.centres),
+        outline=b.outline,
+        length=length,
+        width=width,
+        height=height,
+    )
+
+
+def _add_underside(b: _Builder, left: np.ndarray, right: np.ndarray) -> None:
+    """The floor, and the ends of the tyres that show below the bumpers."""
+    b.face(np.array([left[0], right[0], right[-1], left[-1]]), TYRE, np.array([0, -1, 0]))
+    length, width, top = right[-1, 2] - right[0, 2], 2 * right[0, 0], right[0, 1] + 0.1
+    for inner, outer in ((-0.3, -0.47), (0.3, 0.47)):
+        x0, x1 = inner * width, outer * width
+        for end in (-1, 1):
+            z = end * 0.4 * length
+            corners = np.array([(x0, 0, z), (x1, 0, z), (x1, top, z), (x0, top, z)])
+            b.face(corners, TYRE, np.array([0, 0, end]))
+
+
+def _add_side(
+    b: _Builder,
+    side: np.ndarray,
+    cabin_base: tuple[int, int],
+    sill: float,
+    axles: np.ndarray,
+    radius: float,
+    panes: list[Range] | None,
+) -> None:
+    """One side: its lower body with sill and wheels, then the cabin with its windows."""
+    rear, front = cabin_base
+    outward = np.array([math.copysign(1, side[0, 0]), 0, 0])
+    x = np.abs(side[:, 0]).max() * outward[0] * 1.005
+    b.face(side[[*range(rear + 1), *range(front, len(side))]], BODY, outward)
+    (z0, z1), low = side[[0, -1], 2], side[0, 1]
+    b.detail(np.array([[x, low, z0], [x, low, z1], [x, sill, z1], [x, sill, z0]]), TRIM)
+    for z in axles:
+        b.detail(_disc(np.array([x, radius, z]), radius), TYRE, outline=True)
+        b.detail(_disc(np.array([x, radius, z]), radius * 0.6), HUB)
+    b.face(side[rear : front + 1], BODY, outward)
+    glass = side[[rear, front, front - 1, rear + 1]]
+    for start, end in panes or _CAR_PANES:
+        b.detail(_inset(glass, start, 0.1, end, 0.85), GLASS)
 
 
 @lru_cache(maxsize=1)
@@ -167,11 +201,6 @@ def models() -> list[Model]:
     """Ninety-six vehicles, most of them cars; the same in every process."""
     rng = np.random.default_rng(22)
     return [make_model(rng) for _ in range(96)]
-
-
-def _strip(side: np.ndarray, x: float, low: float, high: float) -> np.ndarray:
-    z0, z1 = side[0, 2], side[-1, 2]
-    return np.array([[x, low, z0], [x, low, z1], [x, high, z1], [x, high, z0]])
 
 
 def _disc(centre: np.ndarray, radius: float) -> np.ndarray:
