@@ -6,16 +6,18 @@ from a labelled still that a simulated camera moves over.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.training.procedural import make_clip
@@ -23,6 +25,11 @@ from sam2vss_ros.training.procedural import make_clip
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 VOID = -1
 """Training's class index of pixels that are not learned from."""
+
+MOVING_STILLS = 0.4
+"""Share of clips that come from stills; the others are procedural."""
+
+B = TypeVar("B")
 
 
 @dataclass(frozen=True)
@@ -104,9 +111,9 @@ def moving_still(
 
     Returns (T, size, size, 3) uint8 and (T, size, size) uint8 region ids, 0 for none.
     """
-    regions = _regions(still.labels)
+    regions = label_regions(still.labels)
     start = _crop_matrix(still.labels.shape, size, rng)
-    centre = np.float32([size / 2, size / 2])
+    centre = (size / 2, size / 2)
     shift = rng.normal(0, 0.012 * size, 2)
     turn, zoom = rng.normal(0, 0.6), rng.normal(0, 0.012)
     pictures = np.empty((frames, size, size, 3), np.uint8)
@@ -141,7 +148,7 @@ def _crop_matrix(
     return matrix
 
 
-def _regions(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def label_regions(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Connected regions of equal label, (H, W) uint8; the largest 250, void is 0."""
     out = np.zeros(labels.shape, np.int32)
     count = 0
@@ -159,22 +166,86 @@ def _regions(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return rank[out]
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One training step's material.
+class SeededStream(IterableDataset[B], Generic[B], ABC):
+    """An endless stream of batches in which batch k is the same whatever came before it."""
 
-    frames: (N, T, 3, S, S) uint8; regions: (N, T, S, S) uint8 ids; stills: (K, 3, Z, Z) uint8;
-    labels: (K, Z, Z) int64 class index, VOID where unknown.
+    def __init__(self, seed: int, first_step: int) -> None:
+        self._seed = seed
+        self._first_step = first_step
+
+    def __iter__(self) -> Iterator[B]:
+        cv2.setNumThreads(1)
+        worker = get_worker_info()
+        offset, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        step = self._first_step + offset
+        while True:
+            yield self.batch(np.random.default_rng((self._seed, step)))
+            step += stride
+
+    @abstractmethod
+    def batch(self, rng: np.random.Generator) -> B:
+        """The material of one training step."""
+
+    def in_background(self) -> Iterator[B]:
+        """The batches in order, made by another process while this one trains."""
+        # Spawned, since OpenCV's and torch's threads do not survive a fork.
+        loader = DataLoader(
+            self,
+            batch_size=None,
+            num_workers=1,
+            prefetch_factor=4,
+            multiprocessing_context="spawn",
+        )
+        return iter(loader)
+
+
+class Stills(NamedTuple):
+    """images: (K, 3, S, S) uint8. labels: (K, S, S) int64 class index, VOID where unknown."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class StillStream(SeededStream[Stills]):
+    """`count` augmented stills of `size` pixels square a step."""
+
+    def __init__(
+        self, stills: list[LabelledStill], count: int, size: int, *, seed: int, first_step: int
+    ) -> None:
+        super().__init__(seed, first_step)
+        self._stills = stills
+        self._count = count
+        self._size = size
+
+    def batch(self, rng: np.random.Generator) -> Stills:
+        return augmented_stills(self._stills, self._count, self._size, rng)
+
+
+def augmented_stills(
+    stills: list[LabelledStill], count: int, size: int, rng: np.random.Generator
+) -> Stills:
+    """`count` stills drawn at random, each with a random crop, flip and change of colour."""
+    drawn = [augmented_still(stills[rng.integers(len(stills))], size, rng) for _ in range(count)]
+    return Stills(
+        torch.from_numpy(np.stack([image for image, _ in drawn])).permute(0, 3, 1, 2),
+        torch.from_numpy(np.stack([labels for _, labels in drawn])),
+    )
+
+
+class Clips(NamedTuple):
+    """One step's material for SAM 2.
+
+    frames: (N, T, 3, S, S) uint8. regions: (N, T, S, S) uint8 ids. stills: labelled images of
+    another size, for the class loss.
     """
 
     frames: Tensor
     regions: Tensor
-    stills: Tensor
-    labels: Tensor
+    stills: Stills
 
 
-class TrainingStream(IterableDataset[Batch]):
-    """An endless, seeded stream of batches; step k is the same whatever ran before it."""
+class ClipStream(SeededStream[Clips]):
+    """`clips` clips of `frames` frames of `size` pixels square, and some stills, a step."""
 
     def __init__(
         self,
@@ -188,44 +259,27 @@ class TrainingStream(IterableDataset[Batch]):
         still_count: int,
         still_size: int,
     ) -> None:
-        self.stills = stills
-        self.seed = seed
-        self.first_step = first_step
-        self.clips = clips
-        self.frames = frames
-        self.size = size
-        self.still_count = still_count
-        self.still_size = still_size
+        super().__init__(seed, first_step)
+        self._stills = stills
+        self._clips = clips
+        self._frames = frames
+        self._size = size
+        self._still_count = still_count
+        self._still_size = still_size
 
-    def __iter__(self) -> Iterator[Batch]:
-        cv2.setNumThreads(1)
-        worker = get_worker_info()
-        offset, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        step = self.first_step + offset
-        while True:
-            yield self.batch(step)
-            step += stride
-
-    def batch(self, step: int) -> Batch:
-        """The material of training step `step`."""
-        rng = np.random.default_rng((self.seed, step))
-        clips = [self._clip(rng) for _ in range(self.clips)]
-        stills = [
-            augmented_still(self.stills[rng.integers(len(self.stills))], self.still_size, rng)
-            for _ in range(self.still_count)
-        ]
-        return Batch(
-            torch.from_numpy(np.stack([c[0] for c in clips])).permute(0, 1, 4, 2, 3),
-            torch.from_numpy(np.stack([c[1] for c in clips])),
-            torch.from_numpy(np.stack([s[0] for s in stills])).permute(0, 3, 1, 2),
-            torch.from_numpy(np.stack([s[1] for s in stills])),
+    def batch(self, rng: np.random.Generator) -> Clips:
+        clips = [self._clip(rng) for _ in range(self._clips)]
+        return Clips(
+            torch.from_numpy(np.stack([pictures for pictures, _ in clips])).permute(0, 1, 4, 2, 3),
+            torch.from_numpy(np.stack([ids for _, ids in clips])),
+            augmented_stills(self._stills, self._still_count, self._still_size, rng),
         )
 
     def _clip(
         self, rng: np.random.Generator
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        if rng.random() < 0.4:
-            still = self.stills[rng.integers(len(self.stills))]
-            return moving_still(still, self.frames, self.size, rng)
-        clip = make_clip(int(rng.integers(2**62)), self.frames, (self.size, self.size))
+        if rng.random() < MOVING_STILLS:
+            still = self._stills[rng.integers(len(self._stills))]
+            return moving_still(still, self._frames, self._size, rng)
+        clip = make_clip(int(rng.integers(2**62)), self._frames, (self._size, self._size))
         return clip.frames, clip.instances.astype(np.uint8)

@@ -14,23 +14,22 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from sam2vss_ros.sam2 import stages
 from sam2vss_ros.sam2.nano import build_nano
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.semantics.segmenter import DenseHead
-from sam2vss_ros.training.data import VOID, Batch, LabelledStill, TrainingStream
+from sam2vss_ros.training.data import VOID, Clips, ClipStream, LabelledStill
 from sam2vss_ros.training.losses import class_weights, decoder_loss, label_loss, region_contrast
 
 
@@ -46,10 +45,12 @@ class Phase:
     stills: int
 
 
-# Small clips first: prompts and features are learned cheaply at 128 pixels, memory at 256.
+# Small clips first: prompts and features are learned cheaply at 128 pixels, memory at 256, and a
+# full memory on the longer clips at the end.
 SCHEDULE = (
-    Phase(steps=1200, size=128, frames=2, clips=6, objects=36, stills=6),
-    Phase(steps=1000, size=256, frames=4, clips=3, objects=12, stills=4),
+    Phase(steps=1000, size=128, frames=2, clips=6, objects=36, stills=6),
+    Phase(steps=700, size=256, frames=4, clips=3, objects=12, stills=4),
+    Phase(steps=150, size=256, frames=8, clips=2, objects=10, stills=2),
 )
 STILL_SIZE = 256
 PEAK_RATE = 1e-3
@@ -125,7 +126,7 @@ def train_nano(
             last = first + phase.steps
             if state.step < last:
                 stages.set_image_size(state.network, phase.size)
-                batches = _batches(stills, phase, seed, state.step)
+                batches = _clips(stills, phase, seed, state.step)
                 while state.step < last:
                     done = state.step / total
                     _set_rate(state, done)
@@ -176,10 +177,10 @@ def _start_local(network: SAM2Base) -> None:
                 linear.bias.data[2 * frequency] = math.sqrt(8)
 
 
-def _batches(
+def _clips(
     stills: list[LabelledStill], phase: Phase, seed: int, first_step: int
-) -> Iterator[Batch]:
-    stream = TrainingStream(
+) -> Iterator[Clips]:
+    return ClipStream(
         stills,
         seed=seed,
         first_step=first_step,
@@ -188,17 +189,7 @@ def _batches(
         size=phase.size,
         still_count=phase.stills,
         still_size=STILL_SIZE,
-    )
-    # One process makes the material while this one trains; spawned, since OpenCV's and torch's
-    # threads do not survive a fork.
-    loader = DataLoader(
-        stream,
-        batch_size=None,
-        num_workers=1,
-        prefetch_factor=4,
-        multiprocessing_context="spawn",
-    )
-    return iter(loader)
+    ).in_background()
 
 
 def _set_rate(state: _State, done: float) -> None:
@@ -211,7 +202,7 @@ def _set_rate(state: _State, done: float) -> None:
 
 
 def _train_step(
-    state: _State, batch: Batch, phase: Phase, weights: Tensor, done: float, seed: int
+    state: _State, batch: Clips, phase: Phase, weights: Tensor, done: float, seed: int
 ) -> dict[str, float]:
     started = time.monotonic()
     rng = np.random.default_rng((seed, state.step, 1))
@@ -222,8 +213,9 @@ def _train_step(
     )
     contrast = region_contrast(clips.pyramid, batch.regions.flatten(0, 1).to(device))
     tracking, record = _clip_loss(state.network, clips, batch.regions.to(device), phase, focus, rng)
-    pyramid = stages.encode_image(state.network, stages.normalise(batch.stills.to(device))).pyramid
-    labels = label_loss(state.head(pyramid).logits, batch.labels.to(device), weights, VOID)
+    stills = stages.normalise(batch.stills.images.to(device))
+    logits = state.head(stages.encode_image(state.network, stills).pyramid).logits
+    labels = label_loss(logits, batch.stills.labels.to(device), weights, VOID)
     loss = tracking + labels + 0.5 * max(0.2, 1 - done) * contrast
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()
@@ -406,6 +398,7 @@ def random_point(mask: npt.NDArray[np.bool_], rng: np.random.Generator) -> tuple
     return x, y
 
 
-def export_network(network: SAM2Base) -> dict[str, Any]:
-    """The state to ship: half precision, contiguous, by upstream's keys."""
-    return {k: v.half().contiguous() for k, v in network.state_dict().items()}
+def save_nano(network: SAM2Base, path: Path) -> None:
+    """Write the weights in half precision, by upstream's keys."""
+    state = {k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()}
+    save_file(state, path, {"format": "pt"})
