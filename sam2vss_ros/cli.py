@@ -68,12 +68,18 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def add_command(
-    commands: Any, name: str, usage: str, help_: str, description: str, examples: str
+    commands: Any,
+    name: str,
+    usage: str,
+    help_: str,
+    description: str,
+    examples: str,
+    parent: str = "sam2vss",
 ) -> Parser:
     """Declare a command whose help begins with a short usage and ends with examples."""
     parser: Parser = commands.add_parser(
         name,
-        usage=f"sam2vss {name} {usage}",
+        usage=f"{parent} {name} {usage}",
         help=help_,
         description=description,
         epilog=f"examples:\n{examples}",
@@ -335,9 +341,10 @@ def add_train(commands: Any) -> None:
         "nano",
         usage="--data DIR --out FILE [option ...]",
         help_="the embedded small SAM 2",
+        parent="sam2vss train",
         description=(
-            "Train nano on procedural video and on DIR/images with DIR/labels. Checkpoints and the\n"
-            "log lie in FILE's name with .run; --resume goes on from the last checkpoint."
+            "Train nano on procedural video and on DIR/images with DIR/labels. Checkpoints and\n"
+            "the log lie in FILE's name with .run; --resume goes on from the last checkpoint."
         ),
         examples="  sam2vss train nano --data camvid/train --out nano.safetensors --resume",
     )
@@ -347,6 +354,7 @@ def add_train(commands: Any) -> None:
         "semantics",
         usage="--data DIR --out FILE [option ...]",
         help_="dense head and mask classifier for a SAM 2",
+        parent="sam2vss train",
         description=(
             "Train the classes on DIR/images with DIR/labels (8-bit ids), on the features of a\n"
             "SAM 2 that itself stays as it is. FILE is what the node's parameter `semantics`\n"
