@@ -17,11 +17,13 @@ LOCK_PORT = 22119
 def loopback_environment() -> dict[str, str]:
     """Environment variables that keep all DDS traffic on the loopback interface."""
     if os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp").startswith("rmw_fastrtps"):
-        return {
+        settings = {
             "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT",  # LOCALHOST would undo the profile
             "FASTDDS_DEFAULT_PROFILES_FILE": str(PROFILE),
-            "FASTRTPS_DEFAULT_PROFILES_FILE": str(PROFILE),  # its name up to ROS 2 Humble
         }
+        if os.environ.get("ROS_DISTRO") in ("humble", "jazzy"):  # the name that Fast DDS 2 knows
+            settings["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(PROFILE)
+        return settings
     return {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_LOCALHOST_ONLY": "1"}
 
 

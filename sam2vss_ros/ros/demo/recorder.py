@@ -1,0 +1,187 @@
+"""The demo's listener: writes down what the node publishes.
+
+Reports `state` (of the node's life cycle) until it is `ready`: the node is active and all its
+topics are connected; then `label` and `objects` with their stamps, `catalog` and `diagnostics`;
+at the end, on SIGINT, `labelled` (pixels by class id). Writes overlay.mp4 and objects.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import IO, Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.task import Future
+from rclpy.time import Time
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from sam2vss_ros.msg import ClassCatalog, TrackedObject, TrackedObjectArray
+from sam2vss_ros.ros.conversions import pixels_of
+from sam2vss_ros.ros.demo.process import emit
+from sam2vss_ros.types import TrackState
+
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def main() -> None:
+    """Run the recorder: its arguments are what `sam2vss_ros.ros.demo` gives it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--node", required=True, help="name of the node with its namespace")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rate", type=float, required=True)
+    options = parser.parse_args()
+    rclpy.init()
+    executor = SingleThreadedExecutor()
+    with (options.out / "objects.jsonl").open("w", encoding="utf-8") as lines:
+        recorder = Recorder(options.node, Video(options.out / "overlay.mp4", options.rate), lines)
+        executor.add_node(recorder)
+        try:
+            executor.spin()
+        except (KeyboardInterrupt, ExternalShutdownException):
+            pass  # the parent process ends the recording
+        finally:
+            recorder.finish()
+            recorder.destroy_node()
+            executor.shutdown()
+            rclpy.try_shutdown()
+
+
+class Recorder(Node):
+    """Subscribes to everything that the node called `target` publishes for its users."""
+
+    def __init__(self, target: str, video: Video, lines: IO[str]) -> None:
+        super().__init__("recorder")
+        self._video = video
+        self._lines = lines
+        self._pixels = np.zeros(1 << 16, np.int64)
+        reliable = QoSProfile(depth=10)
+        self._needed = [
+            self.create_subscription(Image, f"{target}/label_image", self._on_labels, reliable),
+            self.create_subscription(Image, f"{target}/overlay", self._on_overlay, reliable),
+            self.create_subscription(
+                TrackedObjectArray, f"{target}/objects", self._on_objects, reliable
+            ),
+        ]
+        self.create_subscription(ClassCatalog, f"{target}/class_catalog", self._on_catalog, LATCHED)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, reliable)
+        self._state = self.create_client(GetState, f"{target}/get_state")
+        self._answer: Future | None = None
+        self._watch = self.create_timer(0.1, self._ask_state)
+
+    def finish(self) -> None:
+        """Close the files and report the sums."""
+        self._video.close()
+        used = np.flatnonzero(self._pixels)
+        emit("labelled", pixels={int(i): int(self._pixels[i]) for i in used})
+
+    def _ask_state(self) -> None:
+        if self._answer is None:
+            if self._state.service_is_ready():
+                self._answer = self._state.call_async(GetState.Request())
+        elif self._answer.done():
+            state = self._answer.result().current_state
+            self._answer = None
+            connected = all(self.count_publishers(s.topic_name) for s in self._needed)
+            if state.id == State.PRIMARY_STATE_ACTIVE and connected:
+                self._watch.cancel()
+                emit("ready")
+            else:
+                emit("state", label=state.label)
+
+    def _on_labels(self, message: Image, info: Any) -> None:
+        labels = pixels_of(message)
+        self._pixels += np.bincount(labels.ravel(), minlength=self._pixels.size)
+        stamp = stamp_of(message.header)
+        emit("label", stamp=stamp, received=info["received_timestamp"])
+
+    def _on_objects(self, message: TrackedObjectArray) -> None:
+        objects = [describe(o) for o in message.objects]
+        stamp = stamp_of(message.header)
+        record = {"stamp": stamp, "frame_id": message.header.frame_id, "objects": objects}
+        self._lines.write(json.dumps(record) + "\n")
+        seen = sum(o.frames_since_seen == 0 for o in message.objects)
+        emit("objects", stamp=stamp, seen=seen, track_ids=[o.track_id for o in message.objects])
+
+    def _on_overlay(self, message: Image) -> None:
+        self._video.show(cv2.cvtColor(pixels_of(message), cv2.COLOR_RGB2BGR), message.header)
+
+    def _on_catalog(self, message: ClassCatalog) -> None:
+        classes = [
+            {"id": e.id, "name": e.name, "color": [e.r, e.g, e.b], "thing": e.thing}
+            for e in message.entries
+        ]
+        emit("catalog", name=message.name, unlabelled_id=message.unlabelled_id, classes=classes)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            emit("diagnostics", values={v.key: v.value for v in status.values})
+
+
+class Video:
+    """An MP4 in real time: a picture stays until the next one's stamp."""
+
+    def __init__(self, path: Path, rate: float) -> None:
+        self._path = path
+        self._rate = rate
+        self._writer: cv2.VideoWriter | None = None
+        self._first_stamp = 0
+        self._written = 0
+        self._shown: npt.NDArray[np.uint8] | None = None
+
+    def show(self, image: npt.NDArray[np.uint8], header: Header) -> None:
+        """Show a (H, W, 3) BGR image from its stamp on."""
+        if self._writer is None:
+            codec = cv2.VideoWriter.fourcc(*"mp4v")
+            size = image.shape[1], image.shape[0]
+            self._writer = cv2.VideoWriter(str(self._path), codec, self._rate, size)
+            self._first_stamp = stamp_of(header)
+        begin = round((stamp_of(header) - self._first_stamp) / 1e9 * self._rate)
+        while self._written < begin:
+            self._writer.write(self._shown)
+            self._written += 1
+        self._shown = image
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._writer is not None:
+            self._writer.write(self._shown)
+            self._writer.release()
+
+
+def describe(o: TrackedObject) -> dict[str, Any]:
+    """An object for objects.jsonl: the message's fields without mask and probabilities."""
+    return {
+        "track_id": o.track_id,
+        "state": TrackState(o.state).name.lower(),
+        "class_id": o.class_id,
+        "class_name": o.class_name,
+        "class_score": round(o.class_score, 4),
+        "predicted_iou": round(o.predicted_iou, 4),
+        "visibility": round(o.visibility, 4),
+        "age": o.age,
+        "frames_since_seen": o.frames_since_seen,
+        "box": [o.box.x_offset, o.box.y_offset, o.box.width, o.box.height],
+        "area": o.area,
+        "centroid": [round(o.centroid_x, 2), round(o.centroid_y, 2)],
+    }
+
+
+def stamp_of(header: Header) -> int:
+    """The header's stamp in nanoseconds."""
+    return int(Time.from_msg(header.stamp).nanoseconds)
+
+
+if __name__ == "__main__":
+    main()
