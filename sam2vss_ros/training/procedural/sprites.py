@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 
 import cv2
 import numpy as np
@@ -528,16 +528,25 @@ class Figure:
         variants = designs(kind)
         self._variant = variants[int(rng.integers(len(variants)))]
         self._painted: list[Sprite | None] = [None] * len(self._variant)
-        self._palette = [
-            colour(rng, t.hue, t.saturation, t.value) if rng.random() < natural else colour(rng)
+        self.shape: tuple[int, int] = self._variant[0].alpha.shape
+        self._kind, self._natural, self._seed = kind, natural, int(rng.integers(2**32))
+
+    @cached_property
+    def _paints(self) -> tuple[list[tuple[int, int, int]], Image]:
+        """Palette and relief; what is never seen never needs them."""
+        rng, kind = np.random.default_rng(self._seed), self._kind
+        palette = [
+            colour(rng, t.hue, t.saturation, t.value)
+            if rng.random() < self._natural
+            else colour(rng)
             for t in _TINTS[kind]
         ]
-        self.shape = h, w = self._variant[0].alpha.shape
+        h, w = self.shape
         leaves = "tree" in kind or kind in ("bush", "hedge")
         contrast = rng.uniform(0.3, 0.8) if leaves else rng.uniform(0.0, 0.6)
         kinds = (1, 6, 7) if leaves else ()
         texture = relief(rng, h, w, contrast, zoom=rng.uniform(0.5, 2.0), kinds=kinds)
-        self._relief = cv2.multiply(texture, _slope(rng, h, w), scale=1 / RELIEF_UNIT)
+        return palette, cv2.multiply(texture, _slope(rng, h, w), scale=1 / RELIEF_UNIT)
 
     def sprite(self, cycle: float = 0.0) -> Sprite:
         """The picture at a place in the cycle of phases; one cycle is 1."""
@@ -545,7 +554,7 @@ class Figure:
         sprite = self._painted[i]
         if sprite is None:
             d = self._variant[i]
-            sprite = Sprite(paint(d.parts, self._palette, self._relief), d.alpha, d.mask)
+            sprite = Sprite(paint(d.parts, *self._paints), d.alpha, d.mask)
             self._painted[i] = sprite
         return sprite
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -56,11 +57,12 @@ class Thing:
     z: float
     height: float
     velocity: tuple[float, float] = (0.0, 0.0)
+    shadow_sight: ClassVar[float] = 40.0  # metres up to which its shadow shows
 
     def far_z(self) -> float:
         return self.z
 
-    def draw(self, canvas: Canvas, view: View, light: np.ndarray) -> None:
+    def draw(self, canvas: Canvas, view: View) -> None:
         raise NotImplementedError
 
     def shadow(self, light: np.ndarray) -> np.ndarray | None:
@@ -76,6 +78,7 @@ class Thing:
 class Standee(Thing):
     """A flat figure that faces the camera; `base`: metres above ground."""
 
+    shadow_sight: ClassVar[float] = 20.0
     figure: Figure
     base: float = 0.0
     flip: bool = False
@@ -83,7 +86,7 @@ class Standee(Thing):
     walked: float = 0.0
     pause: float = 0.0  # seconds it still stands
 
-    def draw(self, canvas: Canvas, view: View, light: np.ndarray) -> None:
+    def draw(self, canvas: Canvas, view: View) -> None:
         sprite = self.figure.sprite(self.walked / self.stride)
         foot = (self.x, self.base, self.z)
         upright(canvas, view, sprite, foot, self.height, self.region, self.flip)
@@ -127,7 +130,7 @@ class Wall(Thing):
     def far_z(self) -> float:
         return self.z + self.length
 
-    def draw(self, canvas: Canvas, view: View, light: np.ndarray) -> None:
+    def draw(self, canvas: Canvas, view: View) -> None:
         if self.depth:
             away = math.copysign(self.depth, self.x)
             tall = self.height * 0.88
@@ -149,22 +152,15 @@ class Wall(Thing):
 class Vehicle(Thing):
     """A solid vehicle; heading 0 drives along z. `wish` is the speed it would like, in m/s."""
 
-    model: vehicles.Model
-    palette: np.ndarray
+    body: vehicles.Body
     heading: float
     wish: float
-    _colours: np.ndarray | None = None
 
-    def draw(self, canvas: Canvas, view: View, light: np.ndarray) -> None:
-        if self._colours is None:
-            self._colours = vehicles.shaded(self.model, self.palette, self.heading, light)
-        place = np.array([self.x, 0.0, self.z])
-        vehicles.draw_model(
-            canvas, view, self.model, self._colours, place, self.heading, self.region
-        )
+    def draw(self, canvas: Canvas, view: View) -> None:
+        self.body.draw(canvas, view, np.array([self.x, 0.0, self.z]), self.region)
 
     def shadow(self, light: np.ndarray) -> np.ndarray | None:
-        w, n = self.model.width / 2 + 0.1, self.model.length / 2 + 0.1
+        w, n = self.body.model.width / 2 + 0.1, self.body.model.length / 2 + 0.1
         c, s = math.cos(self.heading), math.sin(self.heading)
         shift = 0.7 * self.height * np.array([-light[0], 0, -light[2]]) / max(light[1], 0.3)
         foot = np.array([[x * c + z * s, 0, z * c - x * s] for x, z in
@@ -433,14 +429,14 @@ class Street:
 
     def _vehicle(self, x: float, z: float, heading: float, wish: float) -> Vehicle:
         model = vehicles.models()[int(self.rng.integers(len(vehicles.models())))]
+        palette = vehicles.body_palette(self.rng, self.style.natural)
         thing = Vehicle(
             region=self._region(CAR),
             class_id=CAR,
             x=x,
             z=z,
             height=model.height,
-            model=model,
-            palette=vehicles.body_palette(self.rng, self.style.natural),
+            body=vehicles.Body(model, palette, heading, self._light),
             heading=heading,
             wish=wish,
         )
@@ -524,7 +520,7 @@ class Street:
         order = [(view.project(t.x, 0.0, t.far_z())[2], t) for t in self.things]
         for depth, thing in sorted(order, key=lambda item: -item[0]):
             if depth > 0.5:
-                thing.draw(canvas, view, self._light)
+                thing.draw(canvas, view)
         return canvas
 
     def _draw_ground(self, canvas: Canvas, view: View) -> None:
@@ -535,7 +531,7 @@ class Street:
             return
         canvas.rgb[top:] = self._verge_colour
         canvas.ids[top:] = VERGE
-        z0, z1 = self.z - 2.0, self.z + 400.0
+        z0, z1 = self.z - 8.0, self.z + 400.0
         edge, wide = style.road_half, style.road_half + style.pavement
 
         def strip(x0: float, x1: float, rgb: tuple[int, int, int], region: int = 0,
@@ -555,7 +551,7 @@ class Street:
         dash, gap, half = self._dash
         period = dash + gap
         first = math.floor(self.z / period)
-        for i in range(first, first + int(70 / period)):
+        for i in range(first, first + int(50 / period)):
             start = max(i * period, z0)
             if i * period + dash > start:
                 strip(-half, half, self._marking_colour, 0, start, i * period + dash)
@@ -581,7 +577,7 @@ class Street:
         light = np.full(view.size, 255, np.uint8)
         dark = int(255 * (1 - self._darkness))
         for thing in self.things:
-            if thing.far_z() < self.z - 5 or thing.z > self.z + 40:
+            if thing.far_z() < self.z - 5 or thing.z > self.z + thing.shadow_sight:
                 continue
             outline = thing.shadow(self._light)
             polygon = None if outline is None else view.polygon(outline)

@@ -208,8 +208,8 @@ def _disc(centre: np.ndarray, radius: float) -> np.ndarray:
     return centre + radius * np.column_stack([0 * angle, np.sin(angle), np.cos(angle)])
 
 
-def body_palette(rng: np.random.Generator, natural: float) -> np.ndarray:
-    """(8, 3) RGB of a vehicle's materials; `natural` is the chance of each to look usual."""
+def body_palette(rng: np.random.Generator, natural: float) -> list[tuple[int, int, int]]:
+    """The colours of a vehicle's materials; `natural` is the chance of each to look usual."""
     usual = [
         colour(rng, saturation=(0.0, float(rng.choice([0.15, 0.9]))), value=(0.05, 0.75)),
         colour(rng, (0.45, 0.65), (0.0, 0.3), (0.05, 0.35)),
@@ -220,43 +220,53 @@ def body_palette(rng: np.random.Generator, natural: float) -> np.ndarray:
         colour(rng, saturation=(0.0, 0.1), value=(0.05, 0.3)),
         colour(rng, (0.12, 0.16), (0.0, 0.8), (0.7, 1.0)),
     ]
-    return np.array([c if rng.random() < natural else colour(rng) for c in usual], np.float64)
+    return [c if rng.random() < natural else colour(rng) for c in usual]
 
 
-def shaded(model: Model, palette: np.ndarray, heading: float, light: np.ndarray) -> np.ndarray:
-    """(F, 3) colours of the faces under `light` (3,), a vector towards the sun."""
-    normals = model.normals @ _turn(heading).T
-    brightness = 0.72 + 0.3 * np.maximum(0, normals @ light) + 0.15 * normals[:, 1]
-    return np.clip(palette[model.materials] * brightness[:, None], 0, 255)
+class Body:
+    """A model in its colours, turned to its heading: 0 drives along z, pi comes towards.
 
+    light: (3,) vector towards the sun, which the colours of the faces depend on.
+    """
 
-def _turn(heading: float) -> np.ndarray:
-    """(3, 3) rotation about the vertical; heading 0 drives along z, pi comes towards."""
-    c, s = np.cos(heading), np.sin(heading)
-    return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    def __init__(
+        self,
+        model: Model,
+        palette: list[tuple[int, int, int]],
+        heading: float,
+        light: np.ndarray,
+    ) -> None:
+        c, s = math.cos(heading), math.sin(heading)
+        turn = np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])  # for rows of points
+        self.model = model
+        self._points = model.points @ turn
+        self._centres = model.centres @ turn
+        self._normals = model.normals @ turn
+        brightness = 0.72 + 0.3 * np.maximum(0, self._normals @ light) + 0.15 * self._normals[:, 1]
+        colours = np.array(palette)[model.materials] * brightness[:, None]
+        self._colours = [tuple(c) for c in np.clip(colours, 0, 255).tolist()]
 
-
-def draw_model(
-    canvas: Canvas, view: View, model: Model, colours: np.ndarray, place: np.ndarray,
-    heading: float, region: int,
-) -> None:  # fmt: skip
-    """Paint the faces that look towards the camera, far ones first."""
-    turn = _turn(heading)
-    points = view.homogeneous(model.points @ turn.T + place)
-    if points[:, 2].max() < NEAR:
-        return
-    centres = model.centres @ turn.T + place
-    to_camera = np.array(view.position) - centres
-    visible = (model.normals @ turn.T * to_camera).sum(1) > 0
-    order = np.argsort(-(to_camera**2).sum(1), kind="stable")
-    whole = points[:, 2].min() >= NEAR
-    pixels = fixed_point(points[:, :2] / points[:, 2:]) if whole else None
-    for i in order[visible[order]]:
-        if pixels is not None:
-            polygon = pixels[model.faces[i]]
-        else:
-            outline = cut(points[model.faces[i]])
-            if outline is None:
+    def draw(self, canvas: Canvas, view: View, place: np.ndarray, region: int) -> None:
+        """Paint the faces that look towards the camera, far ones first; place: (3,) metres."""
+        points = view.homogeneous(self._points + place)
+        nearest = points[:, 2].min()
+        if points[:, 2].max() < NEAR:
+            return
+        pixels = fixed_point(points[:, :2] / points[:, 2:]) if nearest >= NEAR else None
+        to_camera = np.array(view.position) - place - self._centres
+        visible = (self._normals * to_camera).sum(1) > 0
+        order = np.argsort(-(to_camera**2).sum(1), kind="stable")
+        small = view.focal * self.model.height < 10 * nearest  # ten pixels: details do not show
+        for i in order[visible[order]].tolist():
+            outline = self.model.outline[i]
+            if small and not outline and self.model.materials[i] != GLASS:
                 continue
-            polygon = fixed_point(outline)
-        fill(canvas, polygon, tuple(colours[i].tolist()), region if model.outline[i] else 0)
+            corners = self.model.faces[i]
+            if pixels is not None:
+                polygon = pixels[corners]
+            else:
+                inside = cut(points[corners])
+                if inside is None:
+                    continue
+                polygon = fixed_point(inside)
+            fill(canvas, polygon, self._colours[i], region if outline else 0)

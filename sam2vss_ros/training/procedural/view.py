@@ -105,7 +105,7 @@ def fixed_point(pixels: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(pixels, -20000, 20000) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
 
 
-def fill(canvas: Canvas, polygon: np.ndarray, rgb: tuple[int, int, int], region: int = 0) -> None:
+def fill(canvas: Canvas, polygon: np.ndarray, rgb: tuple[float, ...], region: int = 0) -> None:
     """Fill a fixed-point polygon with a colour; region 0 leaves the region ids as they are."""
     cv2.fillPoly(canvas.rgb, [polygon], rgb, cv2.LINE_AA, _SUBPIXEL_BITS)
     if region:
@@ -145,13 +145,13 @@ def plane(
     if outline is None:
         return
     height, width = view.size
-    x0, y0 = (max(0, int(np.floor(v))) for v in outline.min(0))
-    x1 = min(width, int(np.ceil(outline[:, 0].max())) + 1)
-    y1 = min(height, int(np.ceil(outline[:, 1].max())) + 1)
+    (x_min, y_min), (x_max, y_max) = outline.min(0).tolist(), outline.max(0).tolist()
+    x0, x1 = max(0, math.floor(x_min)), min(width, math.ceil(x_max) + 1)
+    y0, y1 = max(0, math.floor(y_min)), min(height, math.ceil(y_max) + 1)
     if x1 - x0 < 1 or y1 - y0 < 1:
         return
     h, w = sprite.alpha.shape
-    shrink = float(np.sqrt(np.prod(np.ptp(outline, axis=0) + 1) / (h * w)))
+    shrink = math.sqrt((x_max - x_min + 1) * (y_max - y_min + 1) / (h * w))
     small = sprite.at_scale(shrink)
     h, w = small.alpha.shape
     m = view.matrix
