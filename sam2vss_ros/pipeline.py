@@ -30,6 +30,7 @@ from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog
 from sam2vss_ros.semantics.classifier import Belief, appearance, geometry, pool_features
 from sam2vss_ros.semantics.fusion import fuse
 from sam2vss_ros.semantics.model import SemanticModel, load_semantics
+from sam2vss_ros.semantics.pointing import region_at
 from sam2vss_ros.types import (
     Frame,
     Prompt,
@@ -72,6 +73,7 @@ class VssPipeline:
         )
         self.config = config
         self.device = model.device
+        self._card = model.card
         self._dtype = model.dtype
         self._semantics = load_semantics(config.semantics, model.device)
         self.catalog = _catalog(config, self._semantics)
@@ -269,9 +271,18 @@ class VssPipeline:
         assert self._size is not None
         for track_id, prompt in prompts.items():
             track = self.objects.add(track_id, self._belief(prompt.class_id))
-            found = self._tracker.from_prompt(seen.features, track.slot, prompt, self._size)
+            found = self._find_prompted(seen, track.slot, prompt, self._size)
             tracked = self._begin_objects(seen, tracked, found, [track])
         return tracked
+
+    def _find_prompted(
+        self, seen: _Seen, slot: int, prompt: Prompt, size: tuple[int, int]
+    ) -> Tracked:
+        if prompt.mask is not None or self._card.understands_points:
+            return self._tracker.from_prompt(seen.features, slot, prompt, size)
+        mask = region_at(prompt, seen.probabilities.argmax(0).cpu().numpy(), size)
+        masks = torch.from_numpy(mask)[None].to(self.device)
+        return self._tracker.from_masks(seen.features, [slot], masks)
 
     def _discover(self, seen: _Seen, tracked: Tracked | None) -> Tracked | None:
         """Start objects where nothing is explained, or bring lost ones back."""

@@ -51,13 +51,15 @@ class ModelCard:
     """What is known of a model before it is loaded.
 
     `image_size` is the side of its square input in pixels, `discovery` the source of new objects
-    that suits it (regions or grid), `parameters` their count. `config` (a YAML of the `sam2`
+    that suits it (regions or grid), `parameters` their count. `understands_points` says whether
+    points and boxes find masks; where not, the dense region they lie on is taken. `config` (a YAML of the `sam2`
     package), `file` and `hub_id` are empty for the embedded model.
     """
 
     name: str
     image_size: int
     discovery: str
+    understands_points: bool
     parameters: int
     source: str
     licence: str
@@ -98,6 +100,7 @@ def _meta_card(size: str, config: str, parameters: int) -> ModelCard:
         name=f"sam2.1_hiera_{size}",
         image_size=1024,
         discovery="grid",
+        understands_points=True,
         parameters=parameters,
         source="Meta AI, SAM 2.1 (September 2024)",
         licence="Apache-2.0",
@@ -114,6 +117,7 @@ CARDS: dict[str, ModelCard] = {
             name="nano",
             image_size=256,
             discovery="regions",
+            understands_points=False,
             parameters=1_231_922,
             source="this package, see sam2vss_ros/weights",
             licence="see the model card in sam2vss_ros/weights",

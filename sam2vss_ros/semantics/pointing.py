@@ -1,0 +1,56 @@
+"""Points and boxes for a model that only understands masks: the dense region they mean.
+
+The embedded nano follows a given mask well but was trained too briefly to find one from a point or
+a box; the dense prediction already knows which region lies there.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from sam2vss_ros.types import Prompt
+
+LEAST_FIT = 0.3
+"""Least IoU of a region with a box; a box that no region fits is taken as it is."""
+
+
+def region_at(
+    prompt: Prompt, classes: npt.NDArray[np.integer], size: tuple[int, int]
+) -> npt.NDArray[np.bool_]:
+    """The connected region of equal class that a prompt means, (h, w) bool, never empty.
+
+    prompt: points or a box in pixels of an image of `size` (height, width). classes: (h, w) class
+    index of the dense prediction of that image.
+    """
+    regions = _regions(classes)
+    height, width = classes.shape
+    scale = np.array([width / size[1], height / size[0]])
+    if prompt.box is not None:
+        corners = np.array(prompt.box).reshape(2, 2) * scale
+        (x0, y0), (x1, y1) = np.floor(corners[0]).astype(int), np.ceil(corners[1]).astype(int)
+        box = np.zeros(classes.shape, bool)
+        box[y0:y1, x0:x1] = True
+        inside = np.bincount(regions[box], minlength=regions.max() + 1)
+        fit = inside / (np.bincount(regions.ravel()) + box.sum() - inside)
+        best = int(fit.argmax())
+        return (regions == best) & box if fit[best] >= LEAST_FIT else box
+    assert prompt.points is not None and prompt.point_labels is not None
+    cells = np.minimum((prompt.points * scale).astype(int), (width - 1, height - 1))
+    hit = regions[cells[:, 1], cells[:, 0]]
+    inside, outside = hit[prompt.point_labels == 1], hit[prompt.point_labels == 0]
+    wanted = np.setdiff1d(inside, outside)
+    # A region cannot be divided here: where points inside and outside share one, it counts.
+    return np.isin(regions, wanted if len(wanted) else inside)
+
+
+def _regions(classes: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+    """Connected regions of equal class, numbered from 0."""
+    out = np.zeros(classes.shape, np.int32)
+    count = 0
+    for value in np.unique(classes):
+        found, parts = cv2.connectedComponents((classes == value).astype(np.uint8), connectivity=4)
+        out[parts > 0] = parts[parts > 0] - 1 + count
+        count += found - 1
+    return out
