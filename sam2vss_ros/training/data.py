@@ -61,7 +61,7 @@ def load_stills(folder: Path, catalog: ClassCatalog) -> list[LabelledStill]:
 def _load_still(path: Path, label_path: Path, index: npt.NDArray[np.uint8]) -> LabelledStill:
     if not label_path.is_file():
         raise FileNotFoundError(f"{label_path}: no label for {path.name}")
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     ids = cv2.imread(str(label_path), cv2.IMREAD_UNCHANGED)
     for file, content in ((path, image), (label_path, ids)):
         if content is None:
@@ -72,7 +72,7 @@ def _load_still(path: Path, label_path: Path, index: npt.NDArray[np.uint8]) -> L
     if (labels == 254).any():
         unknown = np.unique(ids[labels == 254]).tolist()
         raise ValueError(f"{label_path}: label ids {unknown} are not in the class catalog")
-    return LabelledStill(path.stem, image, labels)
+    return LabelledStill(path.stem, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels)
 
 
 def augmented_still(
