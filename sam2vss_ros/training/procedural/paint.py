@@ -190,9 +190,9 @@ class Canvas:
     def blend(self, x: int, y: int, rgb: Image, alpha: Image, mask: Image, region: int) -> None:
         """Lay rgb (h, w, 3) over the picture at (x, y), as opaque as alpha (h, w) says."""
         window = np.s_[y : y + alpha.shape[0], x : x + alpha.shape[1]]
-        opacity = cv2.multiply(alpha, 1 / 255, dtype=cv2.CV_32F)
+        opacity = alpha.astype(np.float32) * np.float32(1 / 255)
         view = self.rgb[window]
-        view[:] = cv2.blendLinear(rgb, view, opacity, cv2.subtract(1.0, opacity))
+        view[:] = cv2.blendLinear(rgb, view, opacity, 1 - opacity)
         self.ids[window][mask > 127] = region
 
 

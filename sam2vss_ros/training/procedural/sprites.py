@@ -260,7 +260,7 @@ POLE_TINTS = [METAL, METAL]
 def _pole(rng: np.random.Generator) -> tuple[Design, ...]:
     """A lamp post, a plain post or a bollard; the canvas is four times as high as wide."""
     pen = _Pen(256, 64)
-    kind, t = rng.integers(3), rng.uniform(0.012, 0.03)
+    kind, t = rng.integers(3), rng.uniform(0.012, 0.04)
     if kind == 0:
         reach = rng.choice([-1, 1]) * rng.uniform(0.2, 0.42)
         pen.line(0, t * 0.7, 0.5, 0.06, 0.5 + reach, 0.03)

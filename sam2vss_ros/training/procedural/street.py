@@ -87,9 +87,10 @@ class Standee(Thing):
     pause: float = 0.0  # seconds it still stands
 
     def draw(self, canvas: Canvas, view: View) -> None:
-        sprite = self.figure.sprite(self.walked / self.stride)
-        foot = (self.x, self.base, self.z)
-        upright(canvas, view, sprite, foot, self.height, self.region, self.flip)
+        if view.sees(self.x, self.base, self.z, self.height):
+            sprite = self.figure.sprite(self.walked / self.stride)
+            foot = (self.x, self.base, self.z)
+            upright(canvas, view, sprite, foot, self.height, self.region, self.flip)
 
     def shadow(self, light: np.ndarray) -> np.ndarray | None:
         if self.base:
@@ -208,12 +209,12 @@ def random_style(rng: np.random.Generator, natural: float, sight: float) -> Styl
         pavement=u(1.2, 4.5),
         setback=u(0.0, 5.0) if rng.random() < 0.4 else 0.0,
         drive_left=rng.random() < 0.5,
-        built=u(0.3, 0.95),
+        built=u(0.2, 0.9),
         leafy=u(0.0, 1.0),
         parked=u(0.0, 1.0) ** 2,
-        walkers=u(0.1, 1.2),
-        furniture=u(0.3, 1.3),
-        traffic=u(0.1, 0.7),
+        walkers=u(0.2, 1.6),
+        furniture=u(0.5, 1.6),
+        traffic=u(0.1, 0.9),
         cloud=u(0.0, 0.5),
     )
 
@@ -286,9 +287,9 @@ class Street:
         rng, style = self.rng, self.style
         height, width = size
         if rng.random() < style.natural:
-            hue, value = (0.53, 0.62), (0.75, 1.0)
-            top = colour(rng, hue, (0.0, 0.5), value)
-            low = colour(rng, hue, (0.0, 0.12), (0.9, 1.0))
+            hue = (0.53, 0.62)
+            top = colour(rng, hue, (0.0, 0.4), (0.8, 1.0))
+            low = colour(rng, hue, (0.0, 0.1), (0.92, 1.0))
         else:
             top, low = colour(rng, value=(0.2, 1.0)), colour(rng, value=(0.3, 1.0))
         ramp = np.linspace(0, 1, 64)[:, None, None] ** 1.5
@@ -416,7 +417,7 @@ class Street:
             self._standee(
                 "sign", SIGN, inner, z + rng.uniform(0, 10), (0.6, 1.6), base=rng.uniform(1.5, 4)
             )
-        if rng.random() < 0.2 * style.furniture:
+        if rng.random() < 0.3 * style.furniture:
             self._standee(
                 self._tree_kind(), TREE, kerb + side * 0.4, z + rng.uniform(0, 10), (4, 9)
             )
@@ -470,7 +471,7 @@ class Street:
         """A vehicle or a cyclist in the lane of one side of the road."""
         rng, style = self.rng, self.style
         way = 1 if (side < 0) == style.drive_left else -1
-        if rng.random() < 0.35:
+        if rng.random() < 0.45:
             x = side * (style.road_half - rng.uniform(0.5, 1.4) - 1.2 * (style.parked > 0.2))
             velocity = (0.0, way * rng.uniform(3, 7))
             self._standee("cyclist", BICYCLIST, x, z, (1.65, 1.9), velocity=velocity, stride=4.0)
@@ -609,7 +610,7 @@ class StreetScene:
 
     def __init__(self, rng: np.random.Generator, frames: int, size: tuple[int, int]) -> None:
         u = rng.uniform
-        style = random_style(rng, natural=float(rng.choice([0.5, 0.85, 0.95])), sight=u(35, 60))
+        style = random_style(rng, natural=float(rng.choice([0.5, 0.85, 0.95])), sight=u(32, 52))
         self._street = Street(rng, style, size)
         self.class_ids = dict(self._street.classes)
         hard = rng.random() < 0.3
@@ -620,7 +621,7 @@ class StreetScene:
         self._height = u(1.0, 2.2)
         self._yaw, self._pitch, self._roll = (
             rng.normal(0, 0.12),
-            rng.normal(-0.02, 0.05),
+            rng.normal(-0.04, 0.05),
             rng.normal(0, 0.015),
         )
         if rng.random() < 0.15:  # from the pavement, across the street

@@ -63,6 +63,12 @@ class View:
             c[0] * x + c[1] * y + c[2] * z + c[3],
         )
 
+    def sees(self, x: float, y: float, z: float, radius: float) -> bool:
+        """Whether something within `radius` metres of a point may be a pixel or more on screen."""
+        u, _, depth = self.project(x, y, z)
+        reach = self.focal * radius
+        return depth > NEAR and reach > depth / 2 and -reach < u < self.size[1] * depth + reach
+
     def homogeneous(self, points: np.ndarray) -> np.ndarray:
         """(N, 3) world points to (N, 3) pixels times depth, and the depth."""
         return points @ self.matrix[:, :3].T + self.matrix[:, 3]
@@ -102,7 +108,8 @@ def cut(points: np.ndarray) -> np.ndarray | None:
 
 def fixed_point(pixels: np.ndarray) -> np.ndarray:
     """Pixels as the fixed-point integers that `fill` and OpenCV's shift argument take."""
-    return np.rint(np.clip(pixels, -20000, 20000) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
+    bounded = np.minimum(np.maximum(pixels, -20000), 20000)
+    return np.rint(bounded * (1 << _SUBPIXEL_BITS)).astype(np.int32)
 
 
 def fill(canvas: Canvas, polygon: np.ndarray, rgb: tuple[float, ...], region: int = 0) -> None:
@@ -123,7 +130,7 @@ def upright(
     """Stand a sprite of `height` metres at `foot`, facing the camera."""
     h, w = sprite.alpha.shape
     u, v, depth = view.project(*foot)
-    if depth < NEAR or view.focal * height < depth:  # behind, or lower than a pixel
+    if depth < NEAR:
         return
     scale = height / h * view.focal / depth
     side = -scale if flip else scale
