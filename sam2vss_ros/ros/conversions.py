@@ -138,13 +138,13 @@ def compressed_to_rgb(message: CompressedImage) -> RgbImage:
 
 
 def image_message(pixels: npt.NDArray[Any], encoding: str, header: Header) -> Image:
-    """An Image of `pixels`, (H, W) or (H, W, 3) of uint8 or uint16: no row padding, little endian."""
+    """An Image of `pixels`, (H, W) or (H, W, 3) of uint8 or uint16, rows without padding."""
     pixels = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
     message = Image(header=header, encoding=encoding)
     message.height, message.width = pixels.shape[:2]
     message.step = pixels.nbytes // len(pixels)
     data = array.array("B")
-    data.frombytes(memoryview(pixels).cast("B"))  # a hundred times faster than an array or list
+    data.frombytes(pixels.data.cast("B"))  # a hundred times faster than an array or list
     message.data = data
     return message
 

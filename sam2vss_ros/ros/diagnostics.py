@@ -116,20 +116,28 @@ class Reporter:
         self._reported = Counts()
 
     def status(
-        self, state: str, statistics: Statistics, silence: str, facts: Mapping[str, str]
+        self,
+        state: str,
+        statistics: Statistics,
+        silence: str,
+        drops_are_normal: bool,
+        facts: Mapping[str, str],
     ) -> DiagnosticStatus:
         """The status at this moment: ERROR when nothing but failures came since the last one, WARN
-        for silence (its text), failed frames and an overflowing queue, else OK.
+        for silence (its text), failed frames and drops where they are not normal, else OK.
 
-        state: active or inactive. facts: device, model and the like, added to the values.
+        state: active, disabled or inactive. facts: device, model and the like, added to the values.
         """
         counts = statistics.counts()
         failed = counts.failed - self._reported.failed
         processed = counts.processed - self._reported.processed
+        dropped = counts.dropped - self._reported.dropped
         self._reported = counts
         level, message = DiagnosticStatus.OK, state
         if silence:
             level, message = DiagnosticStatus.WARN, silence
+        if dropped and not drops_are_normal:
+            level, message = DiagnosticStatus.WARN, f"{dropped} frames dropped, the queue is full"
         if failed:
             level = DiagnosticStatus.WARN if processed else DiagnosticStatus.ERROR
             message = "frames failed: " + ", ".join(f"{n} {why}" for why, n in failed.items())

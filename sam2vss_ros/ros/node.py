@@ -92,7 +92,6 @@ class VssNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         """Give everything back, also without a shutdown transition."""
-        self._autostart.cancel()
         self._release()
         super().destroy_node()
 
@@ -101,7 +100,7 @@ class VssNode(LifecycleNode):
     ) -> TransitionCallbackReturn:
         try:
             act()
-        except Exception as error:  # noqa: BLE001 - reported, see above
+        except Exception as error:
             reason = str(error) if isinstance(error, PEOPLE_ERRORS) else traceback.format_exc()
             self.get_logger().error(f"cannot {what}: {reason}")
             if undo is not None:
@@ -162,9 +161,8 @@ class VssNode(LifecycleNode):
         self._camera = Camera(self, self._config, self._take_image)
         undo.callback(setattr, self, "_camera", None)
         undo.callback(self._camera.destroy)
-        self.get_logger().info(
-            f"active: {pipeline_config.model} on {pipeline.device}, images from {self._camera.topic}"
-        )
+        model = f"{pipeline_config.model} on {pipeline.device}"
+        self.get_logger().info(f"active: {model}, images from {self._camera.topic}")
 
     def _deactivate(self) -> None:
         self._activated.close()
@@ -205,7 +203,7 @@ class VssNode(LifecycleNode):
             self._pipeline.reconfigure(**for_pipeline)
         if "min_class_score" in for_pipeline and self._outputs is not None:
             self._outputs.publish_label_info(float(for_pipeline["min_class_score"]))
-        own = {k: v for k, v in changes.items() if k in options_of(NodeConfig)}
+        own: dict[str, Any] = {k: v for k, v in changes.items() if k in options_of(NodeConfig)}
         self._config = dataclasses.replace(self._config, **own)
         if self._stream is not None:
             self._stream.config = self._config
@@ -218,9 +216,10 @@ class VssNode(LifecycleNode):
             facts["device"] = str(self._pipeline.device)
             facts["object memory (MB)"] = f"{self._pipeline.memory_bytes() / 1e6:.1f}"
         silence = self._camera.silence if self._camera is not None else ""
+        latest = self._config.overload == "latest"
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
-        message.status = [self._reporter.status(state, self._statistics, silence, facts)]
+        message.status = [self._reporter.status(state, self._statistics, silence, latest, facts)]
         return message
 
     # Services: they answer, they never raise.

@@ -51,6 +51,7 @@ class Stream:
         self._outputs = outputs
         self._statistics = statistics
         self._camera_info = newest_camera_info
+        self._overflow_logged = False
         self._last: tuple[int, tuple[int, ...]] | None = None  # stamp and shape
         latest = config.overload == "latest"
         self._worker = Worker(self._process, 1 if latest else config.queue_size, latest)
@@ -60,17 +61,24 @@ class Stream:
         self._statistics.received()
         if not self._worker.put(Arrival(message, time.monotonic())):
             self._statistics.dropped()
+            if self.config.overload == "all" and not self._overflow_logged:
+                self._overflow_logged = True
+                self._log.warning(
+                    f"image dropped (logged once, counted on): {self.config.queue_size} wait "
+                    "already (queue_size); play the images more slowly"
+                )
 
     def stop(self) -> None:
-        """Finish the image in hand and drop those that wait."""
+        """Finish the image in hand, drop those that wait, and let go of the pipeline."""
         self._statistics.dropped(self._worker.stop())
+        del self._worker  # it refers to us: without it nothing keeps the model in memory
 
     def _process(self, arrival: Arrival) -> None:
         try:
             self._answer(arrival)
         except ImageError as error:
             self._skip(error.reason, str(error))
-        except Exception as error:  # noqa: BLE001 - reported by _skip
+        except Exception as error:
             # Whatever happens to one frame, the next one is to be processed. The memory may be
             # half updated, so it begins anew.
             if self._node.context.ok():

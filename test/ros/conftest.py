@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -28,3 +30,11 @@ def ros() -> Iterator[RosSession]:
         yield session
     finally:
         session.close()
+
+
+@pytest.fixture
+def start(ros: RosSession, capfd: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Starts the real node between a camera and ears: a `bench.Bench` with these parameters."""
+    from bench import Bench
+
+    return functools.partial(Bench, ros, capfd)
