@@ -1,0 +1,159 @@
+"""What describes the package says the same everywhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+import sam2vss_ros
+
+
+@pytest.fixture
+def manifest(root: Path) -> ElementTree.Element:
+    return ElementTree.parse(root / "package.xml").getroot()
+
+
+@pytest.fixture
+def cmake(root: Path) -> str:
+    return re.sub(r"#.*", "", (root / "CMakeLists.txt").read_text())
+
+
+@pytest.fixture
+def pins(root: Path) -> dict[str, Requirement]:
+    lines = (root / "requirements.txt").read_text().splitlines()
+    requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {r.name.lower(): r for r in requirements}
+
+
+@pytest.fixture
+def metadata(root: Path, tmp_path: Path) -> dict[str, list[str]]:
+    """What setup.py tells pip: field -> values."""
+    command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(tmp_path)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    fields: dict[str, list[str]] = {}
+    for line in (tmp_path / "sam2vss_ros.egg-info/PKG-INFO").read_text().splitlines():
+        name, separator, value = line.partition(": ")
+        if separator:
+            fields.setdefault(name, []).append(value)
+    return fields
+
+
+def names(manifest: ElementTree.Element, *tags: str) -> set[str]:
+    return {str(e.text) for tag in tags for e in manifest.findall(tag)}
+
+
+def test_the_manifest_is_an_interface_package_of_format_3(manifest: ElementTree.Element) -> None:
+    assert manifest.get("format") == "3"
+    assert manifest.findtext("name") == "sam2vss_ros"
+    assert manifest.findtext("license") == "Apache-2.0"
+    assert manifest.findtext("member_of_group") == "rosidl_interface_packages"
+    assert manifest.findtext("export/build_type") == "ament_cmake"
+
+
+def test_versions_agree(manifest: ElementTree.Element, metadata: dict[str, list[str]]) -> None:
+    assert manifest.findtext("version") == sam2vss_ros.__version__ == metadata["Version"][0]
+
+
+def test_every_interface_is_built(root: Path, cmake: str) -> None:
+    files = {f"{p.parent.name}/{p.name}" for p in root.glob("msg/*.msg")}
+    files |= {f"{p.parent.name}/{p.name}" for p in root.glob("srv/*.srv")}
+    assert files == set(re.findall(r"(?:msg|srv)/\w+\.(?:msg|srv)", cmake))
+
+
+def test_what_cmake_finds_the_manifest_names(manifest: ElementTree.Element, cmake: str) -> None:
+    found = set(re.findall(r"find_package\((\w+)", cmake))
+    assert found == names(manifest, "buildtool_depend", "depend")
+
+
+def test_interfaces_use_declared_packages_only(root: Path, manifest: ElementTree.Element) -> None:
+    used = set()
+    for path in [*root.glob("msg/*.msg"), *root.glob("srv/*.srv")]:
+        used |= set(re.findall(r"^(\w+)/\w+", path.read_text(), re.MULTILINE))
+    assert used == names(manifest, "depend")
+
+
+def test_ros_packages_that_the_code_imports_are_declared(
+    root: Path, manifest: ElementTree.Element
+) -> None:
+    declared = names(manifest, "depend", "exec_depend")
+    imported = set()
+    for path in [*root.glob("sam2vss_ros/ros/**/*.py"), *root.glob("launch/*.py")]:
+        modules = re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE)
+        imported |= {m for m in modules if m.endswith("_msgs") or m in ROS_MODULES}
+    assert imported <= declared, imported - declared
+
+
+ROS_MODULES = {
+    "ament_index_python",
+    "builtin_interfaces",
+    "cv_bridge",
+    "launch",
+    "launch_ros",
+    "rcl_interfaces",
+    "rclpy",
+}
+
+
+def test_the_rest_imports_no_ros(root: Path) -> None:
+    for path in root.glob("sam2vss_ros/**/*.py"):
+        if "ros" not in path.relative_to(root / "sam2vss_ros").parts:
+            modules = re.findall(r"^\s*(?:from|import) (\S+)", path.read_text(), re.MULTILINE)
+            offending = [
+                m
+                for m in modules
+                if m.partition(".")[0] in ROS_MODULES
+                or m.startswith(("sam2vss_ros.ros", "sam2vss_ros.msg", "sam2vss_ros.srv"))
+            ]
+            assert not offending, f"{path}: {offending}"
+
+
+def test_torchvision_is_never_imported(root: Path) -> None:
+    for path in root.glob("sam2vss_ros/**/*.py"):
+        assert not re.search(r"^\s*(?:from|import) torchvision", path.read_text(), re.MULTILINE)
+
+
+def test_the_pins_are_exact_and_within_the_ranges_of_setup_py(
+    pins: dict[str, Requirement], metadata: dict[str, list[str]]
+) -> None:
+    for pin in pins.values():
+        assert str(pin.specifier).startswith("=="), pin
+    assert str(pins["torch"].specifier) == "==2.13.0"
+    for text in metadata["Requires-Dist"]:
+        needed = Requirement(text)
+        version = str(pins[needed.name.lower()].specifier).removeprefix("==")
+        assert needed.specifier.contains(version), (needed, version)
+
+
+def test_pip_knows_the_command_and_the_pythons(metadata: dict[str, list[str]]) -> None:
+    assert metadata["Requires-Python"] == [">=3.10"]
+    assert metadata["License"] == ["Apache-2.0"] or metadata["License-Expression"] == ["Apache-2.0"]
+
+
+def test_a_wheel_holds_every_file_of_the_package(root: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "setup.py", "-q", "build", "--build-base", str(tmp_path)]
+    subprocess.run([*command, "egg_info", "--egg-base", str(tmp_path)], cwd=root, check=True)
+    built = tmp_path / "lib/sam2vss_ros"
+    wanted = {
+        path.relative_to(root / "sam2vss_ros")
+        for path in (root / "sam2vss_ros").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {path.relative_to(built) for path in built.rglob("*") if path.is_file()} == wanted
+
+
+def test_configuration_files_parse(root: Path) -> None:
+    for path in [*root.glob("config/*.yaml"), *root.glob("sam2vss_ros/classes/*.yaml")]:
+        assert isinstance(yaml.safe_load(path.read_text()), dict), path
+    ElementTree.parse(root / "sam2vss_ros/ros/loopback.xml")
+
+
+def test_commands_are_executable(root: Path) -> None:
+    for name in ("scripts/setup", "scripts/test", "scripts/demo", "scripts/vss_node", ".ci/run"):
+        assert (root / name).stat().st_mode & 0o111, name
