@@ -202,14 +202,20 @@ def object_pointer(network: SAM2Base, token: Tensor, visible: Tensor) -> Tensor:
 
 
 def encode_memory(
-    network: SAM2Base, features: ImageFeatures, masks: Tensor, visible: Tensor
+    network: SAM2Base,
+    features: ImageFeatures,
+    masks: Tensor,
+    visible: Tensor,
+    prompted: bool = False,
 ) -> Tensor:
-    """Encode what was seen into memories (B, D, h, w).
+    """Encode what was seen into memories (B, D, h, w), as upstream's `_encode_new_memory`.
 
-    masks: (B, 1, S, S) logits. visible: (B, 1), 1 where the object is seen, else 0.
+    masks: (B, 1, S, S) logits. visible: (B, 1), 1 where the object is seen, else 0. prompted:
+    the masks come from prompts; Meta's models remember those as black and white.
     """
-    scaled = torch.sigmoid(masks) * network.sigmoid_scale_for_mem_enc
-    scaled = scaled + network.sigmoid_bias_for_mem_enc
+    binary = prompted and network.binarize_mask_from_pts_for_mem_enc
+    scaled = (masks > 0).float() if binary else torch.sigmoid(masks)
+    scaled = scaled * network.sigmoid_scale_for_mem_enc + network.sigmoid_bias_for_mem_enc
     memory: Tensor = network.memory_encoder(features.top, scaled, skip_mask_sigmoid=True)[
         "vision_features"
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.sam2 import stages
@@ -82,18 +83,20 @@ class Tracker:
 
     def _choose(self, decoded: stages.Decoded, slots: list[int], multimask: bool) -> Tracked:
         """Pick each object's mask as upstream's `_forward_sam_heads` does."""
-        network = self.network
+        network, decoder = self.network, self.network.sam_mask_decoder
         rows = torch.arange(len(decoded.masks), device=decoded.masks.device)
         best = torch.zeros_like(rows)
         if multimask:
             best = decoded.ious[:, 1:].argmax(1) + 1
+        masks, ious = decoded.masks[rows, best][:, None], decoded.ious[rows, best][:, None]
+        if not multimask and decoder.dynamic_multimask_via_stability:
+            masks, ious = decoder._dynamic_multimask_via_stability(decoded.masks, decoded.ious)
         token = best if multimask and network.use_multimask_token_for_obj_ptr else best * 0
         visible = (decoded.score > 0).float()
-        masks = stages.hide_absent(decoded.masks[rows, best][:, None], visible)
         return Tracked(
             tuple(slots),
-            masks[:, 0].float(),
-            decoded.ious[rows, best].float(),
+            stages.hide_absent(masks, visible)[:, 0].float(),
+            ious[:, 0].float(),
             decoded.score[:, 0].float(),
             stages.object_pointer(network, decoded.tokens[rows, token], visible),
         )
@@ -105,33 +108,38 @@ class Tracker:
 
     def start(self, features: stages.ImageFeatures, seen: Tracked) -> None:
         """Begin objects whose conditioning frame is this one."""
-        memories = self._encode(features, seen)
+        memories = self._encode(features, seen, prompted=True)
         for i, slot in enumerate(seen.slots):
             self.bank.start(slot, memories[i], seen.pointers[i])
 
-    def _encode(self, features: stages.ImageFeatures, tracked: Tracked) -> Tensor:
+    def _encode(
+        self, features: stages.ImageFeatures, tracked: Tracked, prompted: bool = False
+    ) -> Tensor:
         masks = stages.full_size(tracked.masks[:, None], self.network.image_size)
         visible = (tracked.score[:, None] > 0).float()
         return stages.encode_memory(
-            self.network, features.expand(len(tracked.slots)), masks, visible
+            self.network, features.expand(len(tracked.slots)), masks, visible, prompted
         )
 
     def from_masks(
         self, features: stages.ImageFeatures, slots: list[int], masks: Tensor
     ) -> Tracked:
-        """Take (B, S/4, S/4) bool masks as given, as upstream's `_use_mask_as_output` does."""
-        network = self.network
-        size = network.image_size
-        given = (stages.full_size(masks[:, None].float(), size) > 0.5).float()
-        frame = features.expand(len(slots))
-        decoded = stages.decode_mask_prompt(network, frame, given)
-        there = masks.new_ones(len(slots), 1, dtype=torch.float32)
+        """Take (B, s, s) bool masks of any size s as given, as upstream's `_use_mask_as_output`.
+
+        The masks are not empty. Those of size S/4 come back with the same pixels above 0.
+        """
+        network, size = self.network, self.network.image_size
+        given = F.interpolate(masks[:, None].float(), size=(size, size))
+        decoded = stages.decode_mask_prompt(network, features.expand(len(slots)), given)
+        certain = decoded.score.new_ones(len(slots), dtype=torch.float32)
         return Tracked(
             tuple(slots),
-            masks.float() * 20 - 10,
-            there[:, 0],
-            there[:, 0] * 10,
-            stages.object_pointer(network, decoded.tokens[:, 0], there),
+            _resample(given * 20 - 10, size // 4)[:, 0],
+            certain,
+            certain * 10,
+            stages.object_pointer(
+                network, decoded.tokens[:, 0], visible=(decoded.score > 0).float()
+            ),
         )
 
     def from_prompt(
@@ -140,11 +148,7 @@ class Tracker:
         """Decode a user's prompt; `size` is the camera image's (height, width)."""
         if prompt.mask is not None:
             mask = torch.from_numpy(prompt.mask).float()[None, None].to(self.device)
-            side = self.network.image_size // 4
-            low = torch.nn.functional.interpolate(
-                mask, size=(side, side), mode="bilinear", antialias=True
-            )
-            return self.from_masks(features, [slot], low[0] >= min(0.5, float(low.max())))
+            return self.from_masks(features, [slot], self._model_mask(mask))
         points, labels = _points_of(prompt)
         scale = self.network.image_size / torch.tensor([size[1], size[0]], dtype=torch.float32)
         pixels = stages.without_memory(self.network, features)
@@ -155,6 +159,23 @@ class Tracker:
             ((points * scale)[None].to(self.device), labels[None].to(self.device)),
         )
         return self._choose(decoded, [slot], multimask=len(labels) == 1)
+
+    def _model_mask(self, mask: Tensor) -> Tensor:
+        """A (1, 1, height, width) mask of 0 and 1 -> (1, s, s) bool as `from_masks` takes it."""
+        size = self.network.image_size
+        given = _resample(mask, size) >= 0.5
+        low = _resample(mask, size // 4)
+        if not (_resample(given.float(), size // 4) > 0.5).any():
+            # Smaller than a pixel of the model's masks: it grows to the one it touches most.
+            given = low == low.max()
+        return given[:, 0]
+
+
+def _resample(maps: Tensor, size: int) -> Tensor:
+    """Upstream's resampling of mask prompts: (B, 1, ., .) -> (B, 1, size, size)."""
+    return F.interpolate(
+        maps, size=(size, size), mode="bilinear", align_corners=False, antialias=True
+    )
 
 
 def _points_of(prompt: Prompt) -> tuple[Tensor, Tensor]:
