@@ -31,6 +31,7 @@ setup(
         "numpy>=1.24.4",
         "opencv-python-headless>=4.6",
         "PyYAML>=5.4",
+        "Pillow>=9.0",
         "tqdm>=4.66.1",
         "rosbags>=0.10.9",
     ],
