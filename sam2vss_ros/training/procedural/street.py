@@ -60,6 +60,11 @@ class Thing:
     shadow_sight: ClassVar[float] = 40.0  # metres up to which its shadow shows
 
     def far_z(self) -> float:
+        """Where it ends."""
+        return self.z
+
+    def paint_z(self) -> float:
+        """What counts as its distance in the order of painting."""
         return self.z
 
     def draw(self, canvas: Canvas, view: View) -> None:
@@ -131,6 +136,9 @@ class Wall(Thing):
     def far_z(self) -> float:
         return self.z + self.length
 
+    def paint_z(self) -> float:  # whatever stands before a wall hides it
+        return self.far_z()
+
     def draw(self, canvas: Canvas, view: View) -> None:
         if self.depth:
             away = math.copysign(self.depth, self.x)
@@ -157,8 +165,16 @@ class Vehicle(Thing):
     heading: float
     wish: float
 
+    def paint_z(self) -> float:  # it hides whoever walks along its far side
+        return self.z - self.body.model.length / 2
+
     def draw(self, canvas: Canvas, view: View) -> None:
-        self.body.draw(canvas, view, np.array([self.x, 0.0, self.z]), self.region)
+        model, (x, _, z) = self.body.model, view.position
+        inside = (
+            abs(x - self.x) < model.width / 2 + 0.3 and abs(z - self.z) < model.length / 2 + 0.5
+        )
+        if not inside:
+            self.body.draw(canvas, view, np.array([self.x, 0.0, self.z]), self.region)
 
     def shadow(self, light: np.ndarray) -> np.ndarray | None:
         w, n = self.body.model.width / 2 + 0.1, self.body.model.length / 2 + 0.1
@@ -518,10 +534,12 @@ class Street:
         canvas = Canvas(*view.size)
         self._draw_ground(canvas, view)
         self._draw_sky(canvas, view)
-        order = [(view.project(t.x, 0.0, t.far_z())[2], t) for t in self.things]
-        for depth, thing in sorted(order, key=lambda item: -item[0]):
-            if depth > 0.5:
-                thing.draw(canvas, view)
+
+        def depth(thing: Thing) -> float:
+            return view.project(thing.x, 0.0, thing.paint_z())[2]
+
+        for thing in sorted(self.things, key=depth, reverse=True):
+            thing.draw(canvas, view)
         return canvas
 
     def _draw_ground(self, canvas: Canvas, view: View) -> None:
