@@ -40,7 +40,8 @@ class Process:
     ) -> None:
         self.name = name
         self._log = log
-        with log.open("wb") as file:
+        log.write_bytes(b"")
+        with log.open("ab") as file:  # appending, as the child and the listener both write
             self._child = subprocess.Popen(
                 command,
                 env=environment,

@@ -1,0 +1,330 @@
+"""The demo: its parts, and the whole of it with the real node."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from builtin_interfaces.msg import Time
+from rclpy.serialization import serialize_message
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header, String
+
+from sam2vss_ros.evaluation.readers import InputError
+from sam2vss_ros.ros.conversions import image_message
+from sam2vss_ros.ros.demo.clips import fit, open_clip, street_clip
+from sam2vss_ros.ros.demo.player import camera_info, endless
+from sam2vss_ros.ros.demo.process import Process, ProcessEndedError
+from sam2vss_ros.ros.demo.recorder import Video
+from sam2vss_ros.ros.demo.report import Record, summarize, table
+
+SIZE = (64, 48)
+
+
+def picture(value: int, width: int = 64, height: int = 48) -> npt.NDArray[np.uint8]:
+    image = np.full((height, width, 3), value, np.uint8)
+    image[:, : width // 2, 0] = 255 - value
+    return image
+
+
+def header(nanoseconds: int = 0) -> Header:
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return Header(stamp=Time(sec=seconds, nanosec=rest), frame_id="camera")
+
+
+# What the camera shows.
+
+
+def test_frames_are_cropped_to_the_cameras_proportions() -> None:
+    wide = np.zeros((48, 128, 3), np.uint8)
+    wide[:, 32:96] = 200  # the middle that a 4:3 camera sees
+    assert (fit(wide, SIZE) == 200).all()
+    assert fit(wide, (32, 24)).shape == (24, 32, 3)
+    assert (fit(wide, (128, 96)) == 200).all()
+    tall = np.zeros((100, 64, 3), np.uint8)
+    tall[26:74] = 200
+    assert (fit(tall, SIZE) == 200).all()
+
+
+def test_a_folder_is_played_in_the_order_of_its_names(tmp_path: Path) -> None:
+    for i in (2, 0, 1):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((48, 64, 3), i, np.uint8))
+    clip = open_clip(tmp_path, SIZE)
+    for _ in range(2):  # every reading begins at the first
+        assert [int(image.max()) for image in clip.read()] == [0, 1, 2]
+    assert clip.count == 3
+
+
+def write_bag(folder: Path, messages: list[tuple[str, Any]], storage: StoragePlugin) -> Path:
+    store = get_typestore(Stores.ROS2_KILTED)
+    with Writer(folder, version=9, storage_plugin=storage) as bag:
+        connections = {}
+        for i, (topic, message) in enumerate(messages):
+            package, _, name = type(message).__module__.split(".")[0], None, type(message).__name__
+            if topic not in connections:
+                connections[topic] = bag.add_connection(
+                    topic, f"{package}/msg/{name}", typestore=store
+                )
+            bag.write(connections[topic], i, serialize_message(message))
+    return folder
+
+
+@pytest.mark.parametrize("storage", list(StoragePlugin))
+def test_a_bag_is_played_from_its_first_image_topic(tmp_path: Path, storage: StoragePlugin) -> None:
+    images = [picture(v) for v in (10, 20, 30)]
+    messages: list[tuple[str, Any]] = [("/a/chatter", String(data="no image"))]
+    messages += [("/b/image", image_message(p[..., ::-1], "bgr8", header())) for p in images]
+    messages += [("/c/image", image_message(picture(99), "rgb8", header()))]
+    clip = open_clip(write_bag(tmp_path / "bag", messages, storage), SIZE)
+    assert clip.count == 3
+    for played, expected in zip(clip.read(), images, strict=True):
+        np.testing.assert_array_equal(played, expected)
+
+
+def test_a_bag_of_compressed_images_is_played(tmp_path: Path) -> None:
+    image = picture(60)
+    png = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+    message = CompressedImage(header=header(), format="png", data=png)
+    bag = write_bag(tmp_path / "bag", [("/image/compressed", message)], StoragePlugin.MCAP)
+    (played,) = open_clip(bag, SIZE).read()
+    np.testing.assert_array_equal(played, image)
+
+
+def test_a_bare_bag_file_is_played(tmp_path: Path) -> None:
+    message = image_message(picture(60), "rgb8", header())
+    bag = write_bag(tmp_path / "bag", [("/image", message)], StoragePlugin.MCAP)
+    clip = open_clip(next(bag.glob("*.mcap")), SIZE)
+    assert len(list(clip.read())) == clip.count == 1
+
+
+def test_what_cannot_be_played_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere.mp4 does not exist"):
+        open_clip(tmp_path / "nowhere.mp4", SIZE)
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(InputError, match="text.mp4 cannot be opened as a video"):
+        open_clip(tmp_path / "text.mp4", SIZE)
+    (tmp_path / "broken.mcap").write_text("no bag")
+    with pytest.raises(InputError, match="broken.mcap cannot be read as a bag"):
+        open_clip(tmp_path / "broken.mcap", SIZE)
+    bag = write_bag(tmp_path / "bag", [("/chatter", String(data="x"))], StoragePlugin.MCAP)
+    with pytest.raises(InputError, match=r"holds no topic with images; it holds /chatter"):
+        open_clip(bag, SIZE)
+    unknown = Image(header=header(), encoding="foo8", width=1, height=1, step=1, data=[0])
+    bag = write_bag(tmp_path / "unknown", [("/image", unknown)], StoragePlugin.MCAP)
+    with pytest.raises(InputError, match=r"topic /image: .*foo8"):
+        list(open_clip(bag, SIZE).read())
+
+
+def test_the_street_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sam2vss_ros.ros.demo.clips.STREET_FRAMES", 3)
+    path = street_clip(tmp_path, SIZE)
+    clip = open_clip(path, SIZE)
+    frames = list(clip.read())
+    assert len(frames) == clip.count == 3
+    assert all(f.shape == (48, 64, 3) and f.std() > 5 for f in frames)
+    drawn = path.stat().st_mtime_ns
+    assert street_clip(tmp_path, SIZE) == path and path.stat().st_mtime_ns == drawn
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("held", [2, 3, 10])
+def test_a_repeated_clip_is_always_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((48, 64, 3), i, np.uint8))
+    monkeypatch.setattr("sam2vss_ros.ros.demo.player.HELD", held)
+    clip = open_clip(tmp_path, SIZE)
+    stream = clip.read()
+    memory = [image for _, image in zip(range(held), stream, strict=False)]
+    frames: Iterator[npt.NDArray[np.uint8]] = endless(clip, memory, stream)
+    assert [int(next(frames).max()) for _ in range(9)] == [0, 1, 2] * 3
+
+
+def test_the_camera_is_calibrated() -> None:
+    info = camera_info(image_message(picture(0), "rgb8", header(5)))
+    assert (info.width, info.height, info.header) == (64, 48, header(5))
+    np.testing.assert_allclose(info.k[0], 32 / np.tan(np.radians(30)))
+    assert (info.k[2], info.k[5]) == (31.5, 23.5)
+
+
+# What is recorded.
+
+
+def test_the_video_keeps_time(tmp_path: Path) -> None:
+    video = Video(tmp_path / "v.mp4", rate=10)
+    video.show(picture(0), header(10**9))
+    video.show(picture(120), header(1_300_000_000))
+    video.show(picture(240), header(1_400_000_000))
+    video.close()
+    capture = cv2.VideoCapture(str(tmp_path / "v.mp4"))
+    values = []
+    while (grabbed := capture.read())[0]:
+        values.append(round(float(grabbed[1][10, 60].mean()) / 120))
+    assert values == [0, 0, 0, 1, 2]
+
+
+def test_the_figures_follow_from_the_events() -> None:
+    record = Record()
+    second = 10**9
+    events: list[dict[str, Any]] = [
+        {"event": "catalog", "name": "c", "unlabelled_id": 255, "classes": [
+            {"id": 3, "name": "Road", "color": [1, 2, 3], "thing": False}]},
+        *({"event": "played", "stamp": i * second} for i in range(5)),
+        *({"event": "label", "stamp": i * second, "received": i * second + 10**8 * (i + 1)}
+          for i in (0, 2, 4)),
+        {"event": "objects", "stamp": 0, "seen": 2, "track_ids": [1, 2, 3]},
+        {"event": "objects", "stamp": 2 * second, "seen": 4, "track_ids": [2, 3, 4, 5]},
+        {"event": "objects", "stamp": 77, "seen": 1, "track_ids": [1]},
+        {"event": "diagnostics", "values": {"frames in": "5", "frames processed": "3",
+                                            "frames dropped": "1", "frames failed": "1"}},
+        {"event": "labelled", "pixels": {"3": 75, "255": 25}},
+    ]  # fmt: skip
+    for event in events:
+        record.take(event)
+    summary = summarize(record, 123.45)
+    assert summary["frames_in"] == 5
+    assert summary["frames_processed"] == 3
+    assert (summary["frames_dropped"], summary["frames_failed"]) == (1, 1)
+    assert summary["frames_unmatched"] == 2  # labels of stamp 4 s alone; objects of no image
+    assert summary["fps"] == round(2 / 4.4, 2)
+    assert summary["latency_ms_p50"] == 300.0
+    assert summary["latency_ms_p95"] == 480.0
+    assert (summary["objects_max"], summary["track_ids_total"]) == (4, 5)
+    assert summary["rss_mb"] == 123.5 or summary["rss_mb"] == 123.4
+    assert summary["class_share"] == {"Road": 0.75, "unlabelled": 0.25}
+    assert "75.0%" in table(summary)
+
+
+def test_the_run_is_over_when_the_node_owes_nothing() -> None:
+    record = Record()
+    values = {"frames in": "2", "frames processed": "1", "frames dropped": "0"}
+    record.take({"event": "diagnostics", "values": values | {"frames failed": "0"}})
+    record.take({"event": "label", "stamp": 1, "received": 2})
+    record.take({"event": "objects", "stamp": 1, "seen": 0, "track_ids": []})
+    assert not record.settled()
+    record.take({"event": "diagnostics", "values": values | {"frames failed": "1"}})
+    assert record.settled()
+
+
+# Its processes.
+
+
+def process(tmp_path: Path, program: str, events: list[dict[str, Any]]) -> Process:
+    command = [sys.executable, "-c", program]
+    return Process("child", command, {}, tmp_path / "log", events.append)
+
+
+def wait_for_end(child: Process) -> None:
+    end = time.monotonic() + 20
+    while child.running and time.monotonic() < end:
+        time.sleep(0.01)
+    child.stop()
+
+
+def test_a_process_reports_events_and_logs_the_rest(tmp_path: Path) -> None:
+    events: list[dict[str, Any]] = []
+    program = (
+        "import sys; from sam2vss_ros.ros.demo.process import emit\n"
+        "print('hello'); print(7); emit('played', stamp=5); print('oops', file=sys.stderr)"
+    )
+    sys_path = f"import sys; sys.path[:0] = {sys.path!r}\n"
+    child = process(tmp_path, sys_path + program, events)
+    wait_for_end(child)
+    child.check()
+    assert events == [{"event": "played", "stamp": 5}]
+    assert set((tmp_path / "log").read_text().split()) == {"hello", "7", "oops"}
+    assert child.resident_mb() == 0
+
+
+def test_a_process_that_fails_is_noticed_with_its_last_words(tmp_path: Path) -> None:
+    child = process(tmp_path, "raise SystemExit('no model')", [])
+    wait_for_end(child)
+    with pytest.raises(ProcessEndedError, match=r"child ended with 1\nno model\n.*log"):
+        child.check()
+
+
+def test_a_process_that_does_not_listen_is_killed(tmp_path: Path) -> None:
+    events: list[dict[str, Any]] = []
+    program = (
+        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        'print(\'{"event": "up"}\', flush=True); time.sleep(100)'
+    )
+    child = process(tmp_path, program, events)
+    while not events:
+        child.check()
+    assert child.resident_mb() > 1
+    child.stop(0.2)
+    assert not child.running
+
+
+# All of it.
+
+
+def demo(out: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sam2vss_ros.ros.demo", "--out", out, *arguments]
+    return subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, timeout=120
+    )
+
+
+def test_the_demo_with_the_real_node(root: Path, tmp_path: Path) -> None:
+    """A few pictures at 5 Hz, slow enough for every one to be answered."""
+    clip, out = tmp_path / "clip", tmp_path / "out"
+    clip.mkdir()
+    street = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
+    base = cv2.resize(street, (320, 240), interpolation=cv2.INTER_CUBIC)
+    for i in range(10):
+        cv2.imwrite(str(clip / f"{i:02}.png"), np.roll(base, 2 * i, axis=1))
+
+    result = demo(out, clip, "--size", "320x240", "--rate", 5)
+
+    assert result.returncode == 0, result.stderr
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["frames_in"] == 10
+    assert summary["frames_processed"] + summary["frames_dropped"] == 10
+    assert summary["frames_processed"] >= 2
+    assert (summary["frames_failed"], summary["frames_unmatched"]) == (0, 0)
+    assert 0 < summary["latency_ms_p50"] <= summary["latency_ms_p95"]
+    assert summary["rss_mb"] > 100
+    assert sum(summary["class_share"].values()) == pytest.approx(1, abs=0.01)
+    lines = [json.loads(line) for line in (out / "objects.jsonl").read_text().splitlines()]
+    assert len(lines) == summary["frames_processed"]
+    assert sorted(line["stamp"] for line in lines) == [line["stamp"] for line in lines]
+    capture = cv2.VideoCapture(str(out / "overlay.mp4"))
+    assert capture.read()[1].shape == (240, 320, 3)
+    assert cv2.imread(str(out / "contact_sheet.png")).std() > 5
+    assert "frames per second" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["nowhere.mp4"], "nowhere.mp4 does not exist"),
+        (["--size", "640"], "'640' is not a size like 640x480"),
+        (["--rate", "0"], "'0' is not a number above zero"),
+    ],
+)
+def test_wrong_arguments_are_explained(tmp_path: Path, arguments: list[str], said: str) -> None:
+    result = demo(tmp_path, *arguments)
+    assert result.returncode in (1, 2)
+    assert said in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_node_that_does_not_start_is_reported(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), picture(0))
+    result = demo(tmp_path / "out", tmp_path, "-p", "model:=no_such_model")
+    assert result.returncode == 1
+    assert "the node does not configure" in result.stderr
+    assert "no_such_model" in result.stderr
