@@ -7,8 +7,9 @@ import pkgutil
 # the path lets them be found also when this source folder comes first on sys.path.
 __path__ = pkgutil.extend_path(__path__, __name__)
 
-# torch's CPU threads spin while they wait for each other; where anything else wants a core (on a robot
-# something always does) that makes frames several times slower. It counts if set before torch loads.
+# torch's CPU threads spin while they wait for each other; where anything else wants a core (on a
+# robot something always does) frames become several times slower. It counts if set before torch
+# loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
