@@ -24,6 +24,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.utilities import try_shutdown
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool, Trigger
 
@@ -37,7 +38,9 @@ from sam2vss_ros.ros.parameters import NodeConfig, Parameters
 from sam2vss_ros.ros.stream import Stream
 from sam2vss_ros.srv import AddPrompt, RemoveObject
 
-SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+SUCCESS = TransitionCallbackReturn.SUCCESS
+FAILURE = TransitionCallbackReturn.FAILURE  # the node stays in the state it was in
+ERROR = TransitionCallbackReturn.ERROR  # on_error, then unconfigured
 WATCH_PERIOD = 0.5  # seconds from one look at the camera's publishers to the next
 INACTIVE = "the node is not active: activate it first"
 PEOPLE_ERRORS = (ValueError, TypeError, OSError, RuntimeError)  # their text says what to do
@@ -90,9 +93,13 @@ class VssNode(LifecycleNode):
         """Give everything back."""
         return self._attempt("shut down", self._release)
 
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give back what is left, so that the node can be configured again."""
+        return self._attempt("recover", self._release)
+
     def destroy_node(self) -> None:
         """Give everything back, also without a shutdown transition."""
-        self._release()
+        self._attempt("shut down", self._release)
         super().destroy_node()
 
     def _attempt(
@@ -103,8 +110,9 @@ class VssNode(LifecycleNode):
         except Exception as error:
             reason = str(error) if isinstance(error, PEOPLE_ERRORS) else traceback.format_exc()
             self.get_logger().error(f"cannot {what}: {reason}")
-            if undo is not None:
-                undo()
+            if undo is None:
+                return ERROR
+            undo()
             return FAILURE
         return SUCCESS
 
@@ -176,9 +184,9 @@ class VssNode(LifecycleNode):
         return self._pipeline
 
     def _unload(self) -> None:
-        if self._pipeline is not None:
-            self._pipeline.close()
-            self._pipeline = None
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            pipeline.close()
 
     # The camera.
 
@@ -283,5 +291,5 @@ def main(args: list[str] | None = None) -> int:
     finally:
         node.destroy_node()
         executor.shutdown()
-        rclpy.try_shutdown()
+        try_shutdown()
     return 0

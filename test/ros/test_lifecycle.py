@@ -66,6 +66,25 @@ def test_cycles_give_everything_back(ros: RosSession, start: Start) -> None:
     assert bench.state() == "finalized"
 
 
+class Clinging(VssPipeline):
+    """Cannot be closed."""
+
+    def close(self) -> None:
+        raise RuntimeError("the device is gone")
+
+
+def test_error_while_deactivating_leads_to_unconfigured(start: Start) -> None:
+    bench = start(make_pipeline=Clinging).active()
+    assert not bench.change("deactivate")
+    bench.wait_for_log("cannot deactivate: the device is gone")
+    assert bench.state() == "unconfigured"
+    assert not [s for s in bench.node.subscriptions if s.topic_name == "/image"]
+    assert bench.change("configure")
+    assert bench.change("activate")
+    bench.active().send(0)
+    bench.wait_for_value("frames processed", "1")
+
+
 def test_shutdown_while_active(start: Start) -> None:
     bench = start().active()
     bench.send(0)
