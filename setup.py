@@ -1,6 +1,6 @@
 """`pip install .`: the part that needs no ROS, with the command `sam2vss`.
 
-On ROS 2 the package is built by colcon (package.xml, CMakeLists.txt), which does not read this file.
+Colcon builds the ROS package from package.xml and CMakeLists.txt; it does not read this file.
 """
 
 import re
