@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 Value = bool | int | float | str
 
@@ -36,7 +36,9 @@ def option(default: Value, description: str, **limits: Any) -> Any:
 
 def options_of(config: type) -> dict[str, tuple[Value, Option]]:
     """Name -> (default, Option) of a dataclass made of `option` fields, in order."""
-    return {f.name: (f.default, f.metadata["option"]) for f in dataclasses.fields(config)}
+    return {
+        f.name: (cast(Value, f.default), f.metadata["option"]) for f in dataclasses.fields(config)
+    }
 
 
 def check(name: str, value: object, default: Value, limits: Option) -> Value:

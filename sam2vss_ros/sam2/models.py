@@ -52,8 +52,8 @@ class ModelCard:
 
     `image_size` is the side of its square input in pixels, `discovery` the source of new objects
     that suits it (regions or grid), `parameters` their count. `understands_points` says whether
-    points and boxes find masks; where not, the dense region they lie on is taken. `config` (a YAML of the `sam2`
-    package), `file` and `hub_id` are empty for the embedded model.
+    points and boxes find masks; where not, the dense region they lie on is taken. `config` (a
+    YAML of the `sam2` package), `file` and `hub_id` are empty for the embedded model.
     """
 
     name: str

@@ -50,7 +50,7 @@ def pool_features(pyramid: tuple[Tensor, ...], hidden: Tensor, masks: Tensor) ->
     weights = masks.float()[:, None]
     pooled = []
     for level in (*pyramid, hidden):
-        side = level.shape[-2:]
+        side = (level.shape[-2], level.shape[-1])
         share = weights if weights.shape[-2:] == side else F.adaptive_avg_pool2d(weights, side)
         share = share.flatten(1)
         total = share.sum(1, keepdim=True).clamp(min=1e-6)
@@ -82,7 +82,8 @@ def appearance(pyramid: tuple[Tensor, ...], masks: Tensor) -> Tensor:
     """
     vectors = []
     for level in pyramid[1:]:
-        share = F.adaptive_avg_pool2d(masks.float()[:, None], level.shape[-2:]).flatten(1)
+        side = (level.shape[-2], level.shape[-1])
+        share = F.adaptive_avg_pool2d(masks.float()[:, None], side).flatten(1)
         flat = level[0].flatten(1).T.float()
         inside = share @ flat / share.sum(1, keepdim=True).clamp(min=1e-6)
         vectors.append(F.normalize(inside - flat.mean(0), dim=1))

@@ -63,9 +63,9 @@ def _load_still(path: Path, label_path: Path, index: npt.NDArray[np.uint8]) -> L
         raise FileNotFoundError(f"{label_path}: no label for {path.name}")
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     ids = cv2.imread(str(label_path), cv2.IMREAD_UNCHANGED)
-    for file, content in ((path, image), (label_path, ids)):
-        if content is None:
-            raise ValueError(f"{file}: cannot be read as an image")
+    if image is None or ids is None:
+        broken = path if image is None else label_path
+        raise ValueError(f"{broken}: cannot be read as an image")
     if ids.ndim != 2 or ids.dtype != np.uint8 or ids.shape != image.shape[:2]:
         raise ValueError(f"{label_path}: not an 8-bit label image of {image.shape[:2]}")
     labels = index[ids]
