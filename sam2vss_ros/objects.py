@@ -21,12 +21,14 @@ class Track:
     """One object. `slot` is its place in the memory bank; ids are never used twice in a stream.
 
     age, seen and missed count frames: since birth, with sight, and since the last sight.
-    appearance: (A,) unit vector of the last sight, None before the first.
+    appearance: (A,) unit vector of the last sight, None before the first. prompted: a user asked
+    for it.
     """
 
     track_id: int
     slot: int
     belief: Belief
+    prompted: bool = False
     state: TrackState = TrackState.TENTATIVE
     age: int = 0
     seen: int = 0
@@ -37,7 +39,7 @@ class Track:
 
 
 class ObjectMemory:
-    """At most `max_objects` objects. Only ids may be asked for from other threads."""
+    """At most `max_objects` objects. Other threads may ask for ids and look, but not change."""
 
     def __init__(self, config: PipelineConfig) -> None:
         self._free = list(range(config.max_objects))
@@ -57,11 +59,11 @@ class ObjectMemory:
 
     def active(self) -> list[Track]:
         """The objects that are followed from frame to frame: all but the lost."""
-        return [t for t in self._tracks.values() if t.state != TrackState.LOST]
+        return [t for t in self.all() if t.state != TrackState.LOST]
 
     def lost(self) -> list[Track]:
         """The objects that are remembered but not followed."""
-        return [t for t in self._tracks.values() if t.state == TrackState.LOST]
+        return [t for t in self.all() if t.state == TrackState.LOST]
 
     def room(self) -> int:
         """How many objects can still be added, counting the places of lost ones."""
@@ -73,7 +75,7 @@ class ObjectMemory:
             self._last_id += 1
             return self._last_id
 
-    def add(self, track_id: int, belief: Belief) -> Track:
+    def add(self, track_id: int, belief: Belief, prompted: bool = False) -> Track:
         """Give an object a slot; where none is free, the one lost longest is forgotten.
 
         Raises IndexError when there is no room.
@@ -83,7 +85,7 @@ class ObjectMemory:
             if oldest is None:
                 raise IndexError("the object memory is full")
             self.remove(oldest.track_id)
-        track = Track(track_id, self._free.pop(), belief)
+        track = Track(track_id, self._free.pop(), belief, prompted)
         self._tracks[track_id] = track
         return track
 
@@ -96,14 +98,18 @@ class ObjectMemory:
         for track_id in list(self._tracks):
             self.remove(track_id)
 
+    def see(self, track: Track, config: PipelineConfig) -> None:
+        """An object is in sight: a new one, one that is followed, or one that is back."""
+        track.seen += 1
+        track.missed = 0
+        believed = track.state != TrackState.TENTATIVE or track.seen >= config.confirm_frames
+        track.state = TrackState.CONFIRMED if believed else TrackState.TENTATIVE
+
     def observe(self, track: Track, visible: bool, config: PipelineConfig) -> None:
         """Move one followed object on by a frame in which it was seen or not."""
         track.age += 1
         if visible:
-            track.seen += 1
-            track.missed = 0
-            believed = track.state != TrackState.TENTATIVE or track.seen >= config.confirm_frames
-            track.state = TrackState.CONFIRMED if believed else TrackState.TENTATIVE
+            self.see(track, config)
             return
         track.missed += 1
         if track.state == TrackState.TENTATIVE:

@@ -36,7 +36,6 @@ from sam2vss_ros.types import (
     Prompt,
     SemanticFrame,
     TrackedObject,
-    TrackState,
     instance_value,
 )
 
@@ -93,17 +92,19 @@ class VssPipeline:
             ).network
         )
         kind = model.card.discovery if config.discovery == "auto" else config.discovery
-        self._source: Source | None = {
+        sources: dict[str, Source | None] = {
             "grid": GridSource(model.network, config),
             "regions": RegionSource(self.catalog.things),
             "off": None,
-        }[kind]
+        }
+        self._source = sources[kind]
         self.objects = ObjectMemory(config)
         self._lock = threading.Lock()
         self._prompts: dict[int, Prompt] = {}
         self._removals: set[int] = set()
         self._reset_wanted = False
         self._size: tuple[int, int] | None = None
+        self._last_stamp: int | None = None
         self._start_stream()
 
     def process(self, frame: Frame) -> SemanticFrame:
@@ -112,7 +113,7 @@ class VssPipeline:
         Time running backwards and a new image size start the stream afresh. Raises ValueError for
         a second frame with the stamp of the last one.
         """
-        prompts = self._begin(frame)
+        self._begin(frame)
         watch = _Stopwatch()
         with torch.inference_mode(), self._arithmetic():
             seen = self._encode(frame.image)
@@ -120,7 +121,7 @@ class VssPipeline:
             tracked = self._track(seen)
             watch.lap("track")
             keyframe = self._wants_discovery(tracked)
-            tracked = self._take_prompts(seen, tracked, prompts)
+            tracked = self._take_prompts(seen, tracked)
             if keyframe:
                 tracked = self._discover(seen, tracked)
             watch.lap("discover")
@@ -132,8 +133,9 @@ class VssPipeline:
         return result
 
     def reset(self) -> None:
-        """Forget all objects before the next frame."""
+        """Forget all objects, and prompts not taken up yet, before the next frame."""
         with self._lock:
+            self._prompts.clear()
             self._reset_wanted = True
 
     def add_prompt(self, prompt: Prompt) -> int:
@@ -142,9 +144,9 @@ class VssPipeline:
         Raises ValueError where the prompt lies outside the image, its class is not in the catalog,
         or there is no room for another object.
         """
-        self._check_prompt(prompt)
         with self._lock:
-            if self.objects.room() <= len(self._prompts):
+            self._check_prompt(prompt)
+            if self._places() <= len(self._prompts):
                 raise ValueError(
                     f"max_objects: all {self.config.max_objects} places are taken; remove an "
                     "object first"
@@ -158,7 +160,7 @@ class VssPipeline:
         with self._lock:
             if self._prompts.pop(track_id, None) is not None:
                 return True
-            if track_id not in self.objects:
+            if track_id not in self.objects or track_id in self._removals:
                 return False
             self._removals.add(track_id)
             return True
@@ -170,9 +172,10 @@ class VssPipeline:
             if name not in options or not options[name][1].live:
                 live = ", ".join(k for k, (_, o) in options.items() if o.live)
                 raise ValueError(f"{name}: cannot change while running; these can: {live}")
-        self.config = dataclasses.replace(self.config, **changes)  # type: ignore[arg-type]
-        if isinstance(self._source, GridSource):
-            self._source = GridSource(self._tracker.network, self.config)
+        with self._lock:
+            self.config = dataclasses.replace(self.config, **changes)  # type: ignore[arg-type]
+            if isinstance(self._source, GridSource):
+                self._source = GridSource(self._tracker.network, self.config)
 
     def memory_bytes(self) -> int:
         """Bytes that the memory bank holds; constant for the life of the pipeline."""
@@ -186,25 +189,26 @@ class VssPipeline:
 
     # -- one stage each, in the order of `process`
 
-    def _begin(self, frame: Frame) -> dict[int, Prompt]:
-        """Apply what was asked for since the last frame; returns the prompts to take up."""
+    def _begin(self, frame: Frame) -> None:
+        """Apply what was asked for since the last frame, but for the prompts."""
         size = (frame.image.shape[0], frame.image.shape[1])
         if self._last_stamp is not None and frame.stamp_ns == self._last_stamp:
             raise ValueError(f"two frames with stamp {frame.stamp_ns} ns")
         rewound = self._last_stamp is not None and frame.stamp_ns < self._last_stamp
         with self._lock:
-            if self._reset_wanted or rewound or size != self._size:
+            if rewound or size != self._size:
+                self._prompts.clear()  # they point at another scene
+                self._reset_wanted = True
+            if self._reset_wanted:
                 self._start_stream()
             for track_id in self._removals & {t.track_id for t in self.objects.all()}:
                 self.objects.remove(track_id)
-            prompts, self._prompts = self._prompts, {}
             self._removals, self._reset_wanted = set(), False
-        self._size, self._last_stamp = size, frame.stamp_ns
-        return prompts
+            self._size, self._last_stamp = size, frame.stamp_ns
 
     def _start_stream(self) -> None:
         self.objects.clear()
-        self._last_stamp: int | None = None
+        self._last_stamp = None
         self._frames = 0
         self._last_keyframe = 0
         self._left_unexplained = 0.0
@@ -265,13 +269,21 @@ class VssPipeline:
         due = waited >= self.config.keyframe_interval or grown >= self.config.min_unexplained
         return self._frames == 0 or due
 
-    def _take_prompts(
-        self, seen: _Seen, tracked: Tracked | None, prompts: dict[int, Prompt]
-    ) -> Tracked | None:
+    def _take_prompts(self, seen: _Seen, tracked: Tracked | None) -> Tracked | None:
+        """Start the objects that users asked for."""
         assert self._size is not None
-        for track_id, prompt in prompts.items():
-            track = self.objects.add(track_id, self._belief(prompt.class_id))
+        with self._lock:
+            asked = [
+                (self.objects.add(track_id, self._belief(prompt.class_id), prompted=True), prompt)
+                for track_id, prompt in self._prompts.items()
+            ]
+            self._prompts.clear()
+        for track, prompt in asked:
             found = self._find_prompted(seen, track.slot, prompt, self._size)
+            if (found.masks > 0).any():
+                self.objects.see(track, self.config)
+            else:
+                track.missed = 1
             tracked = self._begin_objects(seen, tracked, found, [track])
         return tracked
 
@@ -298,23 +310,33 @@ class VssPipeline:
             max(1, round(self.config.min_area * side * side)),
             self.objects.room(),
         )
-        if len(candidates.masks):
-            looks = appearance(seen.features.pyramid, candidates.masks)
-            tracks = [self._known_or_new(look) for look in looks]
-            slots = [t.slot for t in tracks]
-            found = self._tracker.from_masks(seen.features, slots, candidates.masks)
-            found = dataclasses.replace(found, predicted_iou=candidates.score)
+        looks = appearance(seen.features.pyramid, candidates.masks)
+        with self._lock:
+            # Prompts that came meanwhile were promised a place.
+            most = max(0, self.objects.room() - len(self._prompts))
+            tracks = [self._known_or_new(look) for look in looks[:most]]
+        if tracks:
+            slots, count = [t.slot for t in tracks], len(tracks)
+            found = self._tracker.from_masks(seen.features, slots, candidates.masks[:count])
+            found = dataclasses.replace(found, predicted_iou=candidates.score[:count])
             tracked = self._begin_objects(seen, tracked, found, tracks)
         self._last_keyframe = self._frames
         self._left_unexplained = 1 - self._coverage(tracked)
         return tracked
 
     def _known_or_new(self, look: Tensor) -> Track:
-        known = self.objects.recognise(look, self.config)
-        if known is None:
-            return self.objects.add(self.objects.new_id(), self._belief(None))
-        known.state, known.missed = TrackState.CONFIRMED, 0
-        return known
+        track = self.objects.recognise(look, self.config)
+        if track is None:
+            track = self.objects.add(self.objects.new_id(), self._belief(None))
+        self.objects.see(track, self.config)
+        return track
+
+    def _places(self) -> int:
+        """Places for objects once the reset and the removals asked for are done."""
+        if self._reset_wanted:
+            return self.config.max_objects
+        leaving = [t for t in self.objects.active() if t.track_id in self._removals]
+        return self.objects.room() + len(leaving)
 
     def _belief(self, class_id: int | None) -> Belief:
         index = None if class_id is None else self.catalog.ids.tolist().index(class_id)
@@ -327,23 +349,25 @@ class VssPipeline:
         for track, iou, score in zip(
             tracks, found.predicted_iou.tolist(), found.score.sigmoid().tolist(), strict=True
         ):
-            track.seen += 1
             track.predicted_iou, track.visibility = iou, score
         return found if tracked is None else Tracked.join([tracked, found])
 
     def _drop_duplicates(self, tracked: Tracked | None) -> Tracked | None:
-        """Two objects with the same mask are one; the older stays."""
+        """Two objects with the same mask are one; the user's stays, else the older."""
         if tracked is None:
             return None
         flat = (tracked.masks > 0).flatten(1).float()
         areas, overlap = flat.sum(1), flat @ flat.T
         iou = overlap / (areas[:, None] + areas[None] - overlap).clamp(min=1)
-        ids = {t.slot: t.track_id for t in self.objects.active()}
-        order = sorted(range(len(tracked.slots)), key=lambda i: ids[tracked.slots[i]])
+        by_slot = {t.slot: t for t in self.objects.active()}
+        tracks = [by_slot[slot] for slot in tracked.slots]
+        order = sorted(
+            range(len(tracks)), key=lambda i: (not tracks[i].prompted, tracks[i].track_id)
+        )
         kept: list[int] = []
         for i in order:
             if any(iou[i, k] > DUPLICATE_IOU for k in kept):
-                self.objects.remove(ids[tracked.slots[i]])
+                self.objects.remove(tracks[i].track_id)
             else:
                 kept.append(i)
         return tracked.take(kept)
