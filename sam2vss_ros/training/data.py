@@ -45,11 +45,13 @@ def load_stills(folder: Path, catalog: ClassCatalog) -> list[LabelledStill]:
     """Read `folder`/images and `folder`/labels, joined by file stem, in sorted order.
 
     Raises FileNotFoundError where a folder or a label is missing, ValueError where a file cannot
-    be read, sizes differ or a label id is not in the catalog.
+    be read, sizes differ, a label id is not in the catalog or the catalog has ids beyond 8 bits.
     """
     images = sorted(p for p in (folder / "images").glob("*") if p.suffix in IMAGE_SUFFIXES)
     if not images:
         raise FileNotFoundError(f"{folder / 'images'}: no images there")
+    if int(catalog.ids.max()) > 255:
+        raise ValueError(f"class catalog {catalog.name}: id {catalog.ids.max()} in 8-bit labels")
     index = np.full(256, 254, np.uint8)
     for i, c in enumerate(catalog.classes):
         index[c.id] = i

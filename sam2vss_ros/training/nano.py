@@ -105,9 +105,12 @@ def train_nano(
 ) -> SAM2Base:
     """Train nano and return the averaged network; `out` gets checkpoint.pt and log.jsonl.
 
-    With `resume` a run goes on from its last checkpoint. Raises FileExistsError where `out` holds a
-    run and `resume` is off.
+    With `resume` a run goes on from its last checkpoint, to the weights it would have had without
+    the break. Raises FileExistsError where `out` holds a run and `resume` is off, ValueError for no
+    stills.
     """
+    if not stills:
+        raise ValueError("no stills to train on")
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists() and not resume:
@@ -205,7 +208,9 @@ def _train_step(
     state: _State, batch: Clips, phase: Phase, weights: Tensor, done: float, seed: int
 ) -> dict[str, float]:
     started = time.monotonic()
+    # Chance depends on the step alone, so that a resumed run is the same run.
     rng = np.random.default_rng((seed, state.step, 1))
+    torch.manual_seed(int(rng.integers(2**62)))
     device = weights.device
     focus = min(0.7, done / 0.6)
     clips = stages.encode_image(

@@ -155,7 +155,9 @@ def _set_rate(state: _State, steps: int) -> None:
 def _train_step(
     model: Sam2Model, state: _State, batch: Stills, weights: Tensor, seed: int
 ) -> dict[str, float]:
+    # Chance depends on the step alone, so that a resumed run is the same run.
     rng = np.random.default_rng((seed, state.step, 1))
+    torch.manual_seed(int(rng.integers(2**62)))
     labels = batch.labels.to(model.device)
     with torch.no_grad():
         pixels = stages.normalise(batch.images.to(model.device))

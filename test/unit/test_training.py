@@ -1,0 +1,387 @@
+"""Training: losses, material, and runs that can be interrupted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sam2vss_ros.sam2.models import Sam2Model, model_card
+from sam2vss_ros.sam2.nano import build_nano
+from sam2vss_ros.sam2.stages import Decoded
+from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass, load_catalog
+from sam2vss_ros.training import data, losses, nano, semantics
+from sam2vss_ros.training.data import VOID, LabelledStill, label_regions, load_stills, moving_still
+
+CAMVID = load_catalog("camvid")
+
+
+def two_halves(size: int = 64) -> LabelledStill:
+    """Sky over road, a car in the middle, a column of void at the left."""
+    labels = np.zeros((size, size), np.uint8)
+    labels[size // 2 :] = 3
+    labels[size // 2 - 8 : size // 2 + 8, 20:44] = 8
+    labels[:, :4] = 255
+    image = CAMVID.palette()[np.where(labels == 255, 11, labels)]
+    return LabelledStill("halves", image, labels)
+
+
+# -- losses
+
+
+def square(side: int = 16) -> Tensor:
+    target = torch.zeros(1, 1, side, side)
+    target[:, :, 4:12, 4:12] = 1
+    return target
+
+
+@pytest.mark.parametrize("focus", [0.0, 0.7])
+def test_a_perfect_mask_costs_nothing_and_a_wrong_one_much(focus: float) -> None:
+    target = square()
+    perfect, iou = losses.mask_loss(target * 40 - 20, target, focus)
+    assert perfect.item() < 1e-3 and iou.item() == 1
+    wrong, none = losses.mask_loss(20 - target * 40, target, focus)
+    assert wrong.item() > 1 and none.item() == 0
+
+
+def test_iou_of_half_a_mask() -> None:
+    target = square()
+    half = target.clone()
+    half[:, :, 8:] = 0
+    both = torch.cat([half, target], 1)
+    _, iou = losses.mask_loss(both * 20 - 10, target, 0.5)
+    assert iou.tolist() == [[0.5, 1.0]]
+
+
+def test_decoder_loss_takes_the_best_of_three_for_ambiguous_prompts() -> None:
+    target = square()
+    masks = torch.cat([target, 1 - target, target, 1 - target], 1) * 40 - 20
+    decoded = Decoded(
+        masks, torch.tensor([[1.0, 0.0, 1.0, 0.0]]), torch.zeros(1, 4, 8), torch.tensor([[20.0]])
+    )
+    there, ambiguous = torch.tensor([True]), torch.tensor([True])
+    loss, best, iou = losses.decoder_loss(decoded, target, there, ambiguous, 0.5)
+    assert best.tolist() == [2] and iou.tolist() == [1.0]
+    certain, single, _ = losses.decoder_loss(decoded, target, there, ~ambiguous, 0.5)
+    assert single.tolist() == [0]
+    assert certain.item() < 1e-3 < loss.item()  # the other two masks of three are wrong
+
+
+def test_decoder_loss_of_an_absent_object_is_its_score_alone() -> None:
+    target = torch.zeros(1, 1, 16, 16)
+    masks, ious = torch.full((1, 4, 16, 16), 20.0), torch.ones(1, 4)
+    absent, single = torch.tensor([False]), torch.tensor([False])
+    for score, low, high in ((-20.0, 0.0, 1e-3), (20.0, 19.0, 21.0)):
+        decoded = Decoded(masks, ious, torch.zeros(1, 4, 8), torch.tensor([[score]]))
+        loss, _, _ = losses.decoder_loss(decoded, target, absent, single, 0.5)
+        assert low <= loss.item() <= high
+
+
+def test_region_contrast_likes_features_that_follow_the_regions() -> None:
+    regions = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    regions[:, :, 16:] = 1
+    sides = regions[:, ::4, ::4].float()[:, None]
+    torch.manual_seed(0)
+    follows = losses.region_contrast((torch.cat([sides, 1 - sides], 1),), regions)
+    same = losses.region_contrast((torch.ones(1, 2, 8, 8),), regions)
+    assert follows < 0.1 * same
+
+
+def test_class_weights_raise_rare_classes() -> None:
+    weights = losses.class_weights(np.array([10000, 100, 1, 0]))
+    assert weights[0] < 1 < weights[2]
+    assert weights.min() >= 0.2 and weights.max() <= 5.0
+
+
+def test_label_loss_skips_void() -> None:
+    labels = torch.zeros(1, 16, 16, dtype=torch.int64)
+    labels[:, 8:] = VOID
+    logits = torch.zeros(1, 2, 4, 4)
+    logits[:, 0, :2] = 20
+    logits[:, 1, 2:] = 20  # wrong, but only where nothing is known
+    logits[:, :, 2] = logits[:, :, 1]  # what bilinear interpolation mixes over the border
+    assert losses.label_loss(logits, labels, torch.ones(2), VOID).item() < 1e-3
+
+
+# -- material
+
+
+def write_still(folder: Path, name: str, still: LabelledStill) -> None:
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    ids = np.where(still.labels == 255, CAMVID.ignore_id, still.labels).astype(np.uint8)
+    cv2.imwrite(str(folder / "images" / f"{name}.png"), still.image[..., ::-1])
+    cv2.imwrite(str(folder / "labels" / f"{name}.png"), ids)
+
+
+def test_stills_come_sorted_with_class_indices(tmp_path: Path) -> None:
+    still = two_halves()
+    for name in ("b", "a"):
+        write_still(tmp_path, name, still)
+    loaded = load_stills(tmp_path, CAMVID)
+    assert [s.name for s in loaded] == ["a", "b"]
+    assert np.array_equal(loaded[0].image, still.image)  # RGB
+    assert np.array_equal(loaded[0].labels, still.labels)
+
+
+def test_label_ids_become_indices_of_the_catalog(tmp_path: Path) -> None:
+    """The loader's index is the class's place in the catalog, not its id."""
+    write_still(tmp_path, "a", two_halves())
+    classes = tuple(reversed(CAMVID.classes))
+    loaded = load_stills(tmp_path, ClassCatalog("reversed", classes, CAMVID.ignore_id))
+    assert set(np.unique(loaded[0].labels)) == {10 - 0, 10 - 3, 10 - 8, 255}
+
+
+def break_label_size(folder: Path) -> None:
+    cv2.imwrite(str(folder / "labels" / "a.png"), np.zeros((32, 64), np.uint8))
+
+
+def break_label_ids(folder: Path) -> None:
+    cv2.imwrite(str(folder / "labels" / "a.png"), np.full((64, 64), 77, np.uint8))
+
+
+def break_label_depth(folder: Path) -> None:
+    cv2.imwrite(str(folder / "labels" / "a.png"), np.zeros((64, 64, 3), np.uint8))
+
+
+def break_image(folder: Path) -> None:
+    (folder / "images" / "a.png").write_bytes(b"not an image")
+
+
+def break_label(folder: Path) -> None:
+    (folder / "labels" / "a.png").write_bytes(b"not an image")
+
+
+def lose_label(folder: Path) -> None:
+    (folder / "labels" / "a.png").unlink()
+
+
+def lose_images(folder: Path) -> None:
+    (folder / "images" / "a.png").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "names"),
+    [
+        (break_label_size, ValueError, ["labels/a.png", "64"]),
+        (break_label_ids, ValueError, ["labels/a.png", "77"]),
+        (break_label_depth, ValueError, ["labels/a.png", "8-bit"]),
+        (break_image, ValueError, ["images/a.png"]),
+        (break_label, ValueError, ["labels/a.png"]),
+        (lose_label, FileNotFoundError, ["labels/a.png", "a.png"]),
+        (lose_images, FileNotFoundError, ["images"]),
+    ],
+)
+def test_bad_folders_are_named(
+    damage: Callable[[Path], None], error: type[Exception], names: list[str], tmp_path: Path
+) -> None:
+    write_still(tmp_path, "a", two_halves())
+    damage(tmp_path)
+    with pytest.raises(error) as caught:
+        load_stills(tmp_path, CAMVID)
+    for name in names:
+        assert name in str(caught.value)
+
+
+def test_class_ids_beyond_8_bits_cannot_be_trained(tmp_path: Path) -> None:
+    write_still(tmp_path, "a", two_halves())
+    wide = ClassCatalog("wide", (SemanticClass(300, "far", (0, 0, 0), False),))
+    with pytest.raises(ValueError, match="300"):
+        load_stills(tmp_path, wide)
+
+
+def test_label_regions_are_connected_and_void_is_none() -> None:
+    labels = two_halves().labels
+    regions = label_regions(labels)
+    assert np.array_equal(regions == 0, labels == 255)
+    assert {int(regions[0, 10]), int(regions[-1, 10]), int(regions[32, 30])} == {1, 2, 3}
+    apart = labels.copy()
+    apart[:, 30] = 255  # cuts every region in two
+    assert len(np.unique(label_regions(apart))) == 1 + 6
+
+
+def test_a_moving_still_moves_and_its_regions_stay_the_same_things() -> None:
+    """The picture is a colour per class: after any move, a region still has one colour."""
+    still = two_halves(128)
+    frames, ids = moving_still(still, 4, 64, np.random.default_rng(5))
+    assert frames.shape == (4, 64, 64, 3) and frames.dtype == np.uint8
+    assert ids.shape == (4, 64, 64) and ids.dtype == np.uint8
+    assert any((frames[0] != frames[t]).any() for t in (1, 2, 3))
+    kernel = np.ones((5, 5), np.uint8)
+    for region in np.unique(ids[ids > 0]):
+        inside = [cv2.erode((ids[t] == region).astype(np.uint8), kernel) > 0 for t in range(4)]
+        colours = np.concatenate([frames[t][inside[t]] for t in range(4)]).astype(int)
+        if len(colours):
+            assert np.abs(colours - np.median(colours, 0)).mean() < 25
+
+
+def test_augmented_stills_keep_image_and_labels_together() -> None:
+    still = two_halves(128)
+    image, index = data.augmented_still(still, 64, np.random.default_rng(2))
+    assert image.shape == (64, 64, 3) and index.shape == (64, 64)
+    assert set(np.unique(index)) <= {VOID, 0, 3, 8}
+    for a, b in ((0, 3), (3, 8)):
+        gap = np.abs(image[index == a].mean(0) - image[index == b].mean(0)).max()
+        assert gap > 20  # each class still has its own colour
+
+
+def test_step_k_is_the_same_whatever_came_before_it() -> None:
+    def third(first_step: int, taken: int) -> data.Clips:
+        stream = data.ClipStream(
+            [two_halves()], seed=7, first_step=first_step, clips=2, frames=2, size=64,
+            still_count=1, still_size=64,
+        )  # fmt: skip
+        batches = iter(stream)
+        for _ in range(taken):
+            next(batches)
+        return next(batches)
+
+    a, b = third(0, 2), third(2, 0)
+    assert torch.equal(a.frames, b.frames) and torch.equal(a.regions, b.regions)
+    assert torch.equal(a.stills.images, b.stills.images)
+    assert a.frames.shape == (2, 2, 3, 64, 64) and a.regions.shape == (2, 2, 64, 64)
+    assert not torch.equal(a.frames, third(0, 1).frames)
+
+
+def test_prompts_lie_on_their_masks() -> None:
+    masks = np.zeros((3, 64, 64), bool)
+    masks[:, 20:40, 10:50] = True
+    points, labels = nano.sample_prompts(
+        masks, [nano.POINT, nano.POINT, nano.BOX], np.random.default_rng(1)
+    )
+    for (x, y), label in zip(points[:2, 0].int().tolist(), labels[:2].tolist(), strict=True):
+        assert masks[0, y, x] and label == [1, -1]
+    assert labels[2].tolist() == [2, 3]
+    assert torch.allclose(points[2], torch.tensor([[10.0, 20.0], [50.0, 40.0]]), atol=8)
+
+
+def test_region_masks_are_roughened_regions_with_their_class() -> None:
+    labels = np.where(two_halves().labels == 255, VOID, two_halves().labels).astype(np.int64)
+    masks, classes = semantics.region_masks(labels, np.random.default_rng(0))
+    assert masks.shape == (3, 16, 16) and masks.dtype == torch.bool
+    assert sorted(classes.tolist()) == [0, 3, 8]
+    quarter = torch.from_numpy(labels[2::4, 2::4])
+    for mask, k in zip(masks, classes, strict=True):
+        assert (quarter[mask] == k).float().mean() > 0.5
+
+
+# -- runs
+
+SCHEDULE = (
+    nano.Phase(steps=1, size=64, frames=2, clips=2, objects=4, stills=1),
+    nano.Phase(steps=1, size=96, frames=3, clips=1, objects=3, stills=1),
+)
+
+
+def interrupt_at(module: Any, step: int, patch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C before training step `step` of a module's next runs."""
+    train_step = module._train_step
+
+    def stopping(*args: Any) -> dict[str, float]:
+        state = next(a for a in args if isinstance(a, module._State))
+        if state.step == step:
+            raise KeyboardInterrupt
+        record: dict[str, float] = train_step(*args)
+        return record
+
+    patch.setattr(module, "_train_step", stopping)
+
+
+def steps_logged(out: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Material made here and not by another process, which takes seconds to start."""
+    monkeypatch.setattr(data.SeededStream, "in_background", data.SeededStream.__iter__)
+    monkeypatch.setattr(nano, "STILL_SIZE", 64)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_nano_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(name: str, resume: bool = False) -> dict[str, Tensor]:
+        stills = [two_halves()]
+        network = nano.train_nano(stills, CAMVID, tmp_path / name, schedule=SCHEDULE, resume=resume)
+        weights: dict[str, Tensor] = network.state_dict()
+        return weights
+
+    whole = train("whole")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_at(nano, 1, patch)
+        train("broken")
+    assert steps_logged(tmp_path / "broken") == [1]
+    with pytest.raises(FileExistsError, match="--resume"):
+        train("broken")
+    resumed = train("broken", resume=True)
+    assert steps_logged(tmp_path / "broken") == [1, 2]
+    assert whole.keys() == resumed.keys()
+    for key, value in whole.items():
+        assert torch.equal(value, resumed[key]), key
+    fresh = build_nano().state_dict()
+    assert any(not torch.equal(value, whole[key]) for key, value in fresh.items())
+
+
+@pytest.fixture(scope="module")
+def small_model() -> Sam2Model:
+    """nano with random weights at 64 pixels."""
+    torch.manual_seed(1)
+    network = build_nano(64).eval().requires_grad_(False)
+    return Sam2Model(model_card("nano"), network, torch.device("cpu"), torch.float32)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_semantics_resume_to_the_same_weights(
+    small_model: Sam2Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(semantics, "CHECKPOINT_EVERY", 1)
+
+    def train(name: str, resume: bool = False) -> dict[str, Tensor]:
+        model = semantics.train_semantics(
+            small_model, [two_halves()], CAMVID, tmp_path / name, steps=2, resume=resume
+        )
+        assert model.catalog == CAMVID and model.backbone == "nano" and model.image_size == 64
+        assert not model.head.training and not model.classifier.training
+        return model.head.state_dict() | model.classifier.state_dict()
+
+    whole = train("whole")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_at(semantics, 1, patch)
+        train("broken")
+    with pytest.raises(FileExistsError, match="--resume"):
+        train("broken")
+    resumed = train("broken", resume=True)
+    assert steps_logged(tmp_path / "broken") == [1, 2]
+    for key, value in whole.items():
+        assert torch.equal(value, resumed[key]), key
+
+
+@pytest.mark.usefixtures("in_process")
+def test_semantics_learn_two_colours(small_model: Sam2Model, tmp_path: Path) -> None:
+    """Even on random features: the loss of the first steps must fall clearly."""
+    semantics.train_semantics(small_model, [two_halves()], CAMVID, tmp_path, steps=25)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert np.mean([r["dense"] for r in log[-5:]]) < 0.7 * np.mean([r["dense"] for r in log[:5]])
+
+
+def test_batches_come_in_order_from_another_process() -> None:
+    arguments = ([two_halves()], 1, 64)
+    here = iter(data.StillStream(*arguments, seed=3, first_step=4))
+    there = data.StillStream(*arguments, seed=3, first_step=4).in_background()
+    for _ in range(2):
+        assert torch.equal(next(here).images, next(there).images)
+
+
+def test_nothing_to_train_on(small_model: Sam2Model, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="stills"):
+        nano.train_nano([], CAMVID, tmp_path / "a")
+    with pytest.raises(ValueError, match="stills"):
+        semantics.train_semantics(small_model, [], CAMVID, tmp_path / "b", steps=1)
+    assert not list(tmp_path.iterdir())
