@@ -248,6 +248,22 @@ def test_a_process_reports_events_and_logs_the_rest(tmp_path: Path) -> None:
     assert child.resident_mb() == 0
 
 
+def test_a_process_waits_for_the_go(tmp_path: Path) -> None:
+    events: list[dict[str, Any]] = []
+    program = (
+        "from sam2vss_ros.ros.demo.process import emit, wait_for_go\n"
+        "emit('up'); emit('gone', told=wait_for_go())"
+    )
+    child = process(tmp_path, f"import sys; sys.path[:0] = {sys.path!r}\n{program}", events)
+    end = time.monotonic() + 20
+    while not events and time.monotonic() < end:
+        time.sleep(0.01)
+    assert events == [{"event": "up"}]
+    child.go()
+    wait_for_end(child)
+    assert events[1:] == [{"event": "gone", "told": True}]
+
+
 def test_a_process_that_fails_is_noticed_with_its_last_words(tmp_path: Path) -> None:
     child = process(tmp_path, "raise SystemExit('no model')", [])
     wait_for_end(child)
@@ -322,9 +338,18 @@ def test_wrong_arguments_are_explained(tmp_path: Path, arguments: list[str], sai
     assert said in result.stderr and "Traceback" not in result.stderr
 
 
+def test_a_clip_that_breaks_off_is_reported(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), picture(0))
+    (tmp_path / "1.png").write_text("no picture")
+    result = demo(tmp_path / "out", tmp_path)
+    assert result.returncode == 1
+    assert "1.png cannot be read as an image" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_a_node_that_does_not_start_is_reported(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "0.png"), picture(0))
     result = demo(tmp_path / "out", tmp_path, "-p", "model:=no_such_model")
     assert result.returncode == 1
-    assert "the node does not configure" in result.stderr
+    assert "the node does not become active" in result.stderr
     assert "no_such_model" in result.stderr

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -121,6 +120,7 @@ class Demo:
         self._state = ""
         self._state_since = time.monotonic()
         self._loading = (0, 0)
+        self._loaded = False
         self._processes: list[Process] = []
 
     def run(self) -> dict[str, Any]:
@@ -142,16 +142,6 @@ class Demo:
             environment = os.environ | loopback_environment() | {"ROS_DOMAIN_ID": str(domain)}
             cleanup.callback(self._stop_all)
 
-            say(f"starting the node and a recorder (ROS domain {domain}, loopback only)")
-            node = self._start(environment, "node", node_command(options.param))
-            recorder = self._start(
-                environment,
-                "recorder",
-                module("recorder", node="/vss", out=options.out, rate=options.rate),
-            )
-            self._wait(self._is_ready, START_LIMIT, "the node to become active")
-
-            say(f"playing {clip.name}: {options.size[0]}x{options.size[1]} at {options.rate:g} Hz")
             player = self._start(
                 environment,
                 "player",
@@ -165,8 +155,18 @@ class Demo:
                 ),
             )
             self._watch_loading(player)
+            say(f"starting the node and a recorder (ROS domain {domain}, loopback only)")
+            node = self._start(environment, "node", node_command(options.param))
+            recorder = self._start(
+                environment,
+                "recorder",
+                module("recorder", node="/vss", out=options.out, rate=options.rate),
+            )
+            self._wait_for_node(node)
+            say(f"playing {clip.name}: {options.size[0]}x{options.size[1]} at {options.rate:g} Hz")
+            player.go()
             self._watch_playing(player, node, frames)
-            self._wait(self._record.settled, DRAIN_LIMIT, "the answers to the last images")
+            self._wait_for_last_answers(node)
             resident_mb = node.resident_mb()
             for process in (player, node, recorder):
                 process.stop()
@@ -190,55 +190,62 @@ class Demo:
 
     def _take(self, event: Event) -> None:
         match event["event"]:
-            case "ready":
-                self._ready = True
+            case "loading":
+                self._loading = event["frames"], event["of"]
+            case "loaded":
+                self._loaded = True
             case "state":
                 if event["label"] != self._state:
                     self._state, self._state_since = event["label"], time.monotonic()
-            case "loading":
-                self._loading = event["frames"], event["of"]
+            case "ready":
+                self._ready = True
             case _:
                 self._record.take(event)
 
-    def _is_ready(self) -> bool:
-        idle = time.monotonic() - self._state_since
-        if self._state == "unconfigured" and idle > IDLE_LIMIT and not self._ready:
-            raise DemoError(f"the node does not configure\n{self._processes[0].log_end()}")
-        return self._ready
-
-    def _wait(self, condition: Callable[[], bool], limit: float, what: str) -> None:
-        end = time.monotonic() + limit
-        while not condition():
-            for process in self._processes:
-                process.check()
-            if time.monotonic() > end:
-                raise DemoError(
-                    f"waited {limit:g} s in vain for {what}\n{self._processes[0].log_end()}"
-                )
-            time.sleep(0.05)
+    def _check_all(self) -> None:
+        for process in self._processes:
+            process.check()
 
     def _watch_loading(self, player: Process) -> None:
-        with tqdm(desc="loading", unit="frame", leave=False) as bar:
-            while player.running and not self._record.played:
+        with progress("loading", leave=False) as bar:
+            while player.running and not self._loaded:
                 frames, bar.total = self._loading
                 bar.update(frames - bar.n)
                 time.sleep(0.05)
+        player.check()
+
+    def _wait_for_node(self, node: Process) -> None:
+        end = time.monotonic() + START_LIMIT
+        while not self._ready:
+            self._check_all()
+            idle = time.monotonic() - self._state_since
+            failed = self._state == "unconfigured" and idle > IDLE_LIMIT
+            if failed or time.monotonic() > end:
+                raise DemoError(f"the node does not become active\n{node.log_end()}")
+            time.sleep(0.05)
 
     def _watch_playing(self, player: Process, node: Process, frames: int) -> None:
         start, minutes = time.monotonic(), 0
-        with tqdm(desc="played", unit="frame", total=frames or None) as bar:
+        with progress("played", total=frames or None) as bar:
             while player.running:
-                for process in self._processes:
-                    process.check()
-                bar.update(len(self._record.played) - bar.n)
+                self._check_all()
                 bar.set_postfix(processed=len(self._record.labels), refresh=False)
+                bar.update(len(self._record.played) - bar.n)
                 if time.monotonic() - start >= 60 * (minutes + 1):
                     minutes += 1
-                    bar.write(f"minute {minutes}: {node.resident_mb():.0f} MB")
+                    bar.write(f"minute {minutes}: the node holds {node.resident_mb():.0f} MB")
                 time.sleep(0.1)
-            player.check()
+            bar.set_postfix(processed=len(self._record.labels), refresh=False)
             bar.update(len(self._record.played) - bar.n)
-            bar.set_postfix(processed=len(self._record.labels))
+        player.check()
+
+    def _wait_for_last_answers(self, node: Process) -> None:
+        end = time.monotonic() + DRAIN_LIMIT
+        while not self._record.settled():
+            self._check_all()
+            if time.monotonic() > end:
+                raise DemoError(f"the node does not answer its last images\n{node.log_end()}")
+            time.sleep(0.05)
 
     def _write_contact_sheet(self) -> None:
         capture = cv2.VideoCapture(str(self._options.out / "overlay.mp4"))
@@ -268,6 +275,12 @@ def module(name: str, **arguments: object) -> list[str]:
     """The command of one of the demo's own processes."""
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in arguments.items()]
     return python_module(f"sam2vss_ros.ros.demo.{name}", *flags)
+
+
+def progress(what: str, **options: Any) -> tqdm[Any]:
+    """A progress bar over frames; a line now and then where there is no terminal."""
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    return tqdm(desc=what, unit="frame", mininterval=interval, maxinterval=interval, **options)
 
 
 def say(text: str) -> None:

@@ -1,7 +1,8 @@
 """The demo's camera: publishes a clip as a camera driver would.
 
 Topics `image_raw` and `camera_info` in the namespace of the camera, best effort, stamped with the
-time of publishing. Reports `loading`, `played` (stamp in ns) per frame, and ends after the last.
+time of publishing. Reports `loading` and `loaded`, waits for the go, then reports `played` (stamp
+in ns) per frame and ends after the last.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +23,10 @@ from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from sam2vss_ros.evaluation.readers import InputError
 from sam2vss_ros.ros.conversions import image_message
 from sam2vss_ros.ros.demo.clips import Clip, Rgb, open_clip
-from sam2vss_ros.ros.demo.process import emit
+from sam2vss_ros.ros.demo.process import emit, wait_for_go
 
 HELD = 600
 """Frames decoded before playing (0.9 MB each at 640x480), so that the node has the processor."""
@@ -40,15 +43,24 @@ def main() -> None:
     parser.add_argument("--rate", type=float, required=True)
     parser.add_argument("--loop-seconds", type=float, required=True)
     options = parser.parse_args()
-    clip = open_clip(options.source, (options.width, options.height))
+    try:
+        run(options)
+    except InputError as error:
+        sys.exit(str(error))
 
+
+def run(options: argparse.Namespace) -> None:
+    """Load the clip, wait for the go, play. Raises InputError for frames that cannot be read."""
+    clip = open_clip(options.source, (options.width, options.height))
     held = []
     stream = clip.read()
     for image in itertools.islice(stream, HELD):
         held.append(image)
         emit("loading", frames=len(held), of=min(HELD, clip.count))
+    emit("loaded")
+    if not wait_for_go():
+        return
     frames = endless(clip, held, stream) if options.loop_seconds else itertools.chain(held, stream)
-
     rclpy.init()
     node = Node("player", namespace="camera")
     try:

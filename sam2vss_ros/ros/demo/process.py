@@ -19,6 +19,11 @@ def emit(kind: str, **data: Any) -> None:
     print(json.dumps({"event": kind} | data), flush=True)
 
 
+def wait_for_go() -> bool:
+    """Wait for the parent's `Process.go`; False if the parent has ended instead."""
+    return bool(sys.stdin.readline())
+
+
 class ProcessEndedError(RuntimeError):
     """A process ended that should not have; the message has the last lines of its log."""
 
@@ -45,7 +50,7 @@ class Process:
             self._child = subprocess.Popen(
                 command,
                 env=environment,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
                 text=True,
@@ -65,6 +70,12 @@ class Process:
             raise ProcessEndedError(
                 f"{self.name} ended with {self._child.returncode}\n{self.log_end()}"
             )
+
+    def go(self) -> None:
+        """Let a process go on that waits in `wait_for_go`."""
+        assert self._child.stdin is not None
+        self._child.stdin.write("go\n")
+        self._child.stdin.flush()
 
     def resident_mb(self) -> float:
         """Memory of the process that is in RAM, in MB; 0 once it has ended (Linux)."""
@@ -90,6 +101,8 @@ class Process:
             self._child.kill()
             self._child.wait()
         self._listener.join()
+        assert self._child.stdin is not None
+        self._child.stdin.close()
 
     def _listen(self, on_event: Callable[[Event], None]) -> None:
         assert self._child.stdout is not None
