@@ -59,9 +59,9 @@ class GridSource:
         grid = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), -1).flatten(0, 1)
         cells = (grid / 4).long()
         points = grid[unexplained[cells[:, 1], cells[:, 0]]]
-        found = [self._decode(features, part) for part in points.split(POINTS_PER_BATCH)]
-        if not found:
+        if not len(points):
             return Candidates(unexplained.new_zeros(0, *unexplained.shape), centres.new_zeros(0))
+        found = [self._decode(features, part) for part in points.split(POINTS_PER_BATCH)]
         masks = torch.cat([m for m, _ in found])
         score = torch.cat([s for _, s in found])
         order = score.argsort(descending=True)
