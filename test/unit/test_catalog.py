@@ -1,0 +1,120 @@
+"""Class catalogs and class files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from sam2vss_ros.semantics.catalog import (
+    ClassCatalog,
+    SemanticClass,
+    catalog_data,
+    load_catalog,
+    parse_catalog,
+)
+
+
+def catalog(*ids: int) -> ClassCatalog:
+    return ClassCatalog(
+        "test", tuple(SemanticClass(i, f"c{i}", (i % 256, 0, 0), False) for i in ids)
+    )
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    """A class file of two classes with some keys changed; None leaves one out."""
+    content: dict[str, Any] = {
+        "name": "two",
+        "ignore_id": 9,
+        "classes": [
+            {"id": 0, "name": "Sky", "color": [1, 2, 3]},
+            {"id": 7, "name": "Car", "color": [4, 5, 6], "thing": True},
+        ],
+    } | changes
+    path = folder / "classes.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in content.items() if v is not None}))
+    return path
+
+
+def test_camvid_is_shipped() -> None:
+    camvid = load_catalog("camvid")
+    assert camvid.name == "camvid" and len(camvid) == 11 and camvid.ignore_id == 11
+    assert camvid.ids.tolist() == list(range(11))
+    things = {c.name for c in camvid.classes if c.thing}
+    assert things == {"Pole", "SignSymbol", "Car", "Pedestrian", "Bicyclist"}
+    assert camvid.things.tolist() == [c.thing for c in camvid.classes]
+    assert len({c.color for c in camvid.classes}) == 11
+
+
+def test_a_class_file(tmp_path: Path) -> None:
+    loaded = load_catalog(str(written(tmp_path)))
+    assert loaded.ids.tolist() == [0, 7] and loaded.things.tolist() == [False, True]
+    assert loaded.classes[1] == SemanticClass(7, "Car", (4, 5, 6), True)
+    assert parse_catalog(catalog_data(loaded), "round trip") == loaded
+    assert load_catalog(str(written(tmp_path, ignore_id=None))).ignore_id is None
+
+
+def test_an_unknown_file_is_named_with_those_that_are_shipped(tmp_path: Path) -> None:
+    for wanted in (str(tmp_path / "mine.yaml"), "cityscape"):
+        with pytest.raises(FileNotFoundError, match=r"shipped by name: camvid") as caught:
+            load_catalog(wanted)
+        assert wanted in str(caught.value)
+
+
+SKY = {"id": 0, "name": "Sky", "color": [1, 2, 3]}
+
+
+@pytest.mark.parametrize(
+    ("classes", "named"),
+    [
+        ([SKY, SKY | {"name": "Road"}], "id used twice: 0"),
+        ([SKY, SKY | {"id": 1}], "name used twice: Sky"),
+        ([SKY | {"id": 65536}], "id 65536 does not fit 16 bits"),
+        ([SKY | {"id": -1}], "id -1"),
+        ([SKY | {"id": 9}], "id 9 is also its ignore_id"),
+        ([SKY | {"name": ""}], "class 0 has no name"),
+        ([SKY | {"color": [1, 2]}], "Sky: a color"),
+        ([SKY | {"color": [1, 2, 256]}], "Sky: a color"),
+        ([SKY | {"id": "sky"}], "sky"),
+        ([{"id": 0, "color": [1, 2, 3]}], "name"),
+        ([], "no classes"),
+        (None, "classes"),
+        ("Sky", "not a class file"),
+    ],
+)
+def test_a_bad_class_file_is_named_with_its_fault(classes: Any, named: str, tmp_path: Path) -> None:
+    path = written(tmp_path, classes=classes)
+    with pytest.raises(ValueError, match=named) as caught:
+        load_catalog(str(path))
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"just words", b"\xff\xfe\x00", b""])
+def test_what_is_no_yaml_is_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "classes.yml"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="not a class file") as caught:
+        load_catalog(str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_label_images_have_the_bits_that_the_ids_need() -> None:
+    assert catalog(0, 254).label_dtype(255) is np.uint8
+    assert catalog(0, 256).label_dtype(255) is np.uint16
+    assert catalog(0, 1).label_dtype(256) is np.uint16
+    assert catalog(65535).label_dtype(0) is np.uint16
+
+
+def test_unlabelled_must_not_be_a_class() -> None:
+    with pytest.raises(ValueError, match=r"unlabelled_id: 7 is the id of class c7"):
+        catalog(0, 7).label_dtype(7)
+
+
+def test_palette() -> None:
+    palette = catalog(3, 300).palette((9, 9, 9))
+    assert palette.shape == (65536, 3) and palette.dtype == np.uint8
+    assert palette[3].tolist() == [3, 0, 0] and palette[300].tolist() == [44, 0, 0]
+    assert (np.delete(palette, [3, 300], 0) == 9).all()

@@ -1,0 +1,121 @@
+"""Options, frames, prompts: what goes in is checked, and the message names what is wrong."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sam2vss_ros.config import PipelineConfig, options_of
+from sam2vss_ros.types import Frame, Prompt, instance_value
+
+
+def test_defaults_are_allowed_and_every_option_is_described() -> None:
+    PipelineConfig()
+    for name, (default, limits) in options_of(PipelineConfig).items():
+        assert len(limits.description) > 10, name
+        assert not limits.choices or default in limits.choices, name
+        if limits.low is not None and limits.high is not None:
+            assert isinstance(default, int | float) and limits.low <= default <= limits.high, name
+
+
+@pytest.mark.parametrize("name", options_of(PipelineConfig))
+def test_a_value_of_another_type_is_refused_by_name(name: str) -> None:
+    default, _ = options_of(PipelineConfig)[name]
+    for wrong in (None, [default], True if type(default) is not bool else 1):
+        with pytest.raises(TypeError, match=rf"^{name}: .* takes a {type(default).__name__}$"):
+            PipelineConfig(**{name: wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", options_of(PipelineConfig))
+def test_a_value_beyond_the_limits_is_refused_by_name(name: str) -> None:
+    default, limits = options_of(PipelineConfig)[name]
+    kind: Any = type(default)
+    wrong: list[Any] = []
+    if limits.choices:
+        wrong.append("no such choice")
+    step = 1 if isinstance(default, int) else 1e-6
+    if limits.low is not None:
+        wrong.append(kind(limits.low) - step)
+        PipelineConfig(**{name: kind(limits.low)})
+    if limits.high is not None:
+        wrong.append(kind(limits.high) + step)
+        PipelineConfig(**{name: kind(limits.high)})
+    if isinstance(default, float):
+        wrong += [math.nan, math.inf, -math.inf]
+    for value in wrong:
+        with pytest.raises(ValueError, match=f"^{name}: ") as caught:
+            PipelineConfig(**{name: value})
+        for choice in limits.choices:
+            assert choice in str(caught.value)
+
+
+def test_an_integer_is_a_fine_float_but_not_the_reverse() -> None:
+    config = PipelineConfig(min_area=0)
+    assert config.min_area == 0.0 and type(config.min_area) is float
+    with pytest.raises(TypeError, match="max_objects"):
+        PipelineConfig(max_objects=4.0)  # type: ignore[arg-type]
+
+
+def test_from_mapping_refuses_an_unknown_name_and_lists_the_known() -> None:
+    assert PipelineConfig.from_mapping({"mode": "refine"}).mode == "refine"
+    with pytest.raises(ValueError, match=r"^max_object: no such option; .*max_objects"):
+        PipelineConfig.from_mapping({"max_object": 3})
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 5), np.uint8),
+        np.zeros((4, 5, 4), np.uint8),
+        np.zeros((4, 5, 3), np.float32),
+        np.zeros((0, 5, 3), np.uint8),
+        [[[1, 2, 3]]],
+    ],
+)
+def test_a_frame_is_rgb_bytes(image: Any) -> None:
+    with pytest.raises(ValueError, match="uint8 RGB"):
+        Frame(image, 1)
+
+
+POINT = np.array([[3, 4]], np.float32)
+ONE = np.array([1], np.int32)
+MASK = np.ones((4, 5), bool)
+
+
+def test_good_prompts() -> None:
+    Prompt(points=POINT, point_labels=ONE)
+    Prompt(points=np.vstack([POINT, POINT]), point_labels=np.array([0, 1], np.int32))
+    Prompt(box=(0, 0, 4, 3))
+    Prompt(mask=MASK, class_id=3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "points, a box or a mask"),
+        ({"box": (0, 0, 1, 1), "mask": MASK}, r"\['box', 'mask'\]"),
+        ({"points": POINT}, "needs a label"),
+        ({"points": POINT, "point_labels": np.array([1, 1], np.int32)}, "needs a label"),
+        ({"points": POINT, "point_labels": np.array([2], np.int32)}, "0 or 1"),
+        ({"points": POINT, "point_labels": np.array([0], np.int32)}, "at least one 1"),
+        ({"points": POINT[0], "point_labels": ONE}, r"\(N, 2\)"),
+        ({"points": np.zeros((0, 2), np.float32), "point_labels": ONE[:0]}, r"\(N, 2\)"),
+        ({"box": (4, 0, 4, 3)}, "x0 < x1"),
+        ({"box": (0, 3, 4, 0)}, "x0 < x1"),
+        ({"box": (0, 0, math.nan, 3)}, "x0 < x1"),
+        ({"mask": np.zeros((4, 5), bool)}, "at least one pixel"),
+        ({"mask": np.ones((4, 5, 1), bool)}, "height, width"),
+    ],
+)
+def test_bad_prompts(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Prompt(**fields)
+
+
+def test_instance_values_stay_within_16_bits_and_off_zero() -> None:
+    assert [instance_value(i) for i in (1, 2, 65535, 65536, 65537, 131071)] == [
+        1, 2, 65535, 1, 2, 1,
+    ]  # fmt: skip

@@ -1,0 +1,398 @@
+"""From features to classes: dense head, mask classifier, belief, fusion, and their file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sam2vss_ros.sam2.nano import build_nano
+from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass, load_catalog
+from sam2vss_ros.semantics.classifier import (
+    GEOMETRY,
+    Belief,
+    MaskClassifier,
+    appearance,
+    geometry,
+    pool_features,
+)
+from sam2vss_ros.semantics.fusion import fuse, owners
+from sam2vss_ros.semantics.model import (
+    EMBEDDED,
+    SemanticModel,
+    load_semantics,
+    new_semantics,
+    save_semantics,
+)
+from sam2vss_ros.semantics.pointing import region_at
+from sam2vss_ros.semantics.segmenter import DenseHead, label_of
+from sam2vss_ros.types import Prompt
+
+CPU = torch.device("cpu")
+
+
+def box(x0: int, y0: int, x1: int, y1: int, side: int = 16) -> Tensor:
+    """(side, side) bool mask."""
+    mask = torch.zeros(side, side, dtype=torch.bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+# -- pooling, geometry, appearance
+
+
+def test_pooling_is_the_mean_inside_the_mask_at_every_level() -> None:
+    torch.manual_seed(0)
+    pyramid = (torch.randn(1, 2, 16, 16), torch.randn(1, 2, 8, 8), torch.randn(1, 2, 4, 4))
+    hidden = torch.randn(1, 3, 16, 16)
+    masks = torch.stack([box(0, 4, 8, 12), box(15, 15, 16, 16)])
+    pooled = pool_features(pyramid, hidden, masks)
+    assert pooled.shape == (2, 3 * 2 + 3)
+    expected = [
+        pyramid[0][0, :, 4:12, 0:8].mean((1, 2)),
+        pyramid[1][0, :, 2:6, 0:4].mean((1, 2)),
+        pyramid[2][0, :, 1:3, 0:2].mean((1, 2)),
+        hidden[0, :, 4:12, 0:8].mean((1, 2)),
+    ]
+    torch.testing.assert_close(pooled[0], torch.cat(expected))
+    # A single pixel is smaller than the coarse cells: it takes the cell it lies in.
+    torch.testing.assert_close(pooled[1, 4:6], pyramid[2][0, :, 3, 3])
+    assert pool_features(pyramid, hidden, masks[:0]).shape == (0, 9)
+
+
+def test_an_empty_mask_pools_to_zero() -> None:
+    pooled = pool_features(
+        (torch.ones(1, 2, 8, 8),) * 3, torch.ones(1, 1, 8, 8), torch.zeros(1, 8, 8)
+    )
+    assert pooled.tolist() == [[0.0] * 7]
+
+
+def test_geometry_of_known_masks() -> None:
+    whole, corner = geometry(torch.stack([box(0, 0, 16, 16), box(8, 0, 16, 4)]))
+    assert len(whole) == GEOMETRY
+    x, y, spread_x, spread_y, width, height, fill, size = whole.tolist()
+    assert (x, y) == pytest.approx((0, 0), abs=1e-6)
+    assert spread_x == pytest.approx(spread_y) and 0.5 < spread_x < 0.65  # uniform: 1 / sqrt(3)
+    assert (width, height, fill, size) == pytest.approx((1, 1, 1, 1))
+    x, y, spread_x, spread_y, width, height, fill, size = corner.tolist()
+    assert x > 0.4 and y < -0.7 and spread_x > spread_y
+    assert (width, height, fill) == pytest.approx((0.5, 0.25, 1)) and 0 < size < 1
+
+
+def test_geometry_stays_in_range_for_any_mask() -> None:
+    torch.manual_seed(1)
+    masks = torch.rand(50, 16, 16) < torch.linspace(0, 1, 50)[:, None, None]
+    values = geometry(masks)
+    assert values.shape == (50, GEOMETRY) and values.isfinite().all()
+    assert values.abs().max() <= 1 + 1e-5
+
+
+def test_appearance_tells_regions_apart_and_knows_the_same_again() -> None:
+    torch.manual_seed(2)
+    colours = torch.randn(2, 4)
+    here, there = box(0, 0, 8, 16), box(8, 0, 16, 16)
+
+    def pyramid(moved: int) -> tuple[Tensor, ...]:
+        picture = (colours[0][:, None, None] * here + colours[1][:, None, None] * there)[None]
+        picture = picture.roll(moved, 2) + 0.01 * torch.randn(1, 4, 16, 16) + 10  # common to all
+        return picture, picture[:, :, ::2, ::2], picture[:, :, ::4, ::4]
+
+    before = appearance(pyramid(0), torch.stack([here, there]))
+    after = appearance(pyramid(4), torch.stack([here, there]))
+    assert before.shape == (2, 8)
+    torch.testing.assert_close(before.norm(dim=1), torch.ones(2))
+    assert before[0] @ after[0] > 0.95 and before[1] @ after[1] > 0.95
+    assert before[0] @ after[1] < 0
+
+
+# -- belief
+
+
+def test_belief_starts_even_and_sums_to_one() -> None:
+    belief = Belief(4)
+    torch.testing.assert_close(belief.probabilities(), torch.full((4,), 0.25))
+    for seed in range(5):
+        torch.manual_seed(seed)
+        belief.add(torch.randn(4).log_softmax(0), 0.9)
+        assert belief.probabilities().sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_early_evidence_weighs_equally_then_the_past_fades() -> None:
+    a, b = torch.tensor([0.9, 0.1]).log(), torch.tensor([0.1, 0.9]).log()
+    belief = Belief(2)
+    belief.add(a, 0.9)
+    torch.testing.assert_close(belief.probabilities(), a.exp())
+    belief.add(b, 0.9)
+    torch.testing.assert_close(belief.probabilities(), torch.tensor([0.5, 0.5]))
+    for _ in range(20):
+        belief.add(a, 0.9)
+    assert belief.probabilities()[0] > 0.85
+    steady = Belief(2)
+    for _ in range(30):
+        steady.add(a, 0.9)
+    steady.add(b, 0.9)
+    assert steady.probabilities()[0] > 0.8, "one odd look does not turn it"
+    forgetful = Belief(2)
+    forgetful.add(a, 0.0)
+    forgetful.add(b, 0.0)
+    torch.testing.assert_close(forgetful.probabilities(), b.exp())
+
+
+def test_a_class_that_the_user_gave_stays() -> None:
+    belief = Belief(3, fixed_class=1)
+    belief.add(torch.tensor([0.98, 0.01, 0.01]).log(), 0.5)
+    assert belief.probabilities().tolist() == [0, 1, 0]
+
+
+# -- networks
+
+
+def test_classifier_without_pointers_reads_the_rest() -> None:
+    torch.manual_seed(0)
+    classifier = MaskClassifier(channels=8, hidden=4, classes=5).eval()
+    pooled, shape = torch.randn(2, 3 * 8 + 4), torch.randn(2, GEOMETRY)
+    pointers = torch.randn(2, 8)
+    with torch.inference_mode():
+        full = classifier(pooled, pointers, shape)
+        none = classifier(pooled, torch.zeros(2, 8), shape)
+        mixed = classifier(pooled, torch.stack([pointers[0], torch.zeros(8)]), shape)
+        empty = classifier(pooled[:0], pointers[:0], shape[:0])
+    assert full.shape == (2, 5) and empty.shape == (0, 5)
+    assert not torch.allclose(full, none)
+    torch.testing.assert_close(mixed, torch.stack([full[0], none[1]]))
+
+
+def test_dense_head_answers_at_quarter_resolution() -> None:
+    head = DenseHead(8, classes=5, width=16).eval()
+    pyramid = (torch.randn(1, 8, 32, 32), torch.randn(1, 8, 16, 16), torch.randn(1, 8, 8, 8))
+    with torch.inference_mode():
+        dense = head(pyramid)
+    assert dense.logits.shape == (1, 5, 32, 32) and dense.hidden.shape == (1, 16, 32, 32)
+
+
+def test_labels_are_raised_by_their_logits() -> None:
+    logits = torch.zeros(1, 2, 4, 4)
+    logits[:, 1, :, 2:] = 5
+    labels = label_of(logits, (6, 8))
+    assert labels.shape == (6, 8) and (labels[:, :3] == 0).all() and (labels[:, 5:] == 1).all()
+
+
+# -- fusion: 8 x 8 pixels, three classes, a dense prediction of class 0 left and 1 right
+
+SIZE = (8, 8)
+
+
+def dense_halves(sure: float = 0.8) -> Tensor:
+    probabilities = torch.full((3, 8, 8), (1 - sure) / 2)
+    probabilities[0, :, :4] = sure
+    probabilities[1, :, 4:] = sure
+    return probabilities.log()
+
+
+def logits(*masks: Tensor) -> Tensor:
+    return torch.stack([m.float() * 10 - 5 for m in masks]) if masks else torch.zeros(0, 8, 8)
+
+
+MODES = ("refine", "classify", "fused")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_without_objects_the_dense_prediction_stands(mode: str) -> None:
+    fused = fuse(mode, dense_halves(), logits(), torch.zeros(0, 3), SIZE)
+    assert (fused.classes[:, :4] == 0).all() and (fused.classes[:, 4:] == 1).all()
+    torch.testing.assert_close(fused.confidence, torch.full(SIZE, 0.8))
+    assert (fused.owner == -1).all()
+    assert fused.classes.dtype == torch.int64 and fused.owner.dtype == torch.int64
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_object_changes_nothing_outside_its_mask(mode: str) -> None:
+    inside = box(2, 2, 8, 6, side=8)
+    beliefs = torch.tensor([[0.0, 0.0, 1.0]])
+    plain = fuse(mode, dense_halves(), logits(), torch.zeros(0, 3), SIZE)
+    fused = fuse(mode, dense_halves(), logits(inside), beliefs, SIZE)
+    assert torch.equal(fused.owner == 0, inside) and (fused.owner[~inside] == -1).all()
+    assert torch.equal(fused.classes[~inside], plain.classes[~inside])
+    torch.testing.assert_close(fused.confidence[~inside], plain.confidence[~inside])
+
+
+def test_refine_takes_the_majority_inside() -> None:
+    inside = box(2, 2, 8, 6, side=8)  # 2 columns of class 0, 4 of class 1
+    belief = torch.tensor([[0.0, 0.0, 1.0]])  # what the classifier says does not count
+    fused = fuse("refine", dense_halves(), logits(inside), belief, SIZE)
+    assert (fused.classes[inside] == 1).all()
+    torch.testing.assert_close(fused.confidence[inside], torch.full((24,), 4 / 6))
+
+
+def test_classify_takes_the_objects_own_class() -> None:
+    inside = box(2, 2, 8, 6, side=8)
+    fused = fuse("classify", dense_halves(), logits(inside), torch.tensor([[0.1, 0.2, 0.7]]), SIZE)
+    assert (fused.classes[inside] == 2).all()
+    torch.testing.assert_close(fused.confidence[inside], torch.full((24,), 0.7))
+
+
+def test_fused_weighs_both() -> None:
+    inside = box(2, 2, 8, 6, side=8)
+    sure = fuse("fused", dense_halves(), logits(inside), torch.tensor([[0.05, 0.05, 0.9]]), SIZE)
+    assert (sure.classes[inside] == 2).all()
+    even = fuse("fused", dense_halves(), logits(inside), torch.full((1, 3), 1 / 3), SIZE)
+    assert (even.classes[:, :4] == 0).all() and (even.classes[:, 4:] == 1).all()
+    torch.testing.assert_close(even.confidence, torch.full(SIZE, 0.8))
+    # By hand: p ~ dense * belief ** 2, so class 0 of the left half has 0.8 * 0.09, class 2 has
+    # 0.1 * 0.49, class 1 has 0.1 * 0.0
+    half = fuse("fused", dense_halves(), logits(inside), torch.tensor([[0.3, 0.0, 0.7]]), SIZE)
+    assert (half.classes[inside][:1] == 0).all()
+    expected = 0.8 * 0.09 / (0.8 * 0.09 + 0.1 * 0.49)
+    assert half.confidence[3, 3].item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_pixel_belongs_to_the_strongest_mask_above_zero() -> None:
+    first, second = box(0, 0, 6, 8, side=8).float() * 4 - 2, box(4, 0, 8, 8, side=8).float() * 6 - 3
+    first[0, 0] = 0.0
+    owner = owners(torch.stack([first, second]))
+    assert owner[0, 0] == -1, "0 is not inside"
+    assert (owner[1:, :4] == 0).all() and (owner[:, 4:] == 1).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("size", [(8, 8), (5, 11), (32, 24)])
+def test_fusion_of_anything_stays_in_range(mode: str, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    dense = (5 * torch.randn(3, 8, 8)).log_softmax(0)
+    masks, beliefs = 8 * torch.randn(4, 8, 8), (5 * torch.randn(4, 3)).softmax(1)
+    masks[3] = -1024.0  # an object that owns no pixel
+    beliefs[0] = torch.tensor([0.0, 1.0, 0.0])
+    fused = fuse(mode, dense, masks, beliefs, size)
+    assert all(image.shape == size for image in fused)
+    assert fused.confidence.isfinite().all()
+    assert fused.confidence.min() >= 0 and fused.confidence.max() <= 1 + 1e-6
+    assert set(fused.classes.unique().tolist()) <= {0, 1, 2}
+    assert set(fused.owner.unique().tolist()) <= {-1, 0, 1, 2}
+
+
+# -- pointing: what a point or a box means on the dense prediction
+
+CLASSES = np.zeros((16, 16), np.int64)
+CLASSES[10:] = 1
+CLASSES[2:6, 2:6] = 2
+CLASSES[2:6, 9:13] = 2
+
+
+def pointed(*points: tuple[float, float, int]) -> np.ndarray:
+    xy = np.array([p[:2] for p in points], np.float32)
+    labels = np.array([p[2] for p in points], np.int32)
+    return region_at(Prompt(points=xy, point_labels=labels), CLASSES, (32, 64))
+
+
+def test_a_point_means_the_region_it_lies_on() -> None:
+    """The image has 64 x 32 pixels: a cell has 4 x 2."""
+    assert np.array_equal(pointed((12, 8, 1)), box(2, 2, 6, 6).numpy())
+    assert np.array_equal(pointed((64, 32, 1)), CLASSES == 1), "the corner belongs to the image"
+
+
+def test_points_add_regions_and_take_them_away() -> None:
+    both = box(2, 2, 6, 6).numpy() | box(9, 2, 13, 6).numpy()
+    assert np.array_equal(pointed((12, 8, 1), (40, 8, 1)), both)
+    assert np.array_equal(pointed((12, 8, 1), (40, 8, 1), (41, 9, 0)), box(2, 2, 6, 6).numpy())
+    assert np.array_equal(pointed((12, 8, 1), (13, 9, 0)), box(2, 2, 6, 6).numpy())
+
+
+def test_a_box_means_the_region_that_fits_it_and_else_itself() -> None:
+    fits = region_at(Prompt(box=(33, 3, 55, 13)), CLASSES, (32, 64))
+    assert np.array_equal(fits, box(9, 2, 13, 6).numpy())
+    nothing = region_at(Prompt(box=(2, 16, 8, 18)), CLASSES, (32, 64))
+    assert np.array_equal(nothing, box(0, 8, 2, 9).numpy())
+    tiny = region_at(Prompt(box=(63.9, 31.9, 64, 32)), CLASSES, (32, 64))
+    assert np.array_equal(tiny, box(15, 15, 16, 16).numpy())
+
+
+# -- the file
+
+
+@pytest.fixture
+def untrained() -> SemanticModel:
+    torch.manual_seed(3)
+    classes = tuple(SemanticClass(10 * i, f"c{i}", (i, 0, 0), i == 2) for i in range(3))
+    model = new_semantics(ClassCatalog("mine", classes, 255), "nano", 128, channels=16, width=16)
+    model.head.eval()
+    model.classifier.eval()
+    return model
+
+
+def test_semantics_round_trip(untrained: SemanticModel, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_semantics(untrained, path, {"steps": 3})
+    loaded = load_semantics(str(path), CPU)
+    assert loaded.catalog == untrained.catalog
+    assert (loaded.backbone, loaded.image_size) == ("nano", 128)
+    for name in ("head", "classifier"):
+        before, after = getattr(untrained, name), getattr(loaded, name)
+        assert not after.training and not any(p.requires_grad for p in after.parameters())
+        for key, value in before.state_dict().items():
+            torch.testing.assert_close(
+                after.state_dict()[key], value.half().float(), rtol=0, atol=0
+            )
+    pyramid = (torch.randn(1, 16, 8, 8), torch.randn(1, 16, 4, 4), torch.randn(1, 16, 2, 2))
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            loaded.head(pyramid).logits, untrained.head(pyramid).logits, atol=0.02, rtol=0.02
+        )
+
+
+def test_the_embedded_semantics_know_camvid_and_read_nano() -> None:
+    model = load_semantics("nano", CPU)
+    assert model.catalog == load_catalog("camvid") and model.backbone == "nano"
+    network = build_nano(model.image_size)
+    assert model.classifier.pointer_norm.normalized_shape[0] == network.hidden_dim
+    assert model.head.classify.out_channels == len(model.catalog)
+    assert EMBEDDED.stat().st_size < 5_000_000
+
+
+def test_missing_semantics_say_how_to_get_some(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.safetensors", tmp_path):
+        with pytest.raises(FileNotFoundError, match="sam2vss train semantics.*'nano'") as caught:
+            load_semantics(str(path), CPU)
+        assert str(path) in str(caught.value)
+
+
+def spoiled(original: Path, how: str) -> None:
+    data = original.read_bytes()
+    if how == "truncated":
+        original.write_bytes(data[: len(data) // 2])
+    elif how == "empty":
+        original.write_bytes(b"")
+    elif how == "no safetensors":
+        original.write_bytes(b"PK\x03\x04" + bytes(1000))
+    elif how == "foreign":
+        save_file({"weight": torch.zeros(3)}, original)
+    elif how == "other metadata":
+        save_file({"weight": torch.zeros(3)}, original, {"sam2vss": json.dumps({"width": 1})})
+    elif how == "no json":
+        save_file({"weight": torch.zeros(3)}, original, {"sam2vss": "{"})
+
+
+@pytest.mark.parametrize(
+    "how", ["truncated", "empty", "no safetensors", "foreign", "other metadata", "no json"]
+)
+def test_what_is_no_semantics_file_is_named(
+    how: str, untrained: SemanticModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_semantics(untrained, path, {})
+    spoiled(path, how)
+    with pytest.raises(ValueError, match="is not a semantics file") as caught:
+        load_semantics(str(path), CPU)
+    assert str(path) in str(caught.value)
+
+
+def test_tensors_of_another_shape_are_refused(untrained: SemanticModel, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    untrained.head.classify = torch.nn.Conv2d(16, 4, 1)  # one class more than the catalog has
+    save_semantics(untrained, path, {})
+    with pytest.raises(ValueError, match="is not a semantics file"):
+        load_semantics(str(path), CPU)
