@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from sam2.modeling.memory_attention import MemoryAttention
 from sam2.modeling.sam2_base import NO_OBJ_SCORE, SAM2Base
 from sam2.modeling.sam2_utils import get_1d_sine_pe
 from torch import Tensor
@@ -122,12 +123,14 @@ def attend_to_memory(
 ) -> Tensor:
     """Condition the image on what is remembered of each object; the decoder's input (B, C, h, w).
 
+    features: those of one image that all objects are looked for in, or of one image per object.
     memories: (B, M, D, h, w). memory_times: (M,) int64, the row of the network's temporal
     encoding: 0 for the previous frame up to num_maskmem - 2, num_maskmem - 1 for the conditioning
     frame. pointers: (B, P, C). pointer_ages: (B, P) float, frames since each pointer.
     Equals upstream's `_prepare_memory_conditioned_features` for one object.
     """
-    batch, channels, height, width = features.top.shape
+    batch = len(memories)
+    _, channels, height, width = features.top.shape
     spatial = memories.flatten(3).permute(1, 3, 0, 2).flatten(0, 1)
     place = network.memory_encoder.position_encoding(memories[:1, 0]).flatten(2).permute(2, 0, 1)
     time = network.maskmem_tpos_enc[memory_times].view(len(memory_times), 1, 1, network.mem_dim)
@@ -145,14 +148,37 @@ def attend_to_memory(
         pointer_pos = pointers.new_zeros(*ages.shape, network.mem_dim)
     pointer_pos = pointer_pos.repeat_interleave(parts, dim=1).transpose(0, 1)
 
-    out = network.memory_attention(
-        curr=features.top.flatten(2).permute(2, 0, 1),
-        curr_pos=features.top_pos.flatten(2).permute(2, 0, 1),
-        memory=torch.cat([spatial, tokens]),
-        memory_pos=torch.cat([spatial_pos, pointer_pos]),
-        num_obj_ptr_tokens=len(tokens),
+    out = _memory_attention(
+        network.memory_attention,
+        features.top.flatten(2).transpose(1, 2),
+        features.top_pos.flatten(2).transpose(1, 2),
+        torch.cat([spatial, tokens]).transpose(0, 1),
+        torch.cat([spatial_pos, pointer_pos]).transpose(0, 1),
+        len(tokens),
     )
-    return out.permute(1, 2, 0).reshape(batch, channels, height, width)
+    return out.transpose(1, 2).reshape(batch, channels, height, width)
+
+
+def _memory_attention(
+    attention: MemoryAttention,
+    image: Tensor,
+    image_pos: Tensor,
+    memory: Tensor,
+    memory_pos: Tensor,
+    pointer_tokens: int,
+) -> Tensor:
+    """Upstream's `MemoryAttention.forward` on (1 or B, HW, C) images and (B, N, D) memories.
+
+    The first self-attention sees no memory, so it is the same for all objects of one image and
+    runs once.
+    """
+    x = image + 0.1 * image_pos if attention.pos_enc_at_input else image
+    for layer in attention.layers:
+        x = layer._forward_sa(x, image_pos).expand(len(memory), -1, -1)
+        x = layer._forward_ca(x, memory, image_pos, memory_pos, pointer_tokens)
+        x = x + layer.linear2(layer.activation(layer.linear1(layer.norm3(x))))
+    normed: Tensor = attention.norm(x)
+    return normed
 
 
 def decode(

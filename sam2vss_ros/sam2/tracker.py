@@ -69,16 +69,15 @@ class Tracker:
 
     def _follow(self, features: stages.ImageFeatures, recall: Recall) -> Tracked:
         network = self.network
-        frame = features.expand(len(recall.slots))
         pixels = stages.attend_to_memory(
             network,
-            frame,
+            features,
             recall.memories,
             recall.memory_times,
             recall.pointers,
             recall.pointer_ages,
         )
-        decoded = stages.decode(network, pixels, frame.high_res)
+        decoded = stages.decode(network, pixels, features.high_res)
         return self._choose(decoded, recall.slots.tolist(), network.multimask_output_for_tracking)
 
     def _choose(self, decoded: stages.Decoded, slots: list[int], multimask: bool) -> Tracked:
