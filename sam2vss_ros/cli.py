@@ -371,7 +371,7 @@ def add_train(commands: Any) -> None:
     semantics.add_argument(
         "--image-size", type=int, default=0, help="side of its input, 0: its own"
     )
-    semantics.add_argument("--steps", type=int, default=1500, help="training steps (default 1500)")
+    semantics.add_argument("--steps", type=int, default=1000, help="training steps (default 1000)")
     semantics.add_argument(
         "--holdout",
         type=int,
