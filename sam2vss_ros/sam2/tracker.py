@@ -125,15 +125,16 @@ class Tracker:
     ) -> Tracked:
         """Take (B, s, s) bool masks of any size s as given, as upstream's `_use_mask_as_output`.
 
-        The masks are not empty. Those of size S/4 come back with the same pixels above 0.
+        The masks are not empty. Those of size S/4 come back as they are.
         """
         network, size = self.network, self.network.image_size
-        given = F.interpolate(masks[:, None].float(), size=(size, size))
+        wanted = masks[:, None].float()
+        given = F.interpolate(wanted, size=(size, size))
         decoded = stages.decode_mask_prompt(network, features.expand(len(slots)), given)
         certain = decoded.score.new_ones(len(slots), dtype=torch.float32)
         return Tracked(
             tuple(slots),
-            _resample(given * 20 - 10, size // 4)[:, 0],
+            _resample(wanted * 20 - 10, size // 4)[:, 0],
             certain,
             certain * 10,
             stages.object_pointer(
