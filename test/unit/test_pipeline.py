@@ -479,8 +479,7 @@ def test_a_point_and_a_box_find_something_where_they_point(
     boxed = pipe.add_prompt(Prompt(box=(70.0, 10.0, 110.0, 50.0)))
     result = pipe.process(Frame(street[1], 2))
     assert_consistent(result, street[1], pipe)
-    assert result.instance_image[90, 20] in (point, boxed)
-    assert find(result, point).area > 0
+    assert (result.instance_image[86:96, 16:26] == point).any()
     x, y, width, height = find(result, boxed).box
     assert width and x >= 66 and y >= 6 and x + width <= 114 and y + height <= 54
 
@@ -613,9 +612,17 @@ def test_removing_objects(street: npt.NDArray[np.uint8]) -> None:
     assert waiting not in ids(pipe.process(Frame(street[2], 3)))
 
 
-def test_prompts_and_removals_from_other_threads(street: npt.NDArray[np.uint8]) -> None:
-    """Two users click while frames go through; nobody waits, nothing is lost, nothing breaks."""
-    pipe = pipeline(max_objects=3, keyframe_interval=2, lost_after=1, forget_after=2)
+@pytest.mark.parametrize("discovery", ["off", "regions"])
+def test_prompts_and_removals_from_other_threads(
+    discovery: str, street: npt.NDArray[np.uint8]
+) -> None:
+    """Two users click while frames go through: nothing breaks, and nothing accepted is lost.
+
+    (Where discovery is on, it may drop one of two prompts for the same thing.)
+    """
+    pipe = pipeline(
+        max_objects=3, keyframe_interval=2, lost_after=1, forget_after=2, discovery=discovery
+    )
     pipe.process(Frame(street[0], 1))
     done = threading.Event()
     accepted: list[int] = []
@@ -646,14 +653,16 @@ def test_prompts_and_removals_from_other_threads(street: npt.NDArray[np.uint8]) 
         result = pipe.process(Frame(image, t + 2))
         assert_consistent(result, image, pipe)
         seen |= set(ids(result))
-        pipe.remove_object(ids(result)[0])
+        if result.objects:
+            pipe.remove_object(ids(result)[0])
     done.set()
     for user in users:
         user.join()
     seen |= set(ids(pipe.process(Frame(street[0], 100))))
     assert not errors
     assert len(accepted) > 5 and len(set(accepted)) == len(accepted)
-    assert set(accepted) - removed <= seen, "every accepted prompt became an object"
+    if discovery == "off":
+        assert set(accepted) - removed <= seen, "every accepted prompt became an object"
 
 
 # -- options that change while it runs
