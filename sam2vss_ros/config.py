@@ -146,9 +146,14 @@ class PipelineConfig(Checked):
         0.9, "grid: logit offset of the stability score", low=0.0, high=10.0, live=True
     )
     min_area: float = option(
-        0.001, "least area of a new object, as a share of the image", low=0.0, high=1.0, live=True
+        0.003, "least area of a new object, as a share of the image", low=0.0, high=1.0, live=True
     )
-    max_objects: int = option(16, "most objects in memory at a time", low=1, high=256)
+    max_objects: int = option(
+        0,
+        "most objects in memory at a time; 0: what suits the model (nano 8, others 32)",
+        low=0,
+        high=256,
+    )
     confirm_frames: int = option(
         2, "frames an object must be seen to be confirmed", low=1, high=100, live=True
     )
@@ -183,5 +188,8 @@ class PipelineConfig(Checked):
         255, "label of pixels without a class; the catalog may not use it", low=0, high=65535
     )
     threads: int = option(
-        0, "CPU threads of the model; 0: as many as there are cores", low=0, high=256
+        0,
+        "CPU threads of the model; 0: what suits it (nano one, others all cores)",
+        low=0,
+        high=256,
     )

@@ -65,11 +65,14 @@ class VssPipeline:
     """
 
     def __init__(self, config: PipelineConfig) -> None:
-        if config.threads:
-            torch.set_num_threads(config.threads)
         model = load_model(
             config.model, config.checkpoint, config.device, config.precision, config.image_size
         )
+        threads = config.threads or model.card.cpu_threads
+        if threads:
+            torch.set_num_threads(threads)
+        if not config.max_objects:
+            config = dataclasses.replace(config, max_objects=model.card.max_objects)
         self.config = config
         self.device = model.device
         self._card = model.card
@@ -378,12 +381,18 @@ class VssPipeline:
             return
         masks = tracked.masks > 0
         pointers = tracked.pointers if self._shares_features else None
-        pooled = pool_features(seen.pyramid, seen.hidden, masks)
+        pooled = pool_features((*seen.pyramid, seen.hidden), masks)
         if pointers is None:
             channels = self._semantics.classifier.pointer_norm.normalized_shape[0]
             pointers = pooled.new_zeros(len(pooled), channels)
         logits = self._semantics.classifier(pooled, pointers, geometry(masks))
-        evidence = logits.float().log_softmax(1).cpu()
+        of_features = logits.float().log_softmax(1)
+        of_pixels = pool_features((seen.log_dense[None],), masks).log_softmax(1)
+        evidence = {
+            "classify": of_features,
+            "refine": of_pixels,
+            "fused": (of_features + of_pixels) / 2,
+        }[self.config.mode].cpu()
         looks = appearance(seen.features.pyramid, masks)
         by_slot = {t.slot: t for t in self.objects.active()}
         for slot, row, look in zip(tracked.slots, evidence, looks, strict=True):

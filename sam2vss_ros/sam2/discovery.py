@@ -22,6 +22,9 @@ DUPLICATE_IOU = 0.7
 
 POINTS_PER_BATCH = 64
 
+LEAST_CONFIDENCE = 0.5
+"""Mean class probability that makes a region of the dense prediction an object."""
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -108,8 +111,9 @@ class RegionSource:
             count, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
             for i in range(1, count):
                 part = parts == i
-                area = int(stats[i, cv2.CC_STAT_AREA])
-                regions.append((bool(self._things[k]), area, float(best[part].mean()), part))
+                area, score = int(stats[i, cv2.CC_STAT_AREA]), float(best[part].mean())
+                if score >= LEAST_CONFIDENCE:
+                    regions.append((bool(self._things[k]), area, score, part))
         regions.sort(key=lambda r: (r[0], r[1]), reverse=True)
         shape = unexplained.shape
         masks = np.stack([r[3] for r in regions]) if regions else np.zeros((0, *shape), bool)

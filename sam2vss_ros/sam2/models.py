@@ -52,7 +52,9 @@ class ModelCard:
 
     `image_size` is the side of its square input in pixels, `discovery` the source of new objects
     that suits it (regions or grid), `parameters` their count. `understands_points` says whether
-    points and boxes find masks; where not, the dense region they lie on is taken. `config` (a
+    points and boxes find masks; where not, the dense region they lie on is taken. `cpu_threads`
+    is how many threads serve it best on a CPU, 0 for all; `max_objects` how many objects it
+    follows unless the user says. `config` (a
     YAML of the `sam2` package), `file` and `hub_id` are empty for the embedded model.
     """
 
@@ -60,6 +62,8 @@ class ModelCard:
     image_size: int
     discovery: str
     understands_points: bool
+    cpu_threads: int
+    max_objects: int
     parameters: int
     source: str
     licence: str
@@ -101,6 +105,8 @@ def _meta_card(size: str, config: str, parameters: int) -> ModelCard:
         image_size=1024,
         discovery="grid",
         understands_points=True,
+        cpu_threads=0,
+        max_objects=32,
         parameters=parameters,
         source="Meta AI, SAM 2.1 (September 2024)",
         licence="Apache-2.0",
@@ -118,6 +124,8 @@ CARDS: dict[str, ModelCard] = {
             image_size=256,
             discovery="regions",
             understands_points=False,
+            cpu_threads=1,
+            max_objects=8,
             parameters=1_231_922,
             source="this package, see sam2vss_ros/weights",
             licence="see the model card in sam2vss_ros/weights",

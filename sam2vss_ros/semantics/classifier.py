@@ -41,15 +41,15 @@ class MaskClassifier(nn.Module):
         return logits
 
 
-def pool_features(pyramid: tuple[Tensor, ...], hidden: Tensor, masks: Tensor) -> Tensor:
-    """Mean features inside (B, S/4, S/4) masks: (B, 3 C + hidden) float32.
+def pool_features(maps: tuple[Tensor, ...], masks: Tensor) -> Tensor:
+    """Mean features inside (B, S/4, S/4) masks: (B, sum of the maps' channels) float32.
 
-    pyramid and hidden are (1, ., ., .) maps of one image. Masks that vanish at a coarse level are
-    pooled where they touch it.
+    maps are (1, ., ., .) of one image. Masks that vanish on a coarse map are pooled where they
+    touch it.
     """
     weights = masks.float()[:, None]
     pooled = []
-    for level in (*pyramid, hidden):
+    for level in maps:
         side = (level.shape[-2], level.shape[-1])
         share = weights if weights.shape[-2:] == side else F.adaptive_avg_pool2d(weights, side)
         share = share.flatten(1)

@@ -8,8 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MASK_EVIDENCE = 2.0
+MASK_EVIDENCE = 0.5
 """Weight of an object's class belief against one pixel's dense evidence in fused mode."""
+
+LEAST_BELIEF = 0.01
+"""No object rules a class out: masks drift, and their pixels may say otherwise."""
 
 
 class Fused(NamedTuple):
@@ -36,7 +39,7 @@ def fuse(mode: str, dense: Tensor, masks: Tensor, beliefs: Tensor, size: tuple[i
     owner = owners(_raise(masks, size)) if len(masks) else dense.new_full(size, -1).long()
     if mode == "fused":
         # The last row, which index -1 finds, stands for pixels without an object.
-        bonus = MASK_EVIDENCE * beliefs.clamp(min=1e-4).log()
+        bonus = MASK_EVIDENCE * beliefs.clamp(min=LEAST_BELIEF).log()
         table = torch.cat([bonus, bonus.new_zeros(1, len(dense))]).T
         evidence = dense + table[:, owner]
         best, classes = evidence.max(0)

@@ -198,7 +198,7 @@ def _classify(
     """Class logits of (R, S/4, S/4) masks on image `i` of a batch of features."""
     image = features.select(torch.tensor([i], device=masks.device))
     # The classifier reads the head's features but does not shape them.
-    pooled = pool_features(image.pyramid, hidden[i : i + 1].detach(), masks)
+    pooled = pool_features((*image.pyramid, hidden[i : i + 1].detach()), masks)
     pointers = pooled.new_zeros(len(masks), model.network.hidden_dim)
     if rng.random() < POINTER_SHARE:
         with torch.no_grad():
