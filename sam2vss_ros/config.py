@@ -154,6 +154,13 @@ class PipelineConfig(Checked):
         low=0,
         high=256,
     )
+    memory_interval: int = option(
+        0,
+        "frames from one memory of an object to the next: 1 as SAM 2 does, 2 is faster; 0: what "
+        "suits the model (nano 2, others 1)",
+        low=0,
+        high=30,
+    )
     confirm_frames: int = option(
         2, "frames an object must be seen to be confirmed", low=1, high=100, live=True
     )

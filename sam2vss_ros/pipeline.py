@@ -71,8 +71,11 @@ class VssPipeline:
         threads = config.threads or model.card.cpu_threads
         if threads:
             torch.set_num_threads(threads)
-        if not config.max_objects:
-            config = dataclasses.replace(config, max_objects=model.card.max_objects)
+        config = dataclasses.replace(
+            config,
+            max_objects=config.max_objects or model.card.max_objects,
+            memory_interval=config.memory_interval or model.card.memory_interval,
+        )
         self.config = config
         self.device = model.device
         self._card = model.card
@@ -240,7 +243,8 @@ class VssPipeline:
         tracked = self._tracker.step(seen.features, [t.slot for t in active])
         if tracked is None:
             return None
-        self._tracker.commit(seen.features, tracked)
+        if self._frames % self.config.memory_interval == 0:
+            self._tracker.commit(seen.features, tracked)
         by_slot = {t.slot: t for t in active}
         areas = _owned_areas(tracked.masks)
         for slot, area, iou, score in zip(

@@ -37,7 +37,7 @@ class MemoryBank:
         self._anchor_pointer = torch.zeros(slots, network.hidden_dim, device=device)
         self._recent = torch.zeros(slots, self._recent_length, *memory, device=device)
         self._pointers = torch.zeros(slots, self._pointer_length, network.hidden_dim, device=device)
-        # Frames since the conditioning frame; ring positions follow from it.
+        # Writes since the conditioning frame; ring positions follow from it.
         self._age = torch.zeros(slots, dtype=torch.int64)
 
     def nbytes(self) -> int:

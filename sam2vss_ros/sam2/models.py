@@ -53,8 +53,8 @@ class ModelCard:
     `image_size` is the side of its square input in pixels, `discovery` the source of new objects
     that suits it (regions or grid), `parameters` their count. `understands_points` says whether
     points and boxes find masks; where not, the dense region they lie on is taken. `cpu_threads`
-    is how many threads serve it best on a CPU, 0 for all; `max_objects` how many objects it
-    follows unless the user says. `config` (a
+    is how many threads serve it best on a CPU, 0 for all; `max_objects` and
+    `memory_interval` are the options of that name unless the user says. `config` (a
     YAML of the `sam2` package), `file` and `hub_id` are empty for the embedded model.
     """
 
@@ -64,6 +64,7 @@ class ModelCard:
     understands_points: bool
     cpu_threads: int
     max_objects: int
+    memory_interval: int
     parameters: int
     source: str
     licence: str
@@ -107,6 +108,7 @@ def _meta_card(size: str, config: str, parameters: int) -> ModelCard:
         understands_points=True,
         cpu_threads=0,
         max_objects=32,
+        memory_interval=1,
         parameters=parameters,
         source="Meta AI, SAM 2.1 (September 2024)",
         licence="Apache-2.0",
@@ -126,6 +128,7 @@ CARDS: dict[str, ModelCard] = {
             understands_points=False,
             cpu_threads=1,
             max_objects=8,
+            memory_interval=2,
             parameters=1_231_922,
             source="this package, see sam2vss_ros/weights",
             licence="see the model card in sam2vss_ros/weights",
@@ -172,7 +175,17 @@ def load_model(
     path = find_weights(card, checkpoint) or fetch_weights(card)
     network = build_network(card, image_size or card.image_size)
     load_weights(network, read_weights(path), path, name)
-    return Sam2Model(card, network.to(target).eval().requires_grad_(False), target, dtype)
+    network = network.to(target).eval().requires_grad_(False)
+    _keep_position_embedding(network)
+    return Sam2Model(card, network, target, dtype)
+
+
+def _keep_position_embedding(network: SAM2Base) -> None:
+    """Interpolate Hiera's position embedding once, not with every image."""
+    trunk = network.image_encoder.trunk
+    side = network.image_size // 4
+    embedding = trunk._get_pos_embed((side, side))
+    trunk._get_pos_embed = lambda size: embedding
 
 
 def model_card(name: str) -> ModelCard:

@@ -29,6 +29,9 @@ VOID = -1
 MOVING_STILLS = 0.4
 """Share of clips that come from stills; the others are procedural."""
 
+RECOLOURED = 0.3
+"""Share of the classes of a still that change their colour."""
+
 B = TypeVar("B")
 
 
@@ -88,7 +91,27 @@ def augmented_still(
     )
     index = labels.astype(np.int64)
     index[index == 255] = VOID
-    return change_colours(np.asarray(image, np.uint8), rng), index
+    image = recolour_classes(np.asarray(image, np.uint8), np.asarray(labels, np.uint8), rng)
+    return change_colours(image, rng), index
+
+
+def recolour_classes(
+    image: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], rng: np.random.Generator
+) -> npt.NDArray[np.uint8]:
+    """Give some classes of an (S, S, 3) image another tint and soft clouds of light.
+
+    A small data set has one sky and one asphalt; this teaches that others are as good.
+    """
+    out = image.astype(np.float32)
+    side = image.shape[0]
+    for value in np.unique(labels):
+        if value != 255 and rng.random() < RECOLOURED:
+            grains = rng.normal(1, 0.2, (int(rng.integers(3, 12)),) * 2).astype(np.float32)
+            light = cv2.resize(grains, (side, side), interpolation=cv2.INTER_CUBIC)
+            tint = rng.uniform(0.5, 1.15, 3).astype(np.float32)
+            where = labels == value
+            out[where] *= tint * light[where][:, None]
+    return np.clip(out, 0, 255).astype(np.uint8)
 
 
 def change_colours(image: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:

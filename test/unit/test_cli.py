@@ -288,7 +288,7 @@ EVALUATE = "evaluate --images {images} --classes camvid "
         (RUN + "--rate -5", "rate: -5.0 is not a positive number"),
         (RUN + "--model sam3", "model: 'sam3' is not one of nano, "),
         (RUN + "--mode best", "mode: 'best' is not one of refine, classify, fused"),
-        (RUN + "--max-objects 0", "max_objects: 0 is outside 1 to 256"),
+        (RUN + "--max-objects -1", "max_objects: -1 is outside 0 to 256"),
         (RUN + "--max-objects many", "argument --max-objects: invalid int value: 'many'"),
         (RUN + "--image-size 500", "image_size: 500 is not a multiple of 32"),
         (RUN + "--device cuda:99", "device: 'cuda:99' is not on this machine"),

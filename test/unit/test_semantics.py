@@ -51,7 +51,7 @@ def test_pooling_is_the_mean_inside_the_mask_at_every_level() -> None:
     pyramid = (torch.randn(1, 2, 16, 16), torch.randn(1, 2, 8, 8), torch.randn(1, 2, 4, 4))
     hidden = torch.randn(1, 3, 16, 16)
     masks = torch.stack([box(0, 4, 8, 12), box(15, 15, 16, 16)])
-    pooled = pool_features(pyramid, hidden, masks)
+    pooled = pool_features((*pyramid, hidden), masks)
     assert pooled.shape == (2, 3 * 2 + 3)
     expected = [
         pyramid[0][0, :, 4:12, 0:8].mean((1, 2)),
@@ -62,14 +62,12 @@ def test_pooling_is_the_mean_inside_the_mask_at_every_level() -> None:
     torch.testing.assert_close(pooled[0], torch.cat(expected))
     # A single pixel is smaller than the coarse cells: it takes the cell it lies in.
     torch.testing.assert_close(pooled[1, 4:6], pyramid[2][0, :, 3, 3])
-    assert pool_features(pyramid, hidden, masks[:0]).shape == (0, 9)
+    assert pool_features((*pyramid, hidden), masks[:0]).shape == (0, 9)
 
 
 def test_an_empty_mask_pools_to_zero() -> None:
-    pooled = pool_features(
-        (torch.ones(1, 2, 8, 8),) * 3, torch.ones(1, 1, 8, 8), torch.zeros(1, 8, 8)
-    )
-    assert pooled.tolist() == [[0.0] * 7]
+    pooled = pool_features((torch.ones(1, 2, 8, 8),) * 3, torch.zeros(1, 8, 8))
+    assert pooled.tolist() == [[0.0] * 6]
 
 
 def test_geometry_of_known_masks() -> None:
@@ -238,16 +236,19 @@ def test_classify_takes_the_objects_own_class() -> None:
 
 def test_fused_weighs_both() -> None:
     inside = box(2, 2, 8, 6, side=8)
-    sure = fuse("fused", dense_halves(), logits(inside), torch.tensor([[0.05, 0.05, 0.9]]), SIZE)
-    assert (sure.classes[inside] == 2).all()
+    belief = torch.tensor([[0.05, 0.05, 0.9]])
+    unsure = fuse("fused", dense_halves(0.5), logits(inside), belief, SIZE)
+    assert (unsure.classes[inside] == 2).all()
+    sure = fuse("fused", dense_halves(0.9), logits(inside), belief, SIZE)
+    assert (sure.classes[inside] != 2).all()
     even = fuse("fused", dense_halves(), logits(inside), torch.full((1, 3), 1 / 3), SIZE)
     assert (even.classes[:, :4] == 0).all() and (even.classes[:, 4:] == 1).all()
     torch.testing.assert_close(even.confidence, torch.full(SIZE, 0.8))
-    # By hand: p ~ dense * belief ** 2, so class 0 of the left half has 0.8 * 0.09, class 2 has
-    # 0.1 * 0.49, class 1 has 0.1 * 0.0
+    # By hand: p ~ dense * belief ** 0.5 with belief of at least 0.01.
     half = fuse("fused", dense_halves(), logits(inside), torch.tensor([[0.3, 0.0, 0.7]]), SIZE)
     assert (half.classes[inside][:1] == 0).all()
-    expected = 0.8 * 0.09 / (0.8 * 0.09 + 0.1 * 0.49)
+    shares = [0.8 * 0.3**0.5, 0.1 * 0.01**0.5, 0.1 * 0.7**0.5]
+    expected = shares[0] / sum(shares)
     assert half.confidence[3, 3].item() == pytest.approx(expected, abs=1e-3)
 
 
