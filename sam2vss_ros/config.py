@@ -150,7 +150,7 @@ class PipelineConfig(Checked):
     )
     max_objects: int = option(
         0,
-        "most objects in memory at a time; 0: what suits the model (nano 8, others 32)",
+        "most objects in memory at a time; 0: what suits the model (nano 6, others 32)",
         low=0,
         high=256,
     )

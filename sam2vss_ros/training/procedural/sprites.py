@@ -528,7 +528,8 @@ class Figure:
         variants = designs(kind)
         self._variant = variants[int(rng.integers(len(variants)))]
         self._painted: list[Sprite | None] = [None] * len(self._variant)
-        self.shape: tuple[int, int] = self._variant[0].alpha.shape
+        height, width = self._variant[0].alpha.shape
+        self.shape = (height, width)
         self._kind, self._natural, self._seed = kind, natural, int(rng.integers(2**32))
 
     @cached_property
