@@ -288,6 +288,10 @@ def main(args: list[str] | None = None) -> int:
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        # A signal may end the context just while the executor builds its wait set.
+        if rclpy.ok():
+            raise
     finally:
         node.destroy_node()
         executor.shutdown()

@@ -56,7 +56,7 @@ def test_every_option_is_described(start: Start) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("max_objects", 0, "max_objects: 0 is outside 1 to 256"),
+        ("max_objects", -1, "max_objects: -1 is outside 0 to 256"),
         ("max_objects", "many", "max_objects: 'many' is a str, it takes a int"),
         ("max_objects", 3.5, "max_objects: 3.5 is a float, it takes a int"),
         ("mode", "best", "mode: 'best' is not one of refine, classify, fused"),
@@ -73,10 +73,10 @@ def test_wrong_value_at_the_start(start: Start, name: str, value: object, said: 
 
 
 def test_all_wrong_values_are_named_and_can_be_corrected(start: Start) -> None:
-    bench = start(max_objects=0, mode="best")
+    bench = start(max_objects=-1, mode="best")
     bench.wait_for_log("cannot configure")
     assert "mode: 'best'" in bench.log
-    assert "max_objects: 0 is outside 1 to 256" in bench.log
+    assert "max_objects: -1 is outside 0 to 256" in bench.log
     assert bench.set(max_objects=4)[0].successful
     assert not bench.change("configure")
     assert bench.set(mode="refine")[0].successful

@@ -40,14 +40,25 @@ def test_topics_and_services_are_those_of_the_node(ros: RosSession, start: Start
         for direction, name, kind in rows
         if direction == "out" and kind != "vision_msgs/LabelInfo"
     }
-    own = bench.ears.get_publisher_names_and_types_by_node("vss", "/")
-    real = {
-        name: types[0].replace("/msg/", "/")
-        for name, types in own
-        if name.startswith("/vss/") and "transition_event" not in name or name == "/diagnostics"
-    }
-    assert told == real
+
+    def published() -> dict[str, str]:
+        own = bench.ears.get_publisher_names_and_types_by_node("vss", "/")
+        return {
+            name: types[0].replace("/msg/", "/")
+            for name, types in own
+            if name.startswith("/vss/") and "transition_event" not in name or name == "/diagnostics"
+        }
+
+    # Discovery takes a moment after the node says it is active.
+    ros.wait_until(lambda: len(published()) >= len(told), "the node's publishers")
+    assert told == published()
     services = re.findall(r"^\| `~/(\w+)` \| `(.+?)` \|", section("Topics"), re.M)
+    ros.wait_until(
+        lambda: (
+            "/vss/remove_object" in dict(bench.ears.get_service_names_and_types_by_node("vss", "/"))
+        ),
+        "the node's services",
+    )
     offered = dict(bench.ears.get_service_names_and_types_by_node("vss", "/"))
     for name, kind in services:
         assert [t.replace("/srv/", "/") for t in offered[f"/vss/{name}"]] == [kind]
