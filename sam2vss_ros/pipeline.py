@@ -414,13 +414,13 @@ class VssPipeline:
         height, width = frame.image.shape[:2]
         by_slot = {t.slot: t for t in self.objects.active()}
         visible = [] if tracked is None else [by_slot[slot] for slot in tracked.slots]
-        side = self._tracker.network.image_size
+        # Masks have a quarter of the model's resolution: far beyond it there is nothing to gain.
+        side = 3 * self._tracker.network.image_size // 4
         fused = fuse(
             self.config.mode,
             seen.log_dense,
             seen.log_dense[:0] if tracked is None else tracked.masks,
             self._beliefs(visible),
-            # Masks have a quarter of the model's resolution: beyond it there is nothing to gain.
             (min(height, side), min(width, side)),
         )
         classes, confidence, owner = (

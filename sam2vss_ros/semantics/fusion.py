@@ -40,8 +40,8 @@ def fuse(mode: str, dense: Tensor, masks: Tensor, beliefs: Tensor, size: tuple[i
     if mode == "fused":
         # The last row, which index -1 finds, stands for pixels without an object.
         bonus = MASK_EVIDENCE * beliefs.clamp(min=LEAST_BELIEF).log()
-        table = torch.cat([bonus, bonus.new_zeros(1, len(dense))]).T
-        evidence = dense + table[:, owner]
+        table = torch.cat([bonus, bonus.new_zeros(1, len(dense))])
+        evidence = dense + table[owner].permute(2, 0, 1)
         best, classes = evidence.max(0)
         return Fused(classes, 1 / (evidence - best).exp().sum(0), owner)
     confidence, classes = dense.max(0)
