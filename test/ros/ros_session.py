@@ -13,7 +13,7 @@ from rclpy.client import Client
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
-TIMEOUT = 10.0
+TIMEOUT = 30.0
 """Seconds that a test waits for something that normally takes milliseconds."""
 
 
