@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -79,4 +80,8 @@ class RosSession:
         self.executor.shutdown()
         for node in self._nodes:
             node.destroy_node()
+        self._nodes.clear()
+        # rclpy leaves a lifecycle node's own services to the garbage collector; until it comes, the
+        # next session sees two nodes of one name and may never find the right service.
+        gc.collect()
         self.check()
