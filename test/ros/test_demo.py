@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -291,7 +292,7 @@ def test_a_process_that_does_not_listen_is_killed(tmp_path: Path) -> None:
 def demo(out: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "sam2vss_ros.ros.demo", "--out", out, *arguments]
     return subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, timeout=120
+        [str(part) for part in command], capture_output=True, text=True, timeout=240
     )
 
 
@@ -353,3 +354,21 @@ def test_a_node_that_does_not_start_is_reported(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "the node does not become active" in result.stderr
     assert "no_such_model" in result.stderr
+
+
+@pytest.mark.parametrize("deadly", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_nothing_runs_on_when_the_demo_is_ended(tmp_path: Path, deadly: signal.Signals) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), picture(0))
+    command = [sys.executable, "-m", "sam2vss_ros.ros.demo", "--out", str(tmp_path / "out")]
+    with subprocess.Popen([*command, str(tmp_path)], stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr is not None
+        while "starting the node" not in (line := child.stderr.readline()):
+            assert line, "the demo ended by itself"
+        family = Path(f"/proc/{child.pid}/task/{child.pid}/children")
+        while len(processes := family.read_text().split()) < 3:
+            assert child.poll() is None
+        child.send_signal(deadly)
+        child.communicate(timeout=60)
+        assert child.returncode == 128 + deadly
+    left = [p for pid in processes if (p := Path(f"/proc/{pid}")).exists()]
+    assert not [(p / "cmdline").read_text().replace("\0", " ") for p in left]

@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ DRAIN_LIMIT = 30.0
 
 SHEET_IMAGES, SHEET_COLUMNS = 12, 4
 
+DEADLY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class DemoError(RuntimeError):
     """The demo cannot go on; the message is for people."""
@@ -41,14 +44,13 @@ class DemoError(RuntimeError):
 def main() -> int:
     """Run the demo. Returns the exit code."""
     options = parse_arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the children are ended too
+    for deadly in DEADLY:  # so that the children are ended too
+        signal.signal(deadly, lambda number, _: sys.exit(128 + number))
     try:
         summary = Demo(options).run()
     except (DemoError, InputError, ProcessEndedError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
     print(table(summary))
     print(f"overlay.mp4, contact_sheet.png, objects.jsonl and summary.json are in {options.out}")
     return 0
@@ -180,8 +182,9 @@ class Demo:
 
     def _start(self, environment: dict[str, str], name: str, command: list[str]) -> Process:
         log = self._options.out / f"{name}.log"
-        process = Process(name, command, environment, log, self._take)
-        self._processes.append(process)
+        with undisturbed():
+            process = Process(name, command, environment, log, self._take)
+            self._processes.append(process)
         return process
 
     def _stop_all(self) -> None:
@@ -259,6 +262,20 @@ class Demo:
         sheet = contact_sheet(images, SHEET_COLUMNS, catalog=self._record.catalog)
         path = self._options.out / "contact_sheet.png"
         cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Deadly signals take effect at the end of the block, so that no child goes unnoticed."""
+    came: list[int] = []
+    handlers = {s: signal.signal(s, lambda number, _: came.append(number)) for s in DEADLY}
+    try:
+        yield
+    finally:
+        for deadly, handler in handlers.items():
+            signal.signal(deadly, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def node_command(parameters: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,6 +34,7 @@ from sam2vss_ros.ros.demo.process import emit
 from sam2vss_ros.types import TrackState
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+ANSWER_LIMIT = 2.0  # seconds for an answer of the node; then it is asked again
 
 
 def main() -> None:
@@ -78,6 +80,7 @@ class Recorder(Node):
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, reliable)
         self._state = self.create_client(GetState, f"{target}/get_state")
         self._answer: Future | None = None
+        self._asked = 0.0
         self._watch = self.create_timer(0.1, self._ask_state)
 
     def finish(self) -> None:
@@ -90,6 +93,7 @@ class Recorder(Node):
         if self._answer is None:
             if self._state.service_is_ready():
                 self._answer = self._state.call_async(GetState.Request())
+                self._asked = time.monotonic()
         elif self._answer.done():
             state = self._answer.result().current_state
             self._answer = None
@@ -99,6 +103,10 @@ class Recorder(Node):
                 emit("ready")
             else:
                 emit("state", label=state.label)
+        elif time.monotonic() - self._asked > ANSWER_LIMIT:
+            # DDS drops an answer when the one who asks was discovered only on the way there.
+            self._state.remove_pending_request(self._answer)
+            self._answer = None
 
     def _on_labels(self, message: Image, info: Any) -> None:
         labels = pixels_of(message)
