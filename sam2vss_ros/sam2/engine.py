@@ -1,0 +1,26 @@
+"""How exactly and how fast objects are tracked: the options of the engine and their presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What the engine may leave out of SAM 2's arithmetic; the default leaves out nothing.
+
+    local: an object is looked for, decoded and remembered in a window around its last masks.
+    memory_interval: frames from one memory of an object to the next.
+    memories: most recent memories that are looked at, 0 for all that the network keeps.
+    """
+
+    local: bool = False
+    memory_interval: int = 1
+    memories: int = 0
+
+
+ENGINES = {
+    "exact": Engine(),
+    "fast": Engine(local=True, memory_interval=2),
+}
+"""The presets by the names under which users choose them."""
