@@ -194,6 +194,14 @@ class PipelineConfig(Checked):
     unlabelled_id: int = option(
         255, "label of pixels without a class; the catalog may not use it", low=0, high=65535
     )
+    target_fps: float = option(
+        0.0,
+        'frames per second to keep by leaving out what matters least, see "When time is short"; '
+        "0: nothing is left out",
+        low=0.0,
+        high=1000.0,
+        live=True,
+    )
     threads: int = option(
         0,
         "CPU threads of the model; 0: what suits it (nano one, others all cores)",

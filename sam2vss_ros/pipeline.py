@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2vss_ros.budget import Budget, Level, Turns
 from sam2vss_ros.config import PipelineConfig, options_of
 from sam2vss_ros.objects import ObjectMemory, Track
 from sam2vss_ros.sam2 import stages
@@ -62,9 +64,13 @@ class VssPipeline:
 
     Raises ModelUnavailableError, FileNotFoundError or ValueError, with a message for the user,
     where a model, a semantics file, a class file or an option is not usable.
+
+    clock: seconds, of which the frame-time budget and `timings_ms` are told.
     """
 
-    def __init__(self, config: PipelineConfig) -> None:
+    def __init__(
+        self, config: PipelineConfig, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         model = load_model(
             config.model, config.checkpoint, config.device, config.precision, config.image_size
         )
@@ -105,6 +111,8 @@ class VssPipeline:
         }
         self._source = sources[kind]
         self.objects = ObjectMemory(config)
+        self._clock = clock
+        self._budget, self._turns = Budget(config.target_fps), Turns()
         self._lock = threading.Lock()
         self._prompts: dict[int, Prompt] = {}
         self._removals: set[int] = set()
@@ -120,7 +128,7 @@ class VssPipeline:
         a second frame with the stamp of the last one.
         """
         self._begin(frame)
-        watch = _Stopwatch()
+        watch = _Stopwatch(self._clock)
         with torch.inference_mode(), self._arithmetic():
             seen = self._encode(frame.image)
             watch.lap("encode")
@@ -136,6 +144,7 @@ class VssPipeline:
             watch.lap("classify")
             result = self._fuse(frame, seen, tracked, keyframe, watch)
         self._frames += 1
+        self._budget.observe(sum(watch.laps.values()) / 1e3)
         return result
 
     def reset(self) -> None:
@@ -211,6 +220,8 @@ class VssPipeline:
                 self.objects.remove(track_id)
             self._removals, self._reset_wanted = set(), False
             self._size, self._last_stamp = size, frame.stamp_ns
+            if self._budget.target_fps != self.config.target_fps:
+                self._budget = Budget(self.config.target_fps)
 
     def _start_stream(self) -> None:
         self.objects.clear()
@@ -218,6 +229,7 @@ class VssPipeline:
         self._frames = 0
         self._last_keyframe = 0
         self._left_unexplained = 0.0
+        self._owed: set[int] = set()  # slots whose memory of this interval is not written yet
 
     def _encode(self, image: npt.NDArray[np.uint8]) -> _Seen:
         network = self._tracker.network
@@ -240,11 +252,19 @@ class VssPipeline:
         """Follow the active objects and move their lives on by this frame."""
         self.objects.age_lost(self.config)
         active = self.objects.active()
-        tracked = self._tracker.step(seen.features, [t.slot for t in active])
-        if tracked is None:
+        level = self._budget.level
+        resting = self._turns.rest(active if level >= Level.TURNS else [])
+        rests = set(resting.slots) if resting else set()
+        tracked = self._tracker.step(seen.features, [t.slot for t in active if t.slot not in rests])
+        interval = self.config.memory_interval * (2 if level >= Level.MEMORY else 1)
+        if self._frames % interval == 0:
+            self._owed = {t.slot for t in active}
+        if tracked is not None:
+            self._remember(seen, tracked)
+        parts = [part for part in (tracked, resting) if part is not None]
+        if not parts:
             return None
-        if self._frames % self.config.memory_interval == 0:
-            self._tracker.commit(seen.features, tracked)
+        tracked = Tracked.join(parts)
         by_slot = {t.slot: t for t in active}
         areas = _owned_areas(tracked.masks)
         for slot, area, iou, score in zip(
@@ -255,9 +275,19 @@ class VssPipeline:
             strict=True,
         ):
             track = by_slot[slot]
+            if slot in rests:
+                track.age += 1
+                continue
             track.predicted_iou, track.visibility = iou, score
             self.objects.observe(track, area > 0, self.config)
         return self._visible(tracked)
+
+    def _remember(self, seen: _Seen, tracked: Tracked) -> None:
+        """Write the memories that are due; those of resting objects are on the next frame."""
+        due = [i for i, slot in enumerate(tracked.slots) if slot in self._owed]
+        if due:
+            self._tracker.commit(seen.features, tracked.take(due))
+        self._owed.difference_update(tracked.slots)
 
     def _visible(self, tracked: Tracked | None) -> Tracked | None:
         """Only the objects that are there and seen on this frame."""
@@ -272,6 +302,8 @@ class VssPipeline:
         if self._source is None:
             return False
         waited = self._frames - self._last_keyframe
+        if self._budget.level >= Level.DISCOVERY:
+            return self._frames == 0 or waited >= 2 * self.config.keyframe_interval
         grown = 1 - self._coverage(tracked) - self._left_unexplained
         due = waited >= self.config.keyframe_interval or grown >= self.config.min_unexplained
         return self._frames == 0 or due
@@ -435,6 +467,8 @@ class VssPipeline:
             self._object(t, owner == position[t.track_id] if t.track_id in position else None)
             for t in self.objects.all()
         )
+        if self._budget.target_fps:
+            self._turns.note([t.track_id for t in visible], tracked)
         watch.lap("fuse")
         return SemanticFrame(
             stamp_ns=frame.stamp_ns,
@@ -445,6 +479,8 @@ class VssPipeline:
             keyframe=keyframe,
             coverage=float((owner >= 0).mean()),
             timings_ms=watch.laps,
+            degraded=self._budget.degraded,
+            late=self._budget.late,
         )
 
     def _beliefs(self, tracks: list[Track]) -> Tensor:
@@ -506,14 +542,14 @@ class VssPipeline:
 
 
 class _Stopwatch:
-    """Milliseconds from lap to lap."""
+    """Milliseconds from lap to lap, by a clock of seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
+        self._clock, self._last = clock, clock()
 
     def lap(self, name: str) -> None:
-        now = time.perf_counter()
+        now = self._clock()
         self.laps[name] = (now - self._last) * 1e3
         self._last = now
 

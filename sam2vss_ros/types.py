@@ -110,6 +110,8 @@ class SemanticFrame:
     instance_image: (H, W) uint16, track id per pixel, 0 where no object is
     (`instance_value` gives the value of ids beyond 16 bits).
     coverage: share of the pixels owned by a track. timings_ms: milliseconds by stage.
+    degraded: what was left out to keep `target_fps`, in plain words. late: the target is missed
+    although everything that may be left out is.
     """
 
     stamp_ns: int
@@ -120,6 +122,8 @@ class SemanticFrame:
     keyframe: bool
     coverage: float
     timings_ms: dict[str, float] = field(default_factory=dict)
+    degraded: tuple[str, ...] = ()
+    late: bool = False
 
 
 def instance_value(track_id: int) -> int:

@@ -15,6 +15,8 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 WINDOW = 300
 """Processed frames that rates and percentiles are taken over."""
 
+CANNOT_KEEP_UP = "slower than target_fps although everything that may be left out is"
+
 
 @dataclass
 class Counts:
@@ -36,6 +38,8 @@ class Statistics:
         self._finished: deque[float] = deque(maxlen=WINDOW)
         self._stages: dict[str, deque[float]] = {}
         self._objects = 0
+        self._degraded: Sequence[str] = ()
+        self._late = False
 
     def received(self) -> None:
         """An image came."""
@@ -58,14 +62,27 @@ class Statistics:
         with self._lock:
             self._counts.resets += 1
 
-    def processed(self, milliseconds: Mapping[str, float], objects: int) -> None:
-        """An image was processed and published. `milliseconds` by stage."""
+    def processed(
+        self,
+        milliseconds: Mapping[str, float],
+        objects: int,
+        degraded: Sequence[str] = (),
+        late: bool = False,
+    ) -> None:
+        """An image was processed and published. `milliseconds` by stage; degraded and late as in
+        SemanticFrame."""
         with self._lock:
             self._counts.processed += 1
             self._finished.append(time.monotonic())
             self._objects = objects
+            self._degraded, self._late = degraded, late
             for stage, value in milliseconds.items():
                 self._stages.setdefault(stage, deque(maxlen=WINDOW)).append(value)
+
+    @property
+    def late(self) -> bool:
+        """The last image missed `target_fps` although everything that may be left out is."""
+        return self._late
 
     def counts(self) -> Counts:
         """A copy of the counters."""
@@ -79,7 +96,7 @@ class Statistics:
         with self._lock:
             finished = list(self._finished)
             stages = {name: np.array(values) for name, values in self._stages.items()}
-            objects = self._objects
+            objects, degraded = self._objects, self._degraded
         values = {
             "rate (Hz)": f"{rate(finished, time.monotonic()):.2f}",
             "frames in": str(counts.received),
@@ -89,6 +106,7 @@ class Statistics:
         }
         values |= {f"failed: {reason}": str(n) for reason, n in sorted(counts.failed.items())}
         values |= {"stream resets": str(counts.resets), "objects": str(objects)}
+        values["degraded"] = "; ".join(degraded) or "nothing"
         for name, milliseconds in stages.items():
             p50, p95 = np.percentile(milliseconds, (50, 95))
             values[f"{name} p50 (ms)"] = f"{p50:.1f}"
@@ -124,7 +142,8 @@ class Reporter:
         facts: Mapping[str, str],
     ) -> DiagnosticStatus:
         """The status at this moment: ERROR when nothing but failures came since the last one, WARN
-        for silence (its text), failed frames and drops where they are not normal, else OK.
+        for silence (its text), failed frames, drops where they are not normal and a `target_fps`
+        that cannot be kept, else OK.
 
         state: active, disabled or inactive. facts: device, model and the like, added to the values.
         """
@@ -134,6 +153,8 @@ class Reporter:
         dropped = counts.dropped - self._reported.dropped
         self._reported = counts
         level, message = DiagnosticStatus.OK, state
+        if statistics.late:
+            level, message = DiagnosticStatus.WARN, CANNOT_KEEP_UP
         if silence:
             level, message = DiagnosticStatus.WARN, silence
         if dropped and not drops_are_normal:

@@ -105,7 +105,9 @@ class Stream:
         milliseconds = dict(semantic.timings_ms)
         milliseconds["arrival to publish"] = (time.monotonic() - arrival.time) * 1e3
         milliseconds["capture to publish"] = latency
-        self._statistics.processed(milliseconds, len(semantic.objects))
+        self._statistics.processed(
+            milliseconds, len(semantic.objects), semantic.degraded, semantic.late
+        )
 
     def _notice_break(self, frame: Frame) -> None:
         """Report what makes the pipeline forget its objects."""
