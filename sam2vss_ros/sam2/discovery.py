@@ -80,7 +80,6 @@ class GridSource:
             pixels,
             features.high_res,
             (points[:, None], labels),
-            shared_image=True,
         )
         logits, ious = decoded.masks[:, 1:].flatten(0, 1), decoded.ious[:, 1:].flatten()
         offset = config.stability_score_offset

@@ -2,6 +2,9 @@
 
 A slot holds the conditioning memory (the frame an object was prompted on), the most recent
 memories and the object pointers. Its size follows from the network, so memory never grows.
+
+Where an endless stream differs from upstream's `_prepare_memory_conditioned_features`, which has
+the whole video: the age of the conditioning frame's pointer stops at `OLDEST`.
 """
 
 from __future__ import annotations
@@ -12,75 +15,142 @@ import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
+from sam2vss_ros.sam2.engine import ENGINES, Engine
+from sam2vss_ros.sam2.windows import Windows, sides_for, windows_around
+
+OLDEST = 4096
+"""Frames after which the conditioning frame grows no older: beyond, its age says nothing new."""
+
 
 @dataclass(frozen=True)
 class Recall:
-    """The memory of B objects that remember equally much, in the form of `attend_to_memory`."""
+    """The memory of B objects that remember equally much, in the form of `attend_to_memory`.
+
+    windows and memory_places: where the objects are looked for and where their memories lie; None
+    for everywhere.
+    """
 
     slots: Tensor
     memories: Tensor
     memory_times: Tensor
     pointers: Tensor
     pointer_ages: Tensor
+    windows: Windows | None
+    memory_places: Tensor | None
 
 
 class MemoryBank:
-    """`slots` objects x (1 conditioning + num_maskmem - 1 recent memories and the pointers)."""
+    """`slots` objects x (1 conditioning + num_maskmem - 1 recent memories and the pointers).
 
-    def __init__(self, network: SAM2Base, slots: int) -> None:
+    Memories are kept as tokens, (grid^2, D). Beside each is the box of its object in tokens, and
+    the box where the object was last (`windows.boxes_of`): windows are laid around them.
+    """
+
+    def __init__(self, network: SAM2Base, slots: int, engine: Engine = ENGINES["exact"]) -> None:
         device = next(network.parameters()).device
-        side = network.image_size // network.backbone_stride
+        self._engine = engine
+        self._grid = network.image_size // network.backbone_stride
         self._recent_length = network.num_maskmem - 1
         self._pointer_length = network.max_obj_ptrs_in_encoder - 1
-        memory = (network.mem_dim, side, side)
-        self._anchor = torch.zeros(slots, *memory, device=device)
-        self._anchor_pointer = torch.zeros(slots, network.hidden_dim, device=device)
-        self._recent = torch.zeros(slots, self._recent_length, *memory, device=device)
-        self._pointers = torch.zeros(slots, self._pointer_length, network.hidden_dim, device=device)
+        memory = (self._grid**2, network.mem_dim)
+        # The conditioning memory comes first, then the ring of recent ones.
+        self._memories = torch.zeros(slots, 1 + self._recent_length, *memory, device=device)
+        self._pointers = torch.zeros(
+            slots, 1 + self._pointer_length, network.hidden_dim, device=device
+        )
+        self._boxes = torch.zeros(slots, 1 + self._recent_length, 4, dtype=torch.int64)
+        self._last_box = torch.zeros(slots, 4, dtype=torch.int64)
         # Writes since the conditioning frame; ring positions follow from it.
         self._age = torch.zeros(slots, dtype=torch.int64)
 
     def nbytes(self) -> int:
         """Bytes of the tensors; constant."""
-        tensors = (self._anchor, self._anchor_pointer, self._recent, self._pointers, self._age)
+        tensors = (self._memories, self._pointers, self._boxes, self._last_box, self._age)
         return sum(t.nbytes for t in tensors)
 
-    def start(self, slot: int, memory: Tensor, pointer: Tensor) -> None:
-        """Begin (or begin again) an object from its conditioning frame's memory and pointer."""
-        self._anchor[slot] = memory
-        self._anchor_pointer[slot] = pointer
-        self._age[slot] = 0
+    def start(self, slots: Tensor, memories: Tensor, pointers: Tensor, boxes: Tensor) -> None:
+        """Begin (or begin again) objects from what their conditioning frames left behind.
 
-    def write(self, slots: Tensor, memories: Tensor, pointers: Tensor) -> None:
-        """Add what was seen on this frame; memories (B, D, h, w), pointers (B, C)."""
+        slots: (B,) int64. memories: (B, D, h, w). pointers: (B, C). boxes: (B, 4).
+        """
+        self._age[slots] = 0
+        self._put(slots, torch.zeros_like(slots), torch.zeros_like(slots), memories, pointers)
+        self._boxes[slots, 0] = boxes
+        self._last_box[slots] = boxes
+
+    def write(self, slots: Tensor, memories: Tensor, pointers: Tensor, boxes: Tensor) -> None:
+        """Add what was seen on this frame; the arguments are those of `start`."""
         age = self._age[slots]
-        self._recent[slots, age % self._recent_length] = memories.to(self._recent.dtype)
-        self._pointers[slots, age % self._pointer_length] = pointers.to(self._pointers.dtype)
+        place = 1 + age % self._recent_length
+        self._put(slots, place, 1 + age % self._pointer_length, memories, pointers)
+        self._boxes[slots, place] = boxes
         self._age[slots] = age + 1
 
+    def look(self, slots: Tensor, boxes: Tensor) -> None:
+        """Note where objects are on this frame, (B, 4), whether or not it is remembered."""
+        self._last_box[slots] = boxes
+
+    def _put(
+        self, slots: Tensor, place: Tensor, pointer: Tensor, memories: Tensor, pointers: Tensor
+    ) -> None:
+        tokens = memories.flatten(2).transpose(1, 2)
+        self._memories[slots, place] = tokens.to(self._memories.dtype)
+        self._pointers[slots, pointer] = pointers.to(self._pointers.dtype)
+
     def recall(self, slots: list[int]) -> list[Recall]:
-        """Group the slots by how much they remember and gather their memory.
+        """Group the slots by how much they remember and by the size of their windows.
 
         The frame being asked about is one later than the last one written. After
-        `max_obj_ptrs_in_encoder` frames every object is in one group.
+        `max_obj_ptrs_in_encoder` frames the exact engine has every object in one group.
         """
         wanted = torch.tensor(slots, dtype=torch.int64)
         length = self._age[wanted].clamp(max=max(self._recent_length, self._pointer_length))
-        return [self._gather(wanted[length == n]) for n in length.unique()]
+        sides = torch.full_like(wanted, self._grid)
+        if self._engine.local:
+            sides = self._sides(wanted)
+        kinds = torch.stack([length, sides], 1)
+        return [
+            self._gather(wanted[(kinds == kind).all(1)], int(kind[1]))
+            for kind in kinds.unique(dim=0)
+        ]
 
-    def _gather(self, slots: Tensor) -> Recall:
+    def _sides(self, slots: Tensor) -> Tensor:
+        """The side of each object's window: wide enough for its sight now and remembered."""
+        places = torch.arange(self._boxes.shape[1])
+        used = (places <= self._age[slots, None])[..., None]
+        boxes = torch.where(used, self._boxes[slots], 0)
+        boxes = torch.cat([boxes, self._last_box[slots, None]], 1)
+        return sides_for(boxes, self._grid).amax(1)
+
+    def _gather(self, slots: Tensor, side: int) -> Recall:
         age = self._age[slots]
-        steps = torch.arange(int(age.min().clamp(max=self._recent_length)))
-        recent = self._recent[slots[:, None], (age[:, None] - 1 - steps) % self._recent_length]
+        most = self._engine.memories or self._recent_length
+        steps = torch.arange(int(age.min().clamp(max=min(most, self._recent_length))))
+        recent = 1 + (age[:, None] - 1 - steps) % self._recent_length
+        places = torch.cat([torch.zeros_like(slots)[:, None], recent], 1)
         back = torch.arange(int(age.min().clamp(max=self._pointer_length)))
-        pointers = self._pointers[slots[:, None], (age[:, None] - 1 - back) % self._pointer_length]
-        device = recent.device
+        past = 1 + (age[:, None] - 1 - back) % self._pointer_length
+        pointers = torch.cat([torch.zeros_like(slots)[:, None], past], 1)
         # The conditioning frame keeps one time code for ever; its pointer knows its true age.
-        ages = torch.cat([age[:, None] + 1, (back + 1).expand(len(slots), -1)], 1)
+        ages = torch.cat([(age[:, None] + 1).clamp(max=OLDEST), (back + 1).expand(len(age), -1)], 1)
+        device = self._memories.device
+        windows, memory_places = None, None
+        if side == self._grid:
+            memories = self._memories[slots[:, None], places]
+        else:
+            windows = windows_around(self._last_box[slots], side, self._grid).to(device)
+            around = windows_around(
+                self._boxes[slots[:, None], places].flatten(0, 1), side, self._grid
+            )
+            memory_places = around.tokens().view(*places.shape, -1)
+            memories = self._memories[slots[:, None, None], places[..., None], memory_places]
+            memory_places = memory_places.to(device)
         return Recall(
             slots,
-            torch.cat([self._anchor[slots, None], recent], 1),
+            memories,
             torch.cat([torch.tensor([self._recent_length]), steps]).to(device),
-            torch.cat([self._anchor_pointer[slots, None], pointers], 1),
+            self._pointers[slots[:, None], pointers],
             ages.float().to(device),
+            windows,
+            memory_places,
         )

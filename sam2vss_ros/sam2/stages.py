@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from sam2.modeling.memory_attention import MemoryAttention
 from sam2.modeling.sam2_base import NO_OBJ_SCORE, SAM2Base
 from sam2.modeling.sam2_utils import get_1d_sine_pe
 from torch import Tensor
+
+from sam2vss_ros.sam2.attention import attend
+from sam2vss_ros.sam2.windows import Windows
 
 # ImageNet's statistics, those of every SAM 2 (upstream sam2/utils/misc.py).
 PIXEL_MEAN = (0.485, 0.456, 0.406)
@@ -48,20 +50,6 @@ class ImageFeatures:
             (self.high_res[0][index], self.high_res[1][index]),
             self.top[index],
             self.top_pos[index],
-        )
-
-    def expand(self, count: int) -> ImageFeatures:
-        """The features of one image as seen by `count` objects, without a copy."""
-
-        def view(x: Tensor) -> Tensor:
-            return x.expand(count, -1, -1, -1)
-
-        a, b, c = self.pyramid
-        return ImageFeatures(
-            (view(a), view(b), view(c)),
-            (view(self.high_res[0]), view(self.high_res[1])),
-            view(self.top),
-            view(self.top_pos),
         )
 
 
@@ -120,25 +108,30 @@ def attend_to_memory(
     memory_times: Tensor,
     pointers: Tensor,
     pointer_ages: Tensor,
+    windows: Windows | None = None,
+    memory_places: Tensor | None = None,
 ) -> Tensor:
     """Condition the image on what is remembered of each object; the decoder's input (B, C, h, w).
 
     features: those of one image that all objects are looked for in, or of one image per object.
-    memories: (B, M, D, h, w). memory_times: (M,) int64, the row of the network's temporal
-    encoding: 0 for the previous frame up to num_maskmem - 2, num_maskmem - 1 for the conditioning
-    frame. pointers: (B, P, C). pointer_ages: (B, P) float, frames since each pointer.
-    Equals upstream's `_prepare_memory_conditioned_features` for one object.
+    memories: (B, M, m, D), tokens of the memory frames. memory_times: (M,) int64, the row of the
+    network's temporal encoding: 0 for the previous frame up to num_maskmem - 2, num_maskmem - 1
+    for the conditioning frame. pointers: (B, P, C). pointer_ages: (B, P) float, frames since each
+    pointer. Equals upstream's `_prepare_memory_conditioned_features` for one object.
+
+    With `windows` only their tokens of the image are conditioned, (B, C, side, side), and
+    memory_places, (B, M, m) int64, says which tokens of their frames the memories are.
     """
-    batch = len(memories)
-    _, channels, height, width = features.top.shape
-    spatial = memories.flatten(3).permute(1, 3, 0, 2).flatten(0, 1)
-    place = network.memory_encoder.position_encoding(memories[:1, 0]).flatten(2).permute(2, 0, 1)
-    time = network.maskmem_tpos_enc[memory_times].view(len(memory_times), 1, 1, network.mem_dim)
-    spatial_pos = (place[None] + time).flatten(0, 1).expand(-1, batch, -1)
+    batch, _, count, _ = memories.shape
+    channels, grid = features.top.shape[1], features.top.shape[-1]
+    whole = memories.new_zeros(1, network.mem_dim, grid, grid)
+    place = network.memory_encoder.position_encoding(whole)[0].flatten(1).T
+    place = place[:count] if memory_places is None else place[memory_places]
+    time = network.maskmem_tpos_enc[memory_times].view(len(memory_times), 1, network.mem_dim)
 
     # A pointer of C channels travels as C / D tokens of the memory's width.
     parts = channels // network.mem_dim
-    tokens = pointers.reshape(batch, -1, network.mem_dim).transpose(0, 1)
+    tokens = pointers.reshape(batch, -1, network.mem_dim)
     ages = pointer_ages / (network.max_obj_ptrs_in_encoder - 1)
     if network.add_tpos_enc_to_obj_ptrs:
         width_of_code = channels if network.proj_tpos_enc_in_obj_ptrs else network.mem_dim
@@ -146,39 +139,18 @@ def attend_to_memory(
         pointer_pos = network.obj_ptr_tpos_proj(code.to(pointers.dtype))
     else:
         pointer_pos = pointers.new_zeros(*ages.shape, network.mem_dim)
-    pointer_pos = pointer_pos.repeat_interleave(parts, dim=1).transpose(0, 1)
 
-    out = _memory_attention(
+    out = attend(
         network.memory_attention,
         features.top.flatten(2).transpose(1, 2),
         features.top_pos.flatten(2).transpose(1, 2),
-        torch.cat([spatial, tokens]).transpose(0, 1),
-        torch.cat([spatial_pos, pointer_pos]).transpose(0, 1),
-        len(tokens),
+        (memories, place + time),
+        (tokens, pointer_pos.repeat_interleave(parts, dim=1)),
+        None if windows is None else windows.tokens(),
+        memory_places,
     )
-    return out.transpose(1, 2).reshape(batch, channels, height, width)
-
-
-def _memory_attention(
-    attention: MemoryAttention,
-    image: Tensor,
-    image_pos: Tensor,
-    memory: Tensor,
-    memory_pos: Tensor,
-    pointer_tokens: int,
-) -> Tensor:
-    """Upstream's `MemoryAttention.forward` on (1 or B, HW, C) images and (B, N, D) memories.
-
-    The first self-attention sees no memory, so it is the same for all objects of one image and
-    runs once.
-    """
-    x = image + 0.1 * image_pos if attention.pos_enc_at_input else image
-    for layer in attention.layers:
-        x = layer._forward_sa(x, image_pos).expand(len(memory), -1, -1)
-        x = layer._forward_ca(x, memory, image_pos, memory_pos, pointer_tokens)
-        x = x + layer.linear2(layer.activation(layer.linear1(layer.norm3(x))))
-    normed: Tensor = attention.norm(x)
-    return normed
+    side = grid if windows is None else windows.side
+    return out.transpose(1, 2).unflatten(2, (side, side))
 
 
 def decode(
@@ -187,32 +159,47 @@ def decode(
     high_res: tuple[Tensor, Tensor],
     points: tuple[Tensor, Tensor] | None = None,
     mask: Tensor | None = None,
-    shared_image: bool = False,
+    windows: Windows | None = None,
 ) -> Decoded:
     """Prompt encoder and mask decoder on (B, C, h, w) pixel features; all four mask tokens.
 
     points: (B, P, 2) pixels of the S x S input and (B, P) labels (1 object, 0 background, 2 and 3
-    a box's corners, -1 padding). mask: (B, 1, S/4, S/4) low-resolution mask input. With
-    `shared_image` the features are those of one image (1, C, h, w) for all B prompts.
+    a box's corners, -1 padding). mask: (B, 1, S/4, S/4) low-resolution mask input. Features of one
+    image, (1, ., ., .), serve all B prompts. With `windows` the features are those inside them and
+    so are the masks, (B, M, 4 * side, 4 * side). Equals upstream's `MaskDecoder.predict_masks`.
     """
     if points is None:
         # Upstream's padding: SAM 2 was trained to see one empty point where no prompt is given.
         batch = len(pixels) if mask is None else len(mask)
         points = (pixels.new_zeros(batch, 1, 2), pixels.new_full((batch, 1), -1, dtype=torch.int32))
     sparse, dense = network.sam_prompt_encoder(points=points, boxes=None, masks=mask)
-    masks, ious, tokens, score = network.sam_mask_decoder.predict_masks(
-        image_embeddings=pixels,
-        image_pe=network.sam_prompt_encoder.get_dense_pe(),
-        sparse_prompt_embeddings=sparse,
-        dense_prompt_embeddings=dense,
-        repeat_image=shared_image,
-        high_res_features=high_res,
-    )
-    return Decoded(masks, ious, tokens, score)
+    place = network.sam_prompt_encoder.get_dense_pe()
+    if windows is not None:
+        place, dense = windows.crop(place), windows.crop(dense)
+
+    decoder = network.sam_mask_decoder
+    rows = [decoder.obj_score_token.weight] if decoder.pred_obj_scores else []
+    rows += [decoder.iou_token.weight, decoder.mask_tokens.weight]
+    tokens = torch.cat([torch.cat(rows).expand(len(sparse), -1, -1), sparse], 1)
+    source = pixels + dense
+    told, source_out = decoder.transformer(source, place.expand(len(source), -1, -1, -1), tokens)
+    if decoder.pred_obj_scores:
+        score, told = decoder.pred_obj_score_head(told[:, 0]), told[:, 1:]
+    else:
+        score = 10.0 * told.new_ones(len(told), 1)
+    mask_tokens = told[:, 1 : 1 + decoder.num_mask_tokens]
+
+    raise_1, norm, act_1, raise_2, act_2 = decoder.output_upscaling
+    raised = act_1(norm(raise_1(source_out.transpose(1, 2).view_as(source)) + high_res[1]))
+    raised = act_2(raise_2(raised) + high_res[0])
+    mlps = decoder.output_hypernetworks_mlps
+    weights = [mlp(t) for mlp, t in zip(mlps, mask_tokens.unbind(1), strict=True)]
+    masks = (torch.stack(weights, 1) @ raised.flatten(2)).unflatten(2, raised.shape[-2:])
+    return Decoded(masks, decoder.iou_prediction_head(told[:, 0]), mask_tokens, score)
 
 
 def decode_mask_prompt(network: SAM2Base, features: ImageFeatures, masks: Tensor) -> Decoded:
-    """Decode (B, 1, S, S) float 0/1 mask prompts on features of B objects, without memory.
+    """Decode (B, 1, S, S) float 0/1 mask prompts on one image or B, without memory.
 
     As upstream's `_use_mask_as_output`, which keeps the given mask and only takes the pointer.
     """
@@ -236,19 +223,59 @@ def encode_memory(
 ) -> Tensor:
     """Encode what was seen into memories (B, D, h, w), as upstream's `_encode_new_memory`.
 
-    masks: (B, 1, S, S) logits. visible: (B, 1), 1 where the object is seen, else 0. prompted:
-    the masks come from prompts; Meta's models remember those as black and white.
+    masks: (B, 1, S, S) logits, on features of one image or of B. visible: (B, 1), 1 where the
+    object is seen, else 0. prompted: the masks come from prompts; Meta's models remember those as
+    black and white.
     """
+    image = network.memory_encoder.pix_feat_proj(features.top)
+    return _remembered(network, image + _mask_features(network, masks, prompted), visible)
+
+
+def encode_memory_in_windows(
+    network: SAM2Base,
+    features: ImageFeatures,
+    masks: Tensor,
+    visible: Tensor,
+    windows: Windows,
+    prompted: bool = False,
+) -> Tensor:
+    """`encode_memory` for (B, 1, S/4, S/4) logits that are negative outside of `windows`.
+
+    The image (of one frame) without any object is encoded once; each object adds its window.
+    """
+    size = network.image_size
+    image = network.memory_encoder.pix_feat_proj(features.top)
+    nothing = masks.new_full((1, 1, size, size), NO_OBJ_SCORE)
+    empty = _remembered(network, image + _mask_features(network, nothing), visible[:1] * 0 + 1)
+    inside = full_size(windows.crop(masks), 16 * windows.side)
+    inside = windows.crop(image) + _mask_features(network, inside, prompted)
+    memories = windows.paste(
+        _remembered(network, inside, torch.ones_like(visible)),
+        empty.expand(len(masks), -1, -1, -1).clone(),
+    )
+    return _mark_absent(network, memories, visible)
+
+
+def _mask_features(network: SAM2Base, masks: Tensor, prompted: bool = False) -> Tensor:
+    """What the memory encoder makes of (B, 1, ., .) logits: (B, C, . / 16, . / 16)."""
     binary = prompted and network.binarize_mask_from_pts_for_mem_enc
     scaled = (masks > 0).float() if binary else torch.sigmoid(masks)
     scaled = scaled * network.sigmoid_scale_for_mem_enc + network.sigmoid_bias_for_mem_enc
-    memory: Tensor = network.memory_encoder(features.top, scaled, skip_mask_sigmoid=True)[
-        "vision_features"
-    ]
-    if network.no_obj_embed_spatial is not None:
-        absent = (1 - visible)[..., None, None]
-        memory = memory + absent * network.no_obj_embed_spatial[..., None, None]
-    return memory
+    downsampled: Tensor = network.memory_encoder.mask_downsampler(scaled)
+    return downsampled
+
+
+def _remembered(network: SAM2Base, fused: Tensor, visible: Tensor) -> Tensor:
+    """The rest of the memory encoder: image and masks together -> memories."""
+    encoder = network.memory_encoder
+    return _mark_absent(network, encoder.out_proj(encoder.fuser(fused)), visible)
+
+
+def _mark_absent(network: SAM2Base, memories: Tensor, visible: Tensor) -> Tensor:
+    if network.no_obj_embed_spatial is None:
+        return memories
+    absent = (1 - visible)[..., None, None]
+    return memories + absent * network.no_obj_embed_spatial[..., None, None]
 
 
 def full_size(masks: Tensor, size: int) -> Tensor:

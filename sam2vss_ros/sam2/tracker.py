@@ -6,6 +6,7 @@ between the two the caller may resolve overlaps or drop objects.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -13,8 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.sam2 import stages
+from sam2vss_ros.sam2.engine import ENGINES, Engine
 from sam2vss_ros.sam2.memory import MemoryBank, Recall
 from sam2vss_ros.sam2.models import Sam2Model
+from sam2vss_ros.sam2.windows import OUTSIDE, boxes_of, sides_for, windows_around
 from sam2vss_ros.types import Prompt
 
 
@@ -55,20 +58,29 @@ class Tracked:
 
 
 class Tracker:
-    """SAM 2's video stages on the memory of one camera stream."""
+    """SAM 2's video stages on the memory of one camera stream.
 
-    def __init__(self, model: Sam2Model, slots: int) -> None:
+    engine: what may be left out of the arithmetic; the default is exact.
+    """
+
+    def __init__(self, model: Sam2Model, slots: int, engine: Engine = ENGINES["exact"]) -> None:
         self.network = model.network
         self.device = model.device
-        self.bank = MemoryBank(model.network, slots)
+        self.engine = engine
+        self.bank = MemoryBank(model.network, slots, engine)
+        self._grid = model.network.image_size // model.network.backbone_stride
 
     def step(self, features: stages.ImageFeatures, slots: list[int]) -> Tracked | None:
         """Find the objects of `slots` on the frame of `features`; None where there are none."""
         parts = [self._follow(features, recall) for recall in self.bank.recall(slots)]
-        return Tracked.join(parts) if parts else None
+        if not parts:
+            return None
+        tracked = Tracked.join(parts)
+        self.bank.look(torch.tensor(tracked.slots), self._boxes(tracked))
+        return tracked
 
     def _follow(self, features: stages.ImageFeatures, recall: Recall) -> Tracked:
-        network = self.network
+        network, windows = self.network, recall.windows
         pixels = stages.attend_to_memory(
             network,
             features,
@@ -76,9 +88,20 @@ class Tracker:
             recall.memory_times,
             recall.pointers,
             recall.pointer_ages,
+            windows,
+            recall.memory_places,
         )
-        decoded = stages.decode(network, pixels, features.high_res)
-        return self._choose(decoded, recall.slots.tolist(), network.multimask_output_for_tracking)
+        high_res = features.high_res
+        if windows is not None:
+            high_res = (windows.crop(high_res[0]), windows.crop(high_res[1]))
+        decoded = stages.decode(network, pixels, high_res, windows=windows)
+        found = self._choose(decoded, recall.slots.tolist(), network.multimask_output_for_tracking)
+        if windows is None:
+            return found
+        side = network.image_size // 4
+        outside = found.masks.new_full((len(found.slots), 1, side, side), OUTSIDE)
+        masks = windows.paste(found.masks[:, None], outside)[:, 0]
+        return dataclasses.replace(found, masks=masks)
 
     def _choose(self, decoded: stages.Decoded, slots: list[int], multimask: bool) -> Tracked:
         """Pick each object's mask as upstream's `_forward_sam_heads` does."""
@@ -102,23 +125,44 @@ class Tracker:
 
     def commit(self, features: stages.ImageFeatures, tracked: Tracked) -> None:
         """Write the objects as seen on this frame to their memory."""
-        memories = self._encode(features, tracked)
-        self.bank.write(torch.tensor(tracked.slots), memories, tracked.pointers)
+        boxes = self._boxes(tracked)
+        memories = self._encode(features, tracked, boxes)
+        self.bank.write(torch.tensor(tracked.slots), memories, tracked.pointers, boxes)
 
     def start(self, features: stages.ImageFeatures, seen: Tracked) -> None:
         """Begin objects whose conditioning frame is this one."""
-        memories = self._encode(features, seen, prompted=True)
-        for i, slot in enumerate(seen.slots):
-            self.bank.start(slot, memories[i], seen.pointers[i])
+        boxes = self._boxes(seen)
+        memories = self._encode(features, seen, boxes, prompted=True)
+        self.bank.start(torch.tensor(seen.slots), memories, seen.pointers, boxes)
+
+    def _boxes(self, tracked: Tracked) -> Tensor:
+        return boxes_of(tracked.masks, self._grid).cpu()
 
     def _encode(
-        self, features: stages.ImageFeatures, tracked: Tracked, prompted: bool = False
+        self,
+        features: stages.ImageFeatures,
+        tracked: Tracked,
+        boxes: Tensor,
+        prompted: bool = False,
     ) -> Tensor:
-        masks = stages.full_size(tracked.masks[:, None], self.network.image_size)
-        visible = (tracked.score[:, None] > 0).float()
-        return stages.encode_memory(
-            self.network, features.expand(len(tracked.slots)), masks, visible, prompted
-        )
+        """(B, D, h, w) memories; the local engine's in groups of one window size."""
+        network, grid = self.network, self._grid
+        sides = sides_for(boxes, grid) if self.engine.local else torch.full_like(boxes[:, 0], grid)
+        memories = tracked.masks.new_empty(len(boxes), network.mem_dim, grid, grid)
+        for side in sides.unique().tolist():
+            index = (sides == side).nonzero()[:, 0]
+            masks = tracked.masks[index][:, None]
+            visible = (tracked.score[index][:, None] > 0).float()
+            if side == grid:
+                masks = stages.full_size(masks, network.image_size)
+                part = stages.encode_memory(network, features, masks, visible, prompted)
+            else:
+                windows = windows_around(boxes[index], side, grid).to(self.device)
+                part = stages.encode_memory_in_windows(
+                    network, features, masks, visible, windows, prompted
+                )
+            memories[index] = part.to(memories.dtype)
+        return memories
 
     def from_masks(
         self, features: stages.ImageFeatures, slots: list[int], masks: Tensor
@@ -130,7 +174,7 @@ class Tracker:
         network, size = self.network, self.network.image_size
         wanted = masks[:, None].float()
         given = F.interpolate(wanted, size=(size, size))
-        decoded = stages.decode_mask_prompt(network, features.expand(len(slots)), given)
+        decoded = stages.decode_mask_prompt(network, features, given)
         certain = decoded.score.new_ones(len(slots), dtype=torch.float32)
         return Tracked(
             tuple(slots),

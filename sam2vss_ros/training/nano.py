@@ -49,8 +49,8 @@ class Phase:
 # full memory on the longer clips at the end.
 SCHEDULE = (
     Phase(steps=1000, size=128, frames=2, clips=6, objects=36, stills=6),
-    Phase(steps=525, size=256, frames=4, clips=3, objects=12, stills=4),
-    Phase(steps=75, size=256, frames=8, clips=2, objects=10, stills=2),
+    Phase(steps=2000, size=256, frames=4, clips=3, objects=12, stills=4),
+    Phase(steps=400, size=256, frames=8, clips=2, objects=10, stills=2),
 )
 STILL_SIZE = 256
 PEAK_RATE = 1e-3
@@ -60,6 +60,7 @@ EMA_DECAY = 0.998
 CHECKPOINT_EVERY = 50
 LEAST_REGION = 12
 MASK, POINT, BOX = 0, 1, 2
+PROMPT_SHARES = (0.8, 0.12, 0.08)  # mostly masks: from these the pipeline starts its objects
 
 
 @dataclass
@@ -257,7 +258,7 @@ def _clip_loss(
     truth = (regions[clip_index] == region_ids.view(-1, 1, 1, 1)).float()
     low = F.avg_pool2d(truth, 4)
     present = low.flatten(2).sum(2) > 0.25
-    kinds = torch.from_numpy(rng.choice([MASK, POINT, BOX], len(truth), p=[0.5, 0.32, 0.18]))
+    kinds = torch.from_numpy(rng.choice([MASK, POINT, BOX], len(truth), p=PROMPT_SHARES))
     kinds = kinds.sort().values.to(truth.device)
     size = phase.size
     losses: list[Tensor] = []
@@ -283,7 +284,8 @@ def _clip_loss(
         if t == 0:
             given = (kinds == MASK).view(-1, 1, 1, 1)
             masks = torch.where(given, truth[:, :1] * 20 - 10, masks)
-        memories.append(stages.encode_memory(network, frame, masks, here))
+        memory = stages.encode_memory(network, frame, masks, here)
+        memories.append(memory.flatten(2).transpose(1, 2))
         pointers.append(stages.object_pointer(network, decoded.tokens[rows, best], here))
     return torch.stack(losses).mean(), record
 

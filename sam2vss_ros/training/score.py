@@ -92,7 +92,6 @@ def _prompted_iou(
         stages.without_memory(model.network, features),
         features.high_res,
         (points.to(model.device), labels.to(model.device)),
-        shared_image=True,
     )
     best = decoded.ious[:, 1:].argmax(1) + 1 if kind == POINT else 0
     masks = decoded.masks[torch.arange(len(truth)), best] > 0

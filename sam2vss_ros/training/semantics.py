@@ -203,9 +203,7 @@ def _classify(
     if rng.random() < POINTER_SHARE:
         with torch.no_grad():
             prompts = stages.full_size(masks[:, None].float(), model.network.image_size).round()
-            token = stages.decode_mask_prompt(
-                model.network, image.expand(len(masks)), prompts
-            ).tokens[:, 0]
+            token = stages.decode_mask_prompt(model.network, image, prompts).tokens[:, 0]
             pointers = stages.object_pointer(model.network, token, token.new_ones(len(masks), 1))
     logits: Tensor = semantics.classifier(pooled, pointers, geometry(masks))
     return logits

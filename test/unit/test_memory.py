@@ -27,15 +27,20 @@ def pointer(value: float) -> Tensor:
 
 
 def start(bank: MemoryBank, slot: int, value: float) -> None:
-    bank.start(slot, memory(value), pointer(value))
+    bank.start(*seen({slot: value}))
 
 
 def write(bank: MemoryBank, values: dict[int, float]) -> None:
-    slots = torch.tensor(list(values))
-    bank.write(
-        slots,
+    bank.write(*seen(values))
+
+
+def seen(values: dict[int, float], box: tuple[int, ...] = (0, 0, 4, 4)) -> tuple[Tensor, ...]:
+    """Slots, memories, pointers and boxes with a value for each slot."""
+    return (
+        torch.tensor(list(values)),
         torch.stack([memory(v) for v in values.values()]),
         torch.stack([pointer(v) for v in values.values()]),
+        torch.tensor([box] * len(values)),
     )
 
 
@@ -46,15 +51,15 @@ def only(recalls: list[Recall]) -> Recall:
 
 def memories(recall: Recall, row: int = 0) -> list[float]:
     """The value each memory of an object was written with."""
-    assert (recall.memories[row] == recall.memories[row, :, :1, :1, :1]).all()
-    return recall.memories[row, :, 0, 0, 0].tolist()
+    assert (recall.memories[row] == recall.memories[row, :, :1, :1]).all()
+    return recall.memories[row, :, 0, 0].tolist()
 
 
 def test_a_new_object_remembers_its_conditioning_frame_alone(bank: MemoryBank) -> None:
     start(bank, 2, 100)
     recall = only(bank.recall([2]))
     assert recall.slots.tolist() == [2]
-    assert recall.memories.shape == (1, 1, 32, 4, 4) and recall.pointers.shape == (1, 1, 64)
+    assert recall.memories.shape == (1, 1, 16, 32) and recall.pointers.shape == (1, 1, 64)
     assert memories(recall) == [100] and recall.pointers[0, :, 0].tolist() == [100]
     assert recall.memory_times.tolist() == [RECENT]
     assert recall.pointer_ages.tolist() == [[1]]
@@ -114,8 +119,8 @@ def test_a_slot_that_starts_again_remembers_nothing_of_before(bank: MemoryBank) 
 
 
 def test_memory_is_bounded(bank: MemoryBank) -> None:
-    """The figure is that of the shapes: a slot holds 4 memories and 8 pointers, and its age."""
-    per_slot = 4 * (4 * 32 * 4 * 4 + 8 * 64) + 8
+    """The figure is that of the shapes: 4 memories with their boxes, 8 pointers, box and age."""
+    per_slot = 4 * (4 * 32 * 4 * 4 + 8 * 64) + 8 * (4 * 4 + 4 + 1)
     assert bank.nbytes() == SLOTS * per_slot
     for slot in range(SLOTS):
         start(bank, slot, slot)
