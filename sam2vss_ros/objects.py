@@ -1,7 +1,10 @@
 """The persistent object memory: which objects there are, and the life of each.
 
-tentative -> confirmed -> occluded -> lost -> forgotten; a lost object comes back with its id when
-discovery sees something that looks like it.
+tentative -> confirmed -> occluded -> lost -> forgotten; an occluded or lost object comes back with
+its id when discovery sees something that looks like it.
+
+What is in sight stays so as long as it has a pixel; what is out of sight must show clearly, or for
+`confirm_frames` frames on end, to come back. So an object on the verge does not flicker.
 """
 
 from __future__ import annotations
@@ -9,20 +12,30 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from sam2vss_ros.appearance import KEEP, assign
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.semantics.classifier import Belief
 from sam2vss_ros.types import NO_OBJECT, TrackState
+
+CLEAR_VISIBILITY = 0.7
+CLEAR_AREA = 0.25
+"""An object is clearly back at this visibility and share of its usual area."""
+
+REVIVAL_MARGIN = 0.02
+"""By how much an object must be more alike than the next to be known again."""
 
 
 @dataclass
 class Track:
     """One object. `slot` is its place in the memory bank; ids are never used twice in a stream.
 
-    age, seen and missed count frames: since birth, with sight, and since the last sight.
-    appearance: (A,) unit vector of the last sight, None before the first. prompted: a user asked
-    for it.
+    age, seen and missed count frames: since birth, with sight, and since the last sight. glimpses:
+    frames on end with a pixel of it. area: its usual one, in pixels of the masks. appearance:
+    (A,), the mean of its looks, None before the first. prompted: a user asked for it.
     """
 
     track_id: int
@@ -33,9 +46,26 @@ class Track:
     age: int = 0
     seen: int = 0
     missed: int = 0
+    glimpses: int = 0
+    area: float = 0.0
     predicted_iou: float = 0.0
     visibility: float = 0.0
     appearance: Tensor | None = field(default=None, repr=False)
+
+    def look_like(self, look: Tensor) -> None:
+        """Take in what it looks like on a frame, a unit vector (A,); early frames weigh equally."""
+        keep = min(KEEP, 1 - 1 / max(1, self.seen))
+        past = look if self.appearance is None else self.appearance
+        self.appearance = keep * past + (1 - keep) * look
+
+    def in_sight(self, area: int, visibility: float, config: PipelineConfig) -> bool:
+        """Whether it counts as seen on a frame that shows `area` pixels of it."""
+        self.glimpses = self.glimpses + 1 if area else 0
+        clear = visibility >= CLEAR_VISIBILITY and area >= CLEAR_AREA * self.area
+        if area and (not self.missed or clear or self.glimpses >= config.confirm_frames):
+            self.area += (area - self.area) / min(10, self.seen)
+            return True
+        return False
 
 
 class ObjectMemory:
@@ -105,10 +135,13 @@ class ObjectMemory:
         believed = track.state != TrackState.TENTATIVE or track.seen >= config.confirm_frames
         track.state = TrackState.CONFIRMED if believed else TrackState.TENTATIVE
 
-    def observe(self, track: Track, visible: bool, config: PipelineConfig) -> None:
-        """Move one followed object on by a frame in which it was seen or not."""
+    def observe(self, track: Track, area: int, visibility: float, config: PipelineConfig) -> None:
+        """Move one followed object on by a frame that shows `area` pixels of it.
+
+        visibility: the tracker's probability that it is there.
+        """
         track.age += 1
-        if visible:
+        if track.in_sight(area, visibility, config):
             self.see(track, config)
             return
         track.missed += 1
@@ -128,12 +161,11 @@ class ObjectMemory:
             if track.missed > config.lost_after + config.forget_after:
                 self.remove(track.track_id)
 
-    def recognise(self, appearance: Tensor, config: PipelineConfig) -> Track | None:
-        """The unseen object that looks most like `appearance`, (A,), if it looks alike enough."""
+    def recognise(self, looks: Tensor, config: PipelineConfig) -> list[Track | None]:
+        """Which unseen object each of (N, A) looks is; None where it is none of them for sure."""
         unseen = [t for t in self._tracks.values() if t.missed and t.appearance is not None]
-        if not unseen:
-            return None
-        best = max(unseen, key=lambda t: float(t.appearance @ appearance))  # type: ignore[operator]
-        assert best.appearance is not None
-        alike = float(best.appearance @ appearance) >= config.revive_similarity
-        return best if alike else None
+        if not unseen or not len(looks):
+            return [None] * len(looks)
+        known = F.normalize(torch.stack([t.appearance for t in unseen]), dim=1)  # type: ignore[misc]
+        found = assign(looks @ known.T, config.revive_similarity, REVIVAL_MARGIN)
+        return [None if i is None else unseen[i] for i in found]

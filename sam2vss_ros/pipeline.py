@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2vss_ros.appearance import appearance
 from sam2vss_ros.budget import Budget, Level, Turns
 from sam2vss_ros.config import PipelineConfig, options_of
 from sam2vss_ros.objects import ObjectMemory, Track
@@ -29,7 +30,7 @@ from sam2vss_ros.sam2.discovery import DUPLICATE_IOU, GridSource, RegionSource, 
 from sam2vss_ros.sam2.models import load_model
 from sam2vss_ros.sam2.tracker import Tracked, Tracker
 from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog
-from sam2vss_ros.semantics.classifier import Belief, appearance, geometry, pool_features
+from sam2vss_ros.semantics.classifier import Belief, geometry, pool_features
 from sam2vss_ros.semantics.fusion import fuse
 from sam2vss_ros.semantics.model import SemanticModel, load_semantics
 from sam2vss_ros.semantics.pointing import region_at
@@ -38,6 +39,7 @@ from sam2vss_ros.types import (
     Prompt,
     SemanticFrame,
     TrackedObject,
+    TrackState,
     instance_value,
 )
 
@@ -279,7 +281,7 @@ class VssPipeline:
                 track.age += 1
                 continue
             track.predicted_iou, track.visibility = iou, score
-            self.objects.observe(track, area > 0, self.config)
+            self.objects.observe(track, area, score, self.config)
         return self._visible(tracked)
 
     def _remember(self, seen: _Seen, tracked: Tracked) -> None:
@@ -351,24 +353,35 @@ class VssPipeline:
         )
         looks = appearance(seen.features.pyramid, candidates.masks)
         with self._lock:
-            # Prompts that came meanwhile were promised a place.
-            most = max(0, self.objects.room() - len(self._prompts))
-            tracks = [self._known_or_new(look) for look in looks[:most]]
-        if tracks:
-            slots, count = [t.slot for t in tracks], len(tracks)
-            found = self._tracker.from_masks(seen.features, slots, candidates.masks[:count])
-            found = dataclasses.replace(found, predicted_iou=candidates.score[:count])
+            chosen = self._known_or_new(looks)
+        if chosen:
+            index, tracks = list(chosen), list(chosen.values())
+            slots = [t.slot for t in tracks]
+            found = self._tracker.from_masks(seen.features, slots, candidates.masks[index])
+            found = dataclasses.replace(found, predicted_iou=candidates.score[index])
             tracked = self._begin_objects(seen, tracked, found, tracks)
         self._last_keyframe = self._frames
         self._left_unexplained = 1 - self._coverage(tracked)
         return tracked
 
-    def _known_or_new(self, look: Tensor) -> Track:
-        track = self.objects.recognise(look, self.config)
-        if track is None:
-            track = self.objects.add(self.objects.new_id(), self._belief(None))
-        self.objects.see(track, self.config)
-        return track
+    def _known_or_new(self, looks: Tensor) -> dict[int, Track]:
+        """Candidate -> its object, for as many of the (N, A) looks as there is room for.
+
+        Those that are known come first, so that no lost object gives way before it is recognised.
+        """
+        known = self.objects.recognise(looks, self.config)
+        chosen: dict[int, Track] = {}
+        for i in sorted(range(len(looks)), key=lambda i: known[i] is None):
+            track = known[i]
+            # Prompts that came meanwhile were promised a place; the occluded have theirs.
+            room = self.objects.room() > len(self._prompts)
+            if not room and (track is None or track.state == TrackState.LOST):
+                continue
+            if track is None:
+                track = self.objects.add(self.objects.new_id(), self._belief(None))
+            self.objects.see(track, self.config)
+            chosen[i] = track
+        return chosen
 
     def _places(self) -> int:
         """Places for objects once the reset and the removals asked for are done."""
@@ -433,7 +446,7 @@ class VssPipeline:
         by_slot = {t.slot: t for t in self.objects.active()}
         for slot, row, look in zip(tracked.slots, evidence, looks, strict=True):
             by_slot[slot].belief.add(row, self.config.belief_memory)
-            by_slot[slot].appearance = look
+            by_slot[slot].look_like(look)
 
     def _fuse(
         self,

@@ -74,22 +74,6 @@ def geometry(masks: Tensor) -> Tensor:
     return torch.stack([x, y, spread_x, spread_y, width, height, fill, size], 1)
 
 
-def appearance(pyramid: tuple[Tensor, ...], masks: Tensor) -> Tensor:
-    """Unit vectors (B, 2 C) by which an object is known again.
-
-    Features at strides 8 and 16 inside the mask less those of the whole image: what is common to
-    everything in sight tells nothing.
-    """
-    vectors = []
-    for level in pyramid[1:]:
-        side = (level.shape[-2], level.shape[-1])
-        share = F.adaptive_avg_pool2d(masks.float()[:, None], side).flatten(1)
-        flat = level[0].flatten(1).T.float()
-        inside = share @ flat / share.sum(1, keepdim=True).clamp(min=1e-6)
-        vectors.append(F.normalize(inside - flat.mean(0), dim=1))
-    return F.normalize(torch.cat(vectors, 1), dim=1)
-
-
 class Belief:
     """What one object's class has looked like so far: a forgetting mean of log probabilities."""
 

@@ -29,12 +29,13 @@ def born(memory: ObjectMemory, config: PipelineConfig = CONFIG) -> Track:
 
 
 def watch(memory: ObjectMemory, track: Track, sights: str) -> list[TrackState]:
-    """Let frames pass: + the object is seen, - it is not. A lost object is not looked for."""
+    """Let frames pass: + it is seen, . it is faint, - it is not. What is lost is not looked for."""
     states = []
     for sight in sights:
         memory.age_lost(CONFIG)
         if track.state != TrackState.LOST:
-            memory.observe(track, sight == "+", CONFIG)
+            area, visibility = {"+": (100, 0.9), ".": (10, 0.6), "-": (0, 0.1)}[sight]
+            memory.observe(track, area, visibility, CONFIG)
         states.append(track.state)
     return states
 
@@ -90,30 +91,81 @@ def test_an_occluded_object_comes_back_confirmed(memory: ObjectMemory) -> None:
     assert track.missed == 0
 
 
+def test_a_faint_glimpse_does_not_bring_an_occluded_object_back(memory: ObjectMemory) -> None:
+    track = confirmed(memory)
+    O, C = TrackState.OCCLUDED, TrackState.CONFIRMED  # noqa: E741, N806
+    assert watch(memory, track, "....") == [C] * 4, "what is in sight stays"
+    assert watch(memory, track, "-.-") == [O, O, TrackState.LOST]
+    other = confirmed(memory)
+    assert watch(memory, other, "-.+") == [O, O, C], "clear at once"
+
+
+def test_a_faint_object_is_back_when_it_stays(memory: ObjectMemory) -> None:
+    track = confirmed(memory)
+    config = replace(CONFIG, lost_after=5)
+    states = []
+    for area in (0, 10, 10, 10):  # confirm_frames is 3
+        memory.observe(track, area, 0.9, config)
+        states.append(track.state)
+    assert states == [TrackState.OCCLUDED] * 3 + [TrackState.CONFIRMED]
+
+
+@pytest.mark.parametrize(
+    ("area", "visibility", "back"), [(30, 0.9, 1), (10, 0.9, 0), (100, 0.6, 0)]
+)
+def test_clear_is_large_and_certain(
+    memory: ObjectMemory, area: int, visibility: float, back: bool
+) -> None:
+    track = confirmed(memory)
+    watch(memory, track, "-")
+    memory.observe(track, area, visibility, CONFIG)
+    assert (track.state == TrackState.CONFIRMED) == back
+
+
+def test_a_ghost_of_one_frame_is_never_confirmed(memory: ObjectMemory) -> None:
+    track = born(memory)
+    states = watch(memory, track, "-.-")
+    assert TrackState.CONFIRMED not in states and track.track_id not in memory
+
+
 def test_a_lost_object_is_revived_by_its_looks(memory: ObjectMemory) -> None:
     track, other = confirmed(memory), confirmed(memory)
     track.appearance, other.appearance = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     watch(memory, track, "---")
-    look = torch.tensor([0.9, 0.19**0.5])
-    assert memory.recognise(look, CONFIG) is track
-    assert memory.recognise(look, replace(CONFIG, revive_similarity=0.95)) is None
-    assert memory.recognise(torch.tensor([0.0, 1.0]), CONFIG) is None, "that one is in sight"
+    look = torch.tensor([[0.9, 0.19**0.5]])
+    assert memory.recognise(look, CONFIG) == [track]
+    assert memory.recognise(look, replace(CONFIG, revive_similarity=0.95)) == [None]
+    assert memory.recognise(torch.tensor([[0.0, 1.0]]), CONFIG) == [None], "that one is in sight"
     memory.see(track, CONFIG)
     assert track.state == TrackState.CONFIRMED and track.missed == 0 and track in memory.active()
 
 
-def test_the_most_alike_is_recognised(memory: ObjectMemory) -> None:
+def test_each_lost_object_is_recognised_once(memory: ObjectMemory) -> None:
     looks = torch.tensor([[1.0, 0.0], [0.8, 0.6]])
     tracks = [confirmed(memory), confirmed(memory)]
     for track, look in zip(tracks, looks, strict=True):
         track.appearance = look
         watch(memory, track, "-")
-    assert memory.recognise(torch.tensor([0.6, 0.8]), CONFIG) is tracks[1]
+    seen = torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.96, 0.28]])
+    assert memory.recognise(seen, CONFIG) == [None, tracks[1], tracks[0]]
+    assert memory.recognise(seen[:0], CONFIG) == []
 
 
 def test_an_object_without_looks_is_not_recognised(memory: ObjectMemory) -> None:
     watch(memory, confirmed(memory), "-")
-    assert memory.recognise(torch.ones(2), CONFIG) is None
+    assert memory.recognise(torch.ones(1, 2), CONFIG) == [None]
+
+
+def test_looks_are_averaged_over_the_sights(memory: ObjectMemory) -> None:
+    track = born(memory)
+    track.look_like(torch.tensor([1.0, 0.0]))
+    watch(memory, track, "+")
+    track.look_like(torch.tensor([0.0, 1.0]))
+    assert track.appearance is not None
+    torch.testing.assert_close(track.appearance, torch.tensor([0.5, 0.5]))
+    watch(memory, track, "+" * 30)
+    track.look_like(torch.tensor([1.0, 0.0]))
+    torch.testing.assert_close(track.appearance, torch.tensor([0.55, 0.45]))
 
 
 def test_a_tentative_object_that_is_found_again_is_still_on_trial(memory: ObjectMemory) -> None:

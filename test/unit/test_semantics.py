@@ -17,7 +17,6 @@ from sam2vss_ros.semantics.classifier import (
     GEOMETRY,
     Belief,
     MaskClassifier,
-    appearance,
     geometry,
     pool_features,
 )
@@ -88,24 +87,6 @@ def test_geometry_stays_in_range_for_any_mask() -> None:
     values = geometry(masks)
     assert values.shape == (50, GEOMETRY) and values.isfinite().all()
     assert values.abs().max() <= 1 + 1e-5
-
-
-def test_appearance_tells_regions_apart_and_knows_the_same_again() -> None:
-    torch.manual_seed(2)
-    colours = torch.randn(2, 4)
-    here, there = box(0, 0, 8, 16), box(8, 0, 16, 16)
-
-    def pyramid(moved: int) -> tuple[Tensor, ...]:
-        picture = (colours[0][:, None, None] * here + colours[1][:, None, None] * there)[None]
-        picture = picture.roll(moved, 2) + 0.01 * torch.randn(1, 4, 16, 16) + 10  # common to all
-        return picture, picture[:, :, ::2, ::2], picture[:, :, ::4, ::4]
-
-    before = appearance(pyramid(0), torch.stack([here, there]))
-    after = appearance(pyramid(4), torch.stack([here, there]))
-    assert before.shape == (2, 8)
-    torch.testing.assert_close(before.norm(dim=1), torch.ones(2))
-    assert before[0] @ after[0] > 0.95 and before[1] @ after[1] > 0.95
-    assert before[0] @ after[1] < 0
 
 
 # -- belief
