@@ -1,0 +1,386 @@
+"""The frame-time budget: when it leaves out what, and that no object is lost by it."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from sam2vss_ros import budget
+from sam2vss_ros.budget import DEGRADED, MOST_PATIENCE, PATIENCE, WINDOW, Budget, Level, Turns
+from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.objects import Track
+from sam2vss_ros.pipeline import VssPipeline
+from sam2vss_ros.sam2 import stages
+from sam2vss_ros.sam2.tracker import Tracked
+from sam2vss_ros.semantics.classifier import Belief
+from sam2vss_ros.training.procedural import make_clip
+from sam2vss_ros.types import Frame, SemanticFrame, TrackState
+
+FPS = 10.0
+SLOW, RIGHT, QUICK = 0.12, 0.09, 0.05  # seconds: beyond the target, within it, with room
+
+# -- the level
+
+
+def observe(state: Budget, seconds: float, frames: int) -> list[int]:
+    """The level after each of so many frames that all take the same time."""
+    levels = []
+    for _ in range(frames):
+        state.observe(seconds)
+        levels.append(int(state.level))
+    return levels
+
+
+def test_without_a_target_nothing_is_left_out() -> None:
+    state = Budget(0.0)
+    assert set(observe(state, 1e9, 100)) == {0}
+    assert state.degraded == () and not state.late
+
+
+def test_one_level_for_each_window_of_slow_frames() -> None:
+    state = Budget(FPS)
+    levels = observe(state, SLOW, 4 * WINDOW)
+    assert [levels.index(i) + 1 for i in Level if i] == [WINDOW, 2 * WINDOW, 3 * WINDOW]
+    assert levels[-1] == max(Level)
+
+
+def test_the_words_follow_the_levels() -> None:
+    state, words = Budget(FPS), list(DEGRADED.values())
+    assert len(words) == max(Level)
+    for i in Level:
+        assert state.degraded == tuple(words[:i])
+        observe(state, SLOW, WINDOW)
+
+
+def test_late_is_what_is_slow_even_at_the_last_level() -> None:
+    state = Budget(FPS)
+    for _ in Level:
+        assert not state.late
+        observe(state, SLOW, WINDOW)
+    assert state.late
+    observe(state, RIGHT, WINDOW)
+    assert not state.late and state.level == max(Level)
+
+
+def test_one_hiccup_changes_nothing() -> None:
+    state = Budget(FPS)
+    for seconds in [RIGHT - 0.01] * 20 + [30.0] + [RIGHT - 0.01] * 20:
+        state.observe(seconds)
+        assert state.level == Level.NOTHING
+
+
+def test_between_room_and_target_every_level_stays() -> None:
+    state = Budget(FPS)
+    for level in Level:
+        assert set(observe(state, RIGHT, 4 * PATIENCE)) == {level}
+        while state.level == level < max(Level):
+            state.observe(SLOW)
+
+
+def test_levels_are_taken_back_one_by_one_with_patience() -> None:
+    state = Budget(FPS)
+    observe(state, SLOW, 4 * WINDOW)
+    levels = observe(state, QUICK, 500)
+    assert sorted(levels, reverse=True) == levels and levels[-1] == 0
+    held = Counter(levels)
+    assert min(held[level] for level in Level) >= PATIENCE
+    assert sum(held[level] for level in Level if level) <= 3 * (PATIENCE + WINDOW) + WINDOW
+
+
+def test_a_recovery_that_does_not_last_is_tried_less_and_less_often() -> None:
+    state = Budget(FPS)
+    levels = []
+    for _ in range(3000):  # two levels are needed, and leave room
+        state.observe(SLOW if state.level < 2 else QUICK)
+        levels.append(int(state.level))
+    tried = [i for i in range(1, len(levels)) if levels[i] < levels[i - 1]]
+    waits = np.diff(tried)
+    assert waits[0] > PATIENCE and (waits[:2] * 1.5 < waits[1:3]).all()
+    assert waits[-1] <= MOST_PATIENCE + 3 * WINDOW
+    assert np.mean(np.array(levels[1000:]) < 2) < 0.05
+    assert max(levels) == 2
+
+
+def test_a_recovery_that_lasts_makes_it_patient_as_before() -> None:
+    state = Budget(FPS)
+    for _ in range(1500):
+        state.observe(SLOW if state.level < 2 else QUICK)
+    observe(state, QUICK, 2000)
+    assert state.level == Level.NOTHING
+    observe(state, SLOW, WINDOW)
+    levels = observe(state, QUICK, PATIENCE + WINDOW)
+    assert levels[-1] == 0
+
+
+# -- whose turn it is
+
+
+def track(track_id: int, slot: int | None = None) -> Track:
+    state = TrackState.CONFIRMED
+    return Track(track_id, track_id if slot is None else slot, Belief(2), state=state)
+
+
+def looks(tracks: list[Track], shift: int = 0, side: int = 40) -> Tracked:
+    """Squares of `side` pixels, `shift` pixels to the right, on 128 x 128."""
+    masks = torch.full((len(tracks), 128, 128), -5.0)
+    masks[:, 4 : 4 + side, 4 + shift : 4 + shift + side] = 5.0
+    ones = torch.ones(len(tracks))
+    slots = tuple(t.slot for t in tracks)
+    return Tracked(slots, masks, ones, ones, torch.zeros(len(tracks), 4))
+
+
+def ids(tracks: list[Track]) -> list[int]:
+    return [t.track_id for t in tracks]
+
+
+def seen_twice(tracks: list[Track], shift: int = 0, side: int = 40) -> Turns:
+    turns = Turns()
+    for frame in range(2):
+        assert turns.rest(tracks) is None, "nobody rests before two masks were compared"
+        turns.note(ids(tracks), looks(tracks, shift * frame, side))
+    return turns
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_every_steady_object_is_followed_every_second_frame(count: int) -> None:
+    tracks = [track(i + 1, slot=7 - i) for i in range(count)]
+    turns = seen_twice(tracks)
+    followed = []
+    for _ in range(8):
+        resting = turns.rest(tracks)
+        slots = resting.slots if resting else ()
+        followed.append([t.slot not in slots for t in tracks])
+        turns.note(ids(tracks), looks(tracks))
+    assert (np.add(followed[1:], followed[:-1]) == 1).all()
+    assert np.abs(2 * np.sum(followed, 1) - count).max() <= 1, "half of them at a time"
+
+
+def test_the_resting_ones_look_as_they_did() -> None:
+    tracks = [track(1), track(2)]
+    turns = seen_twice(tracks, shift=1)
+    resting = turns.rest(tracks)
+    assert resting is not None and resting.slots == (1,)
+    assert torch.equal(resting.masks, looks(tracks, shift=1).masks[:1])
+
+
+@pytest.mark.parametrize(
+    ("shift", "side", "rests"),
+    [(2, 40, True), (6, 40, False), (2, 8, True), (6, 8, False), (60, 40, False)],
+    ids=["steady", "large and moving", "small and moving little", "small and fast", "fast"],
+)
+def test_what_moves_much_is_always_followed(shift: int, side: int, rests: bool) -> None:
+    tracks = [track(1)]
+    turns = seen_twice(tracks, shift, side)
+    assert (turns.rest(tracks) is not None) == rests
+
+
+def test_a_moving_object_is_not_followed_less_for_steady_ones() -> None:
+    tracks = [track(1), track(2), track(3)]
+    turns = Turns()
+    for frame in range(8):
+        resting = turns.rest(tracks)
+        assert resting is None or 2 not in resting.slots
+        now = looks(tracks)
+        now.masks[1] = looks(tracks[1:2], shift=15 * (frame % 2)).masks[0]
+        turns.note(ids(tracks), now)
+
+
+def test_new_and_hidden_objects_are_always_followed() -> None:
+    new, hidden, steady = tracks = [track(1), track(2), track(3)]
+    turns = seen_twice(tracks)
+    new.state, hidden.missed = TrackState.TENTATIVE, 1
+    resting = turns.rest(tracks)
+    assert resting is not None and resting.slots == (steady.slot,)
+
+
+def test_who_takes_the_slot_of_another_is_not_taken_for_it() -> None:
+    turns = seen_twice([track(1, slot=5)])
+    assert turns.rest([track(2, slot=5)]) is None
+
+
+def test_no_object_at_all() -> None:
+    turns = Turns()
+    turns.note([], None)
+    assert turns.rest([]) is None
+
+
+# -- the pipeline, on a clock that the test moves
+
+
+class SlowCamera:
+    """A pipeline that sees one picture again and again, and takes as long as the test says.
+
+    `asked` and `written` are the slots that were followed and written to memory, frame by frame.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch, **options: object) -> None:
+        patch.setattr(budget, "WINDOW", 2)
+        patch.setattr(budget, "PATIENCE", 3)
+        self.seconds, self._now, self._stamp = 0.0, 0.0, 0
+        defaults = {"device": "cpu", "max_objects": 4, "min_unexplained": 1.0, "target_fps": FPS}
+        config = PipelineConfig.from_mapping(defaults | options)
+        self.pipe = VssPipeline(config, clock=lambda: self._now)
+        self.image = make_clip(11, 1, (96, 128), kind="street").frames[0]
+        self.asked: list[list[int]] = []
+        self.written: list[list[int]] = []
+        step, commit = self.pipe._tracker.step, self.pipe._tracker.commit
+        # One picture needs to be encoded but once.
+        encode = functools.cache(lambda: VssPipeline._encode(self.pipe, self.image))
+        patch.setattr(self.pipe, "_encode", lambda image: encode())
+
+        def slow_step(features: stages.ImageFeatures, slots: list[int]) -> Tracked | None:
+            self._now += self.seconds
+            self.asked.append(slots)
+            self.written.append([])
+            return step(features, slots)
+
+        def noted_commit(features: stages.ImageFeatures, tracked: Tracked) -> None:
+            self.written[-1].extend(tracked.slots)
+            commit(features, tracked)
+
+        patch.setattr(self.pipe._tracker, "step", slow_step)
+        patch.setattr(self.pipe._tracker, "commit", noted_commit)
+
+    def see(self, seconds: float, frames: int = 1) -> list[SemanticFrame]:
+        self.seconds = seconds
+        results = []
+        for _ in range(frames):
+            self._stamp += 1
+            results.append(self.pipe.process(Frame(self.image, self._stamp)))
+        return results
+
+    def slow_down_to(self, level: Level) -> SemanticFrame:
+        for seconds in [RIGHT] + [SLOW] * 20:
+            (result,) = self.see(seconds)
+            if len(result.degraded) == level:
+                return result
+        raise AssertionError(f"level {level} was not reached")
+
+
+@pytest.fixture
+def camera(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SlowCamera]:
+    return lambda **options: SlowCamera(monkeypatch, **options)
+
+
+def visible(result: SemanticFrame) -> set[int]:
+    return {o.track_id for o in result.objects if o.area}
+
+
+def test_it_degrades_keeps_every_object_and_recovers(camera: Callable[..., SlowCamera]) -> None:
+    slow = camera()
+    before = slow.see(RIGHT, 4)[-1]
+    assert before.degraded == () and len(visible(before)) >= 3
+    results = slow.see(SLOW, 12) + slow.see(QUICK, 17)
+    levels = [len(r.degraded) for r in results]
+    assert max(levels) == max(Level) and levels[-1] == 0
+    assert np.abs(np.diff(levels)).max() == 1, "one level at a time"
+    ages = {o.track_id: o.age for o in before.objects}
+    for i, result in enumerate(results, 1):
+        assert result.degraded == tuple(DEGRADED.values())[: len(result.degraded)]
+        assert visible(result) == visible(before), "objects are kept, and shown"
+        assert {o.track_id: o.age for o in result.objects} == {k: v + i for k, v in ages.items()}
+        assert all(o.frames_since_seen == 0 for o in result.objects)
+    late = [i for i, result in enumerate(results, 1) if result.late]
+    assert late == list(range(8, 14)), "slow with all left out, told until a frame is not"
+
+
+def test_resting_objects_keep_their_mask_and_take_turns(camera: Callable[..., SlowCamera]) -> None:
+    slow = camera()
+    slow.slow_down_to(Level.TURNS)
+    everybody = {t.slot for t in slow.pipe.objects.active()}
+    before = slow.see(SLOW)[-1]
+    for result in slow.see(SLOW, 8):
+        followed = set(slow.asked[-1])
+        assert followed < everybody, "somebody rests"
+        assert followed | set(slow.asked[-2]) == everybody
+        slots = {t.track_id: t.slot for t in slow.pipe.objects.all()}
+        masks = {o.track_id: o for o in before.objects}
+        for o in result.objects:
+            if slots[o.track_id] in followed:
+                continue
+            last = masks[o.track_id]
+            # What others do not take of it is as before.
+            assert o.box[:2] == pytest.approx(last.box[:2], abs=8)
+            assert o.area == pytest.approx(last.area, rel=0.3)
+        before = result
+
+
+@pytest.mark.parametrize("interval", [1, 2])
+def test_memory_is_written_half_as_often_to_everybody(
+    camera: Callable[..., SlowCamera], interval: int
+) -> None:
+    slow = camera(memory_interval=interval)
+    for level, period in ((Level.NOTHING, interval), (Level.MEMORY, 2 * interval)):
+        slow.slow_down_to(level)
+        slow.see(RIGHT, 2 * interval)
+        del slow.written[:]
+        slow.see(RIGHT, 4 * interval)
+        counts = Counter(slot for slots in slow.written for slot in slots)
+        everybody = {t.slot for t in slow.pipe.objects.active()}
+        assert counts == dict.fromkeys(everybody, 4 * interval // period)
+    slow.slow_down_to(Level.TURNS)
+    slow.see(RIGHT, 2 * interval)
+    del slow.written[:]
+    slow.see(RIGHT, 6 * interval)
+    counts = Counter(slot for slots in slow.written for slot in slots)
+    assert counts.keys() == everybody
+    assert min(counts.values()) >= 2 and max(counts.values()) <= 4
+
+
+def test_new_objects_are_looked_for_half_as_often(camera: Callable[..., SlowCamera]) -> None:
+    slow = camera(keyframe_interval=3)
+    found = [r.keyframe for r in slow.see(RIGHT, 7)]
+    assert found == [True, False, False, True, False, False, True]
+    slow.slow_down_to(Level.DISCOVERY)
+    keyframes = [i for i, r in enumerate(slow.see(RIGHT, 13)) if r.keyframe]
+    assert len(keyframes) == 2 and np.diff(keyframes) == [6]
+
+
+def test_what_is_unexplained_waits_while_time_is_short(camera: Callable[..., SlowCamera]) -> None:
+    slow = camera(keyframe_interval=100, min_unexplained=0.02)
+    (first,) = slow.see(RIGHT)
+    for level, searches in ((Level.NOTHING, True), (Level.DISCOVERY, False)):
+        result = slow.slow_down_to(level)
+        largest = max(result.objects, key=lambda o: o.area)
+        assert largest.area > 0.05 * first.label_image.size
+        assert slow.pipe.remove_object(largest.track_id)
+        assert slow.see(RIGHT)[0].keyframe == searches
+
+
+def test_without_target_nothing_changes_however_slow(camera: Callable[..., SlowCamera]) -> None:
+    slow = camera(target_fps=0.0)
+    results = slow.see(1000.0, 8)
+    assert not any(r.degraded or r.late for r in results)
+    assert all(len(slots) == len(slow.asked[1]) for slots in slow.asked[1:])
+
+
+def test_the_target_changes_while_it_runs(camera: Callable[..., SlowCamera]) -> None:
+    slow = camera()
+    slow.slow_down_to(Level.TURNS)
+    slow.see(SLOW, 3)
+    slow.pipe.reconfigure(target_fps=0.0)
+    (result,) = slow.see(SLOW)
+    assert result.degraded == () and not result.late
+    assert len(slow.asked[-1]) == len(slow.pipe.objects.active())
+    slow.pipe.reconfigure(target_fps=FPS)
+    assert slow.slow_down_to(Level.TURNS).degraded
+
+
+def test_reset_and_removal_while_objects_rest(camera: Callable[..., SlowCamera]) -> None:
+    slow = camera()
+    slow.slow_down_to(Level.TURNS)
+    before = slow.see(SLOW, 4)[-1]
+    slots = {t.slot: t.track_id for t in slow.pipe.objects.active()}
+    gone = next(slots[slot] for slot in slots if slot not in slow.asked[-1])
+    assert slow.pipe.remove_object(gone)
+    (after,) = slow.see(SLOW)
+    assert visible(after) == visible(before) - {gone}
+    slow.pipe.reset()
+    (anew,) = slow.see(SLOW)
+    assert anew.keyframe and visible(anew) and not visible(anew) & visible(before)
+    slow.see(SLOW, 3)
