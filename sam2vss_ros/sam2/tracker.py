@@ -71,11 +71,12 @@ class Tracker:
         self._grid = model.network.image_size // model.network.backbone_stride
 
     def step(self, features: stages.ImageFeatures, slots: list[int]) -> Tracked | None:
-        """Find the objects of `slots` on the frame of `features`; None where there are none."""
+        """Find the objects of `slots`, in their order, on a frame; None where there are none."""
         parts = [self._follow(features, recall) for recall in self.bank.recall(slots)]
         if not parts:
             return None
         tracked = Tracked.join(parts)
+        tracked = tracked.take([tracked.slots.index(slot) for slot in slots])
         self.bank.look(torch.tensor(tracked.slots), self._boxes(tracked))
         return tracked
 
