@@ -49,8 +49,8 @@ class Phase:
 # full memory on the longer clips at the end.
 SCHEDULE = (
     Phase(steps=1000, size=128, frames=2, clips=6, objects=36, stills=6),
-    Phase(steps=2000, size=256, frames=4, clips=3, objects=12, stills=4),
-    Phase(steps=400, size=256, frames=8, clips=2, objects=10, stills=2),
+    Phase(steps=1600, size=256, frames=4, clips=3, objects=12, stills=4),
+    Phase(steps=200, size=256, frames=8, clips=2, objects=10, stills=2),
 )
 STILL_SIZE = 256
 PEAK_RATE = 1e-3
