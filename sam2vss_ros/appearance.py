@@ -1,12 +1,16 @@
 """What an object looks like, as a vector by which it is known again, and who is who among several.
 
 Measured with the embedded model and true masks on scenes in which similar figures come and go
-(`sam2vss bench identity`): whitened features of three strides, averaged over an object's life,
-tell objects apart; object pointers, class beliefs, colour histograms and size added nothing.
+(`sam2vss bench identity`): whitened features of three strides and a histogram of colours, averaged
+over an object's life, tell objects apart. Object pointers, class beliefs and size added nothing,
+looks of the last frame alone recognised a fifth fewer.
 """
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,18 +21,30 @@ KEEP = 0.9
 """Share of the past that stays in an object's mean look from frame to frame."""
 
 
-def appearance(pyramid: tuple[Tensor, ...], masks: Tensor) -> Tensor:
-    """Unit vectors (B, levels x C) of what is inside (B, S/4, S/4) masks, float32.
+_SHADES = 4
 
-    pyramid: (1, C, ., .) maps of one image. What is common to everything in the image tells
-    nothing, so each channel counts in standard deviations from its mean over the image.
+
+def colours(image: npt.NDArray[np.uint8], side: int, device: torch.device) -> Tensor:
+    """The coarse colour of each pixel of an (H, W, 3) image: (1, 64, side, side) of 0 and 1."""
+    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.int64)
+    red, green, blue = np.moveaxis(small * _SHADES // 256, 2, 0)
+    index = torch.from_numpy((red * _SHADES + green) * _SHADES + blue).to(device)
+    return F.one_hot(index, _SHADES**3).permute(2, 0, 1)[None].float()
+
+
+def appearance(pyramid: tuple[Tensor, ...], colours: Tensor, masks: Tensor) -> Tensor:
+    """Unit vectors (B, levels x C + 64) of what is inside (B, S/4, S/4) masks, float32.
+
+    pyramid: (1, C, ., .) maps of one image; colours: the same image's, of side S/4. What is common
+    to everything in the image tells nothing, so each channel of the pyramid counts in standard
+    deviations from its mean over the image. All levels and the colours weigh the same.
     """
-    parts = []
+    parts = [pool_features((colours,), masks).clamp(min=0).sqrt()]
     for level in pyramid:
         deviation, mean = torch.std_mean(level[0].flatten(1).float(), dim=1)
         inside = pool_features((level,), masks)
-        parts.append(F.normalize((inside - mean) / deviation.clamp(min=1e-3), dim=1))
-    return F.normalize(torch.cat(parts, 1), dim=1)
+        parts.append((inside - mean) / deviation.clamp(min=1e-3))
+    return F.normalize(torch.cat([F.normalize(part, dim=1) for part in parts], 1), dim=1)
 
 
 def assign(alike: Tensor, least: float, margin: float) -> list[int | None]:

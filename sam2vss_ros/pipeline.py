@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2vss_ros.appearance import appearance
+from sam2vss_ros.appearance import appearance, colours
 from sam2vss_ros.budget import Budget, Level, Turns
 from sam2vss_ros.config import PipelineConfig, options_of
 from sam2vss_ros.objects import ObjectMemory, Track
@@ -48,7 +48,8 @@ class _Seen(NamedTuple):
     """What the encoders say of a frame.
 
     features: the tracker's. pyramid, hidden: those the semantics read. log_dense: (K, s, s) log
-    probabilities, probabilities: (K, S/4, S/4) on the grid of the tracker's masks.
+    probabilities, probabilities: (K, S/4, S/4) on the grid of the tracker's masks. colours: the
+    image's, on the same grid.
     """
 
     features: stages.ImageFeatures
@@ -56,6 +57,7 @@ class _Seen(NamedTuple):
     hidden: Tensor
     log_dense: Tensor
     probabilities: Tensor
+    colours: Tensor
 
 
 class VssPipeline:
@@ -248,7 +250,8 @@ class VssPipeline:
         probabilities = log_dense.exp()
         if probabilities.shape[-1] != side:
             probabilities = F.interpolate(probabilities[None], (side, side), mode="bilinear")[0]
-        return _Seen(features, pyramid, dense.hidden, log_dense, probabilities)
+        coloured = colours(image, side, self.device)
+        return _Seen(features, pyramid, dense.hidden, log_dense, probabilities, coloured)
 
     def _track(self, seen: _Seen) -> Tracked | None:
         """Follow the active objects and move their lives on by this frame."""
@@ -351,7 +354,7 @@ class VssPipeline:
             max(1, round(self.config.min_area * side * side)),
             self.objects.room(),
         )
-        looks = appearance(seen.features.pyramid, candidates.masks)
+        looks = appearance(seen.features.pyramid, seen.colours, candidates.masks)
         with self._lock:
             chosen = self._known_or_new(looks)
         if chosen:
@@ -442,7 +445,7 @@ class VssPipeline:
             "refine": of_pixels,
             "fused": (of_features + of_pixels) / 2,
         }[self.config.mode].cpu()
-        looks = appearance(seen.features.pyramid, masks)
+        looks = appearance(seen.features.pyramid, seen.colours, masks)
         by_slot = {t.slot: t for t in self.objects.active()}
         for slot, row, look in zip(tracked.slots, evidence, looks, strict=True):
             by_slot[slot].belief.add(row, self.config.belief_memory)
