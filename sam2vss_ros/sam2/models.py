@@ -27,6 +27,7 @@ from safetensors.torch import load_file
 from sam2.modeling.sam2_base import SAM2Base
 
 from sam2vss_ros.sam2.nano import build_nano
+from sam2vss_ros.sam2.norms import use_channel_norms
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +159,36 @@ def load_model(
     Raises ValueError, naming the argument, for an unknown model, device or precision or an
     `image_size` that is no multiple of 32; ModelUnavailableError for missing or wrong weights.
     """
+    card, target, dtype = _check(name, device, precision, image_size)
+    path = find_weights(card, checkpoint) or fetch_weights(card)
+    network = build_network(card, image_size or card.image_size)
+    load_weights(network, read_weights(path), path, name)
+    return _ready(card, network, target, dtype)
+
+
+def untrained_model(
+    name: str, device: str = "auto", precision: str = "float32", image_size: int = 0
+) -> Sam2Model:
+    """The named model with the same random weights every time: it takes as long as a trained one.
+
+    Its last layers are widened so that masks have outlines. Arguments and errors as `load_model`.
+    """
+    card, target, dtype = _check(name, device, precision, image_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_network(card, image_size or card.image_size)
+    decoder = network.sam_mask_decoder
+    with torch.no_grad():
+        decoder.pred_obj_score_head.layers[-1].weight.mul_(3000)
+        for mlp in decoder.output_hypernetworks_mlps:
+            mlp.layers[-1].weight.mul_(20)
+    return _ready(card, network, target, dtype)
+
+
+def _check(
+    name: str, device: str, precision: str, image_size: int
+) -> tuple[ModelCard, torch.device, torch.dtype]:
+    """What is asked for, or ValueError."""
     card = model_card(name)
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
@@ -171,13 +202,15 @@ def load_model(
     if target.type == "cpu" and dtype != torch.float32:
         log.warning("precision: %s is for GPUs; on the CPU %s runs in float32", precision, name)
         dtype = torch.float32
+    return card, target, dtype
 
-    path = find_weights(card, checkpoint) or fetch_weights(card)
-    network = build_network(card, image_size or card.image_size)
-    load_weights(network, read_weights(path), path, name)
-    network = network.to(target).eval().requires_grad_(False)
+
+def _ready(
+    card: ModelCard, network: SAM2Base, device: torch.device, dtype: torch.dtype
+) -> Sam2Model:
+    network = network.to(device).eval().requires_grad_(False)
     _keep_position_embedding(network)
-    return Sam2Model(card, network, target, dtype)
+    return Sam2Model(card, network, device, dtype)
 
 
 def _keep_position_embedding(network: SAM2Base) -> None:
@@ -239,6 +272,7 @@ def build_network(card: ModelCard, image_size: int) -> SAM2Base:
     }
     network = instantiate(settings)
     assert isinstance(network, SAM2Base)
+    use_channel_norms(network)
     return network
 
 

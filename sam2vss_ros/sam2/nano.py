@@ -16,6 +16,8 @@ from sam2.modeling.sam.transformer import RoPEAttention, TwoWayTransformer
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.modeling.sam2_utils import MLP
 
+from sam2vss_ros.sam2.norms import use_channel_norms
+
 NATIVE_SIZE = 256
 TRUNK_WIDTH = 24
 CHANNELS = 64
@@ -62,7 +64,7 @@ def build_nano(image_size: int = NATIVE_SIZE) -> SAM2Base:
         fpn_top_down_levels=[2, 3],
         fpn_interp_model="nearest",
     )
-    return NanoSam2(
+    network = NanoSam2(
         image_encoder=ImageEncoder(trunk=trunk, neck=neck, scalp=1),
         memory_attention=_memory_attention(image_size // 16),
         memory_encoder=_memory_encoder(),
@@ -91,6 +93,8 @@ def build_nano(image_size: int = NATIVE_SIZE) -> SAM2Base:
         fixed_no_obj_ptr=True,
         use_mlp_for_obj_ptr_proj=True,
     )
+    use_channel_norms(network)
+    return network
 
 
 def _memory_attention(feature_size: int) -> MemoryAttention:

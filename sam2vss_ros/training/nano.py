@@ -49,8 +49,8 @@ class Phase:
 # full memory on the longer clips at the end.
 SCHEDULE = (
     Phase(steps=1000, size=128, frames=2, clips=6, objects=36, stills=6),
-    Phase(steps=1600, size=256, frames=4, clips=3, objects=12, stills=4),
-    Phase(steps=200, size=256, frames=8, clips=2, objects=10, stills=2),
+    Phase(steps=1450, size=256, frames=4, clips=3, objects=12, stills=4),
+    Phase(steps=100, size=256, frames=8, clips=2, objects=10, stills=2),
 )
 STILL_SIZE = 256
 PEAK_RATE = 1e-3
@@ -282,8 +282,8 @@ def _clip_loss(
         masks = stages.hide_absent(decoded.masks[rows, best][:, None], here)
         masks = stages.full_size(masks, size)
         if t == 0:
-            given = (kinds == MASK).view(-1, 1, 1, 1)
-            masks = torch.where(given, truth[:, :1] * 20 - 10, masks)
+            # What a point has not found yet would teach nothing about following it.
+            masks = truth[:, :1] * 20 - 10
         memory = stages.encode_memory(network, frame, masks, here)
         memories.append(memory.flatten(2).transpose(1, 2))
         pointers.append(stages.object_pointer(network, decoded.tokens[rows, best], here))
