@@ -154,10 +154,15 @@ class PipelineConfig(Checked):
         low=0,
         high=256,
     )
+    engine: str = option(
+        "auto",
+        "how objects are tracked: exact (SAM 2's arithmetic), fast (in windows around them, a "
+        "memory every second frame) or auto (what suits the model: nano fast, others exact)",
+        choices=("auto", "exact", "fast"),
+    )
     memory_interval: int = option(
         0,
-        "frames from one memory of an object to the next: 1 as SAM 2 does, 2 is faster; 0: what "
-        "suits the model (nano 2, others 1)",
+        "frames from one memory of an object to the next; 0: the engine's own (exact 1, fast 2)",
         low=0,
         high=30,
     )

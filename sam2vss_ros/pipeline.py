@@ -25,10 +25,12 @@ from sam2vss_ros.appearance import appearance, colours
 from sam2vss_ros.budget import Budget, Level, Turns
 from sam2vss_ros.config import PipelineConfig, options_of
 from sam2vss_ros.objects import ObjectMemory, Track
-from sam2vss_ros.sam2 import stages
+from sam2vss_ros.sam2 import policy, stages
 from sam2vss_ros.sam2.discovery import DUPLICATE_IOU, GridSource, RegionSource, Source, select
+from sam2vss_ros.sam2.engine import ENGINES
 from sam2vss_ros.sam2.models import load_model
 from sam2vss_ros.sam2.tracker import Tracked, Tracker
+from sam2vss_ros.scene import Continuity
 from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog
 from sam2vss_ros.semantics.classifier import Belief, geometry, pool_features
 from sam2vss_ros.semantics.fusion import fuse
@@ -42,6 +44,9 @@ from sam2vss_ros.types import (
     TrackState,
     instance_value,
 )
+
+STILL_ITSELF = 0.75
+"""Likeness to its past looks that an object keeps where the stream goes on after a break."""
 
 
 class _Seen(NamedTuple):
@@ -81,10 +86,11 @@ class VssPipeline:
         threads = config.threads or model.card.cpu_threads
         if threads:
             torch.set_num_threads(threads)
+        preset = ENGINES[model.card.engine if config.engine == "auto" else config.engine]
         config = dataclasses.replace(
             config,
             max_objects=config.max_objects or model.card.max_objects,
-            memory_interval=config.memory_interval or model.card.memory_interval,
+            memory_interval=config.memory_interval or preset.memory_interval,
         )
         self.config = config
         self.device = model.device
@@ -93,7 +99,7 @@ class VssPipeline:
         self._semantics = load_semantics(config.semantics, model.device)
         self.catalog = _catalog(config, self._semantics)
         self.label_dtype = self.catalog.label_dtype(config.unlabelled_id)
-        self._tracker = Tracker(model, config.max_objects)
+        self._tracker = Tracker(model, config.max_objects, preset)
         self._shares_features = (
             self._semantics.backbone == config.model
             and self._semantics.image_size == model.network.image_size
@@ -118,7 +124,7 @@ class VssPipeline:
         self._clock = clock
         self._budget, self._turns = Budget(config.target_fps), Turns()
         self._lock = threading.Lock()
-        self._prompts: dict[int, Prompt] = {}
+        self._prompts: dict[int, tuple[Prompt, tuple[int, int]]] = {}  # with the image's size
         self._removals: set[int] = set()
         self._reset_wanted = False
         self._size: tuple[int, int] | None = None
@@ -128,8 +134,10 @@ class VssPipeline:
     def process(self, frame: Frame) -> SemanticFrame:
         """Segment the next frame of the stream.
 
-        Time running backwards and a new image size start the stream afresh. Raises ValueError for
-        a second frame with the stamp of the last one.
+        Time running backwards starts the stream afresh. After a scene cut all objects are lost
+        until they are recognised; after a jump in time or at a new image size those are that do
+        not look like themselves. Raises ValueError for a second frame with the stamp of the last
+        one.
         """
         self._begin(frame)
         watch = _Stopwatch(self._clock)
@@ -165,13 +173,14 @@ class VssPipeline:
         """
         with self._lock:
             self._check_prompt(prompt)
+            assert self._size is not None
             if self._places() <= len(self._prompts):
                 raise ValueError(
                     f"max_objects: all {self.config.max_objects} places are taken; remove an "
                     "object first"
                 )
             track_id = self.objects.new_id()
-            self._prompts[track_id] = prompt
+            self._prompts[track_id] = prompt, self._size
             return track_id
 
     def remove_object(self, track_id: int) -> bool:
@@ -210,25 +219,26 @@ class VssPipeline:
 
     def _begin(self, frame: Frame) -> None:
         """Apply what was asked for since the last frame, but for the prompts."""
-        size = (frame.image.shape[0], frame.image.shape[1])
         if self._last_stamp is not None and frame.stamp_ns == self._last_stamp:
             raise ValueError(f"two frames with stamp {frame.stamp_ns} ns")
         rewound = self._last_stamp is not None and frame.stamp_ns < self._last_stamp
         with self._lock:
-            if rewound or size != self._size:
-                self._prompts.clear()  # they point at another scene
-                self._reset_wanted = True
-            if self._reset_wanted:
+            if rewound or self._reset_wanted:
                 self._start_stream()
+            self._break = self._continuity.look(frame)
+            if rewound or self._break.scene_cut:
+                self._prompts.clear()  # they point at another scene
             for track_id in self._removals & {t.track_id for t in self.objects.all()}:
                 self.objects.remove(track_id)
             self._removals, self._reset_wanted = set(), False
-            self._size, self._last_stamp = size, frame.stamp_ns
+            self._size = (frame.image.shape[0], frame.image.shape[1])
+            self._last_stamp = frame.stamp_ns
             if self._budget.target_fps != self.config.target_fps:
                 self._budget = Budget(self.config.target_fps)
 
     def _start_stream(self) -> None:
         self.objects.clear()
+        self._continuity = Continuity()
         self._last_stamp = None
         self._frames = 0
         self._last_keyframe = 0
@@ -257,24 +267,27 @@ class VssPipeline:
         """Follow the active objects and move their lives on by this frame."""
         self.objects.age_lost(self.config)
         active = self.objects.active()
+        if self._break.scene_cut:
+            for track in active:
+                self.objects.lose(track)
+            return None
         level = self._budget.level
-        resting = self._turns.rest(active if level >= Level.TURNS else [])
+        may_rest = level >= Level.TURNS and not self._break.suspicious
+        resting = self._turns.rest(active if may_rest else [])
         rests = set(resting.slots) if resting else set()
         tracked = self._tracker.step(seen.features, [t.slot for t in active if t.slot not in rests])
         interval = self.config.memory_interval * (2 if level >= Level.MEMORY else 1)
         if self._frames % interval == 0:
             self._owed = {t.slot for t in active}
-        if tracked is not None:
-            self._remember(seen, tracked)
         parts = [part for part in (tracked, resting) if part is not None]
         if not parts:
             return None
-        tracked = Tracked.join(parts)
+        tracked = policy.resolve_overlaps(Tracked.join(parts))
         by_slot = {t.slot: t for t in active}
-        areas = _owned_areas(tracked.masks)
+        strange = self._strangers(seen, tracked, by_slot) if self._break.suspicious else set()
         for slot, area, iou, score in zip(
             tracked.slots,
-            areas.tolist(),
+            (tracked.masks > 0).flatten(1).sum(1).tolist(),
             tracked.predicted_iou.tolist(),
             tracked.score.sigmoid().tolist(),
             strict=True,
@@ -284,46 +297,77 @@ class VssPipeline:
                 track.age += 1
                 continue
             track.predicted_iou, track.visibility = iou, score
-            self.objects.observe(track, area, score, self.config)
-        return self._visible(tracked)
+            if slot in strange:
+                self.objects.lose(track)
+            else:
+                self.objects.observe(track, area, score, self.config)
+        visible = self._visible(tracked)
+        if visible is not None:
+            self._remember(seen, visible, rests)
+        return visible
 
-    def _remember(self, seen: _Seen, tracked: Tracked) -> None:
-        """Write the memories that are due; those of resting objects are on the next frame."""
-        due = [i for i, slot in enumerate(tracked.slots) if slot in self._owed]
+    def _strangers(self, seen: _Seen, tracked: Tracked, by_slot: dict[int, Track]) -> set[int]:
+        """Slots of the objects that do not look like themselves."""
+        looks = appearance(seen.features.pyramid, seen.colours, tracked.masks > 0)
+        return {
+            slot
+            for slot, look in zip(tracked.slots, looks, strict=True)
+            if by_slot[slot].likeness(look) < STILL_ITSELF
+        }
+
+    def _remember(self, seen: _Seen, tracked: Tracked, rests: set[int]) -> None:
+        """Write the memories that are due; what is poor on this frame is due on the next."""
+        due = [
+            i
+            for i in policy.worth_remembering(tracked)
+            if tracked.slots[i] in self._owed and tracked.slots[i] not in rests
+        ]
         if due:
             self._tracker.commit(seen.features, tracked.take(due))
-        self._owed.difference_update(tracked.slots)
+        self._owed.difference_update(tracked.slots[i] for i in due)
 
     def _visible(self, tracked: Tracked | None) -> Tracked | None:
-        """Only the objects that are there and seen on this frame."""
+        """Only the objects that are there and seen on this frame, and each pixel of one only."""
         if tracked is None:
             return None
         here = {t.slot for t in self.objects.active() if not t.missed}
         index = [i for i, slot in enumerate(tracked.slots) if slot in here]
-        return tracked.take(index) if index else None
+        return policy.resolve_overlaps(tracked.take(index)) if index else None
 
     def _wants_discovery(self, tracked: Tracked | None) -> bool:
-        """On the first frame, on keyframes, and when much is newly unexplained."""
+        """On the first frame, where the stream breaks, on keyframes, and for what is new.
+
+        New is what is unexplained beyond the least that was since the last search; it calls for a
+        search where an object can be added or recognised.
+        """
         if self._source is None:
             return False
+        if self._frames == 0 or any(self._break):
+            return True
         waited = self._frames - self._last_keyframe
         if self._budget.level >= Level.DISCOVERY:
-            return self._frames == 0 or waited >= 2 * self.config.keyframe_interval
-        grown = 1 - self._coverage(tracked) - self._left_unexplained
-        due = waited >= self.config.keyframe_interval or grown >= self.config.min_unexplained
-        return self._frames == 0 or due
+            return waited >= 2 * self.config.keyframe_interval
+        unexplained = 1 - self._coverage(tracked)
+        self._left_unexplained = min(self._left_unexplained, unexplained)
+        new = unexplained - self._left_unexplained
+        useful = self.objects.room() > 0 or any(t.missed for t in self.objects.active())
+        early = useful and new >= self.config.min_unexplained
+        return early or waited >= self.config.keyframe_interval
 
     def _take_prompts(self, seen: _Seen, tracked: Tracked | None) -> Tracked | None:
         """Start the objects that users asked for."""
-        assert self._size is not None
         with self._lock:
             asked = [
-                (self.objects.add(track_id, self._belief(prompt.class_id), prompted=True), prompt)
-                for track_id, prompt in self._prompts.items()
+                (
+                    self.objects.add(track_id, self._belief(prompt.class_id), prompted=True),
+                    prompt,
+                    size,
+                )
+                for track_id, (prompt, size) in self._prompts.items()
             ]
             self._prompts.clear()
-        for track, prompt in asked:
-            found = self._find_prompted(seen, track.slot, prompt, self._size)
+        for track, prompt, size in asked:
+            found = self._find_prompted(seen, track.slot, prompt, size)
             if (found.masks > 0).any():
                 self.objects.see(track, self.config)
             else:
@@ -497,6 +541,8 @@ class VssPipeline:
             timings_ms=watch.laps,
             degraded=self._budget.degraded,
             late=self._budget.late,
+            scene_cut=self._break.scene_cut,
+            time_jump=self._break.time_jump,
         )
 
     def _beliefs(self, tracks: list[Track]) -> Tensor:
@@ -580,10 +626,3 @@ def _catalog(config: PipelineConfig, semantics: SemanticModel) -> ClassCatalog:
             f"{len(semantics.catalog)}: {', '.join(c.name for c in semantics.catalog.classes)}"
         )
     return catalog
-
-
-def _owned_areas(masks: Tensor) -> Tensor:
-    """Pixels that each of (B, s, s) mask logits owns when the strongest wins: (B,) int64."""
-    strongest = masks.argmax(0)
-    owner = strongest[masks.amax(0) > 0]
-    return torch.bincount(owner, minlength=len(masks))

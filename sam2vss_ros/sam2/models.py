@@ -54,9 +54,9 @@ class ModelCard:
     `image_size` is the side of its square input in pixels, `discovery` the source of new objects
     that suits it (regions or grid), `parameters` their count. `understands_points` says whether
     points and boxes find masks; where not, the dense region they lie on is taken. `cpu_threads`
-    is how many threads serve it best on a CPU, 0 for all; `max_objects` and
-    `memory_interval` are the options of that name unless the user says. `config` (a
-    YAML of the `sam2` package), `file` and `hub_id` are empty for the embedded model.
+    is how many threads serve it best on a CPU, 0 for all; `max_objects` and `engine` (a preset of
+    `engine.ENGINES`) are the options of that name unless the user says. `config` (a YAML of the
+    `sam2` package), `file` and `hub_id` are empty for the embedded model.
     """
 
     name: str
@@ -65,7 +65,7 @@ class ModelCard:
     understands_points: bool
     cpu_threads: int
     max_objects: int
-    memory_interval: int
+    engine: str
     parameters: int
     source: str
     licence: str
@@ -109,7 +109,7 @@ def _meta_card(size: str, config: str, parameters: int) -> ModelCard:
         understands_points=True,
         cpu_threads=0,
         max_objects=32,
-        memory_interval=1,
+        engine="exact",
         parameters=parameters,
         source="Meta AI, SAM 2.1 (September 2024)",
         licence="Apache-2.0",
@@ -129,7 +129,7 @@ CARDS: dict[str, ModelCard] = {
             understands_points=False,
             cpu_threads=1,
             max_objects=6,
-            memory_interval=2,
+            engine="fast",
             parameters=1_231_922,
             source="this package, see sam2vss_ros/weights",
             licence="see the model card in sam2vss_ros/weights",
