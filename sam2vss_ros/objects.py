@@ -58,6 +58,12 @@ class Track:
         past = look if self.appearance is None else self.appearance
         self.appearance = keep * past + (1 - keep) * look
 
+    def likeness(self, look: Tensor) -> float:
+        """Cosine similarity of a look, a unit vector (A,), to its past; 1 where it has none."""
+        if self.appearance is None:
+            return 1.0
+        return float(F.normalize(self.appearance, dim=0) @ look)
+
     def in_sight(self, area: int, visibility: float, config: PipelineConfig) -> bool:
         """Whether it counts as seen on a frame that shows `area` pixels of it."""
         self.glimpses = self.glimpses + 1 if area else 0
@@ -152,6 +158,15 @@ class ObjectMemory:
             track.state = TrackState.LOST
         else:
             track.state = TrackState.OCCLUDED
+
+    def lose(self, track: Track) -> None:
+        """A followed object is out of sight at once and for good, unless it is recognised."""
+        track.age += 1
+        track.missed += 1
+        if track.state == TrackState.TENTATIVE:
+            self.remove(track.track_id)
+        else:
+            track.state = TrackState.LOST
 
     def age_lost(self, config: PipelineConfig) -> None:
         """Move the lost objects on by a frame and forget those lost too long."""

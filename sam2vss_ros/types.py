@@ -111,7 +111,9 @@ class SemanticFrame:
     (`instance_value` gives the value of ids beyond 16 bits).
     coverage: share of the pixels owned by a track. timings_ms: milliseconds by stage.
     degraded: what was left out to keep `target_fps`, in plain words. late: the target is missed
-    although everything that may be left out is.
+    although everything that may be left out is. scene_cut: the picture is another one than before
+    and all objects were lost. time_jump: so much time has passed that only those were kept that
+    still look like themselves.
     """
 
     stamp_ns: int
@@ -124,6 +126,8 @@ class SemanticFrame:
     timings_ms: dict[str, float] = field(default_factory=dict)
     degraded: tuple[str, ...] = ()
     late: bool = False
+    scene_cut: bool = False
+    time_jump: bool = False
 
 
 def instance_value(track_id: int) -> int:

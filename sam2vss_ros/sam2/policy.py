@@ -1,0 +1,40 @@
+"""What is decided between a tracker's step and its memory: whose a pixel is, what is remembered.
+
+Memory is selected online and in constant room: what is not worth remembering is not written, and
+the older memories stay, as in SAMURAI (arXiv 2411.11922) and DAM4SAM (arXiv 2411.17576).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from sam2vss_ros.sam2.tracker import Tracked
+
+LEAST_IOU = 0.5
+"""Predicted IoU below which a mask is not remembered."""
+
+
+def resolve_overlaps(tracked: Tracked) -> Tracked:
+    """Leave every pixel to the strongest of the objects that claim it.
+
+    Upstream's `_apply_non_overlapping_constraints`, but there a loser gets -10 or less. Here it
+    gets at most the winner's negated logit, so that both masks end at the same line when they are
+    raised to a higher resolution: no gap opens between neighbours.
+    """
+    strongest, owner = tracked.masks.max(0)
+    index = torch.arange(len(tracked.slots), device=owner.device)[:, None, None]
+    lost = (owner != index) & (strongest > 0)
+    masks = torch.where(lost, torch.minimum(tracked.masks, -strongest), tracked.masks)
+    return dataclasses.replace(tracked, masks=masks)
+
+
+def worth_remembering(tracked: Tracked) -> list[int]:
+    """Positions of the objects that are there, own a pixel and have a trustworthy mask.
+
+    SAM 2 itself remembers every frame, also those on which an object is absent or mistaken.
+    """
+    there = (tracked.score > 0) & (tracked.masks > 0).flatten(1).any(1)
+    good: list[int] = (there & (tracked.predicted_iou >= LEAST_IOU)).nonzero()[:, 0].tolist()
+    return good
