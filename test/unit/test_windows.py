@@ -1,0 +1,198 @@
+"""The local engine: windows around objects, and what tracking in them leaves out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from sam2vss_ros.sam2 import stages
+from sam2vss_ros.sam2.engine import ENGINES, Engine
+from sam2vss_ros.sam2.memory import OLDEST
+from sam2vss_ros.sam2.models import Sam2Model, load_model
+from sam2vss_ros.sam2.tracker import Tracked, Tracker
+from sam2vss_ros.sam2.windows import (
+    OUTSIDE,
+    Windows,
+    boxes_of,
+    margin_of,
+    sides_for,
+    windows_around,
+)
+from sam2vss_ros.training.procedural import make_clip
+
+GRID = 16
+
+
+@pytest.fixture(scope="module")
+def nano() -> Sam2Model:
+    return load_model("nano", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def frames(nano: Sam2Model) -> list[stages.ImageFeatures]:
+    clip = make_clip(3, 6, (256, 256), kind="abstract")
+    with torch.inference_mode():
+        return [
+            stages.encode_image(nano.network, stages.image_tensor(image, 256, nano.device))
+            for image in clip.frames
+        ]
+
+
+def logits(*boxes: tuple[int, int, int, int], side: int = 64) -> Tensor:
+    """(B, side, side) mask logits of filled boxes, given as rows and columns from, to."""
+    masks = torch.full((len(boxes), side, side), -8.0)
+    for mask, (top, left, bottom, right) in zip(masks, boxes, strict=True):
+        mask[top:bottom, left:right] = 8.0
+    return masks
+
+
+def tracked(masks: Tensor, network: torch.nn.Module) -> Tracked:
+    count = len(masks)
+    pointers = torch.zeros(count, network.hidden_dim)
+    return Tracked(tuple(range(count)), masks, torch.ones(count), torch.ones(count), pointers)
+
+
+def test_boxes_are_in_tokens_and_hold_every_pixel() -> None:
+    masks = logits((0, 0, 4, 4), (5, 9, 8, 20), (63, 63, 64, 64))
+    assert boxes_of(masks, GRID).tolist() == [[0, 0, 1, 1], [1, 2, 2, 5], [15, 15, 16, 16]]
+
+
+def test_what_is_nowhere_may_be_anywhere() -> None:
+    assert boxes_of(logits((0, 0, 0, 0)), GRID).tolist() == [[0, 0, GRID, GRID]]
+
+
+@pytest.mark.parametrize(("extent", "side"), [(1, 8), (4, 8), (5, 12), (8, 12), (9, 16), (16, 16)])
+def test_sides_leave_a_margin(extent: int, side: int) -> None:
+    assert margin_of(GRID) == 2
+    box = torch.tensor([[3, 2, 3 + 1, 2 + extent]])
+    assert sides_for(box, GRID).tolist() == [side]
+
+
+def test_windows_are_centred_and_stay_on_the_grid() -> None:
+    boxes = torch.tensor([[6, 6, 10, 10], [0, 0, 1, 1], [15, 8, 16, 9]])
+    assert windows_around(boxes, 8, GRID).corners.tolist() == [[4, 4], [0, 0], [8, 4]]
+
+
+def test_crops_paste_back() -> None:
+    maps = torch.randn(2, 3, 64, 64)
+    windows = Windows(GRID, 8, torch.tensor([[0, 3], [8, 8]]))
+    crops = windows.crop(maps)
+    assert crops.shape == (2, 3, 32, 32)
+    assert torch.equal(crops[0], maps[0, :, 0:32, 12:44])
+    assert torch.equal(windows.crop(maps[:1])[1], maps[0, :, 32:64, 32:64])
+    pasted = windows.paste(crops, torch.zeros_like(maps))
+    assert torch.equal(windows.crop(pasted), crops)
+    assert torch.equal(pasted != 0, (pasted == maps) & (pasted != 0))
+    assert int((pasted[:, 0] != 0).sum()) == 2 * 32 * 32
+
+
+def test_tokens_are_those_of_the_crop() -> None:
+    places = torch.arange(GRID * GRID).view(1, 1, GRID, GRID)
+    windows = Windows(GRID, 8, torch.tensor([[1, 2], [8, 0]]))
+    assert torch.equal(windows.tokens(), windows.crop(places)[:, 0].flatten(1))
+
+
+@torch.inference_mode()
+def test_attention_in_a_window_of_everything_is_attention(
+    nano: Sam2Model, frames: list[stages.ImageFeatures]
+) -> None:
+    torch.manual_seed(0)
+    recall = (
+        torch.randn(2, 3, GRID * GRID, 32),
+        torch.tensor([3, 0, 1]),
+        torch.randn(2, 3, 64),
+        torch.tensor([[5.0, 1, 2], [9, 1, 2]]),
+    )
+    whole = stages.attend_to_memory(nano.network, frames[0], *recall)
+    windows = Windows(GRID, GRID, torch.zeros(2, 2, dtype=torch.int64))
+    places = torch.arange(GRID * GRID).expand(2, 3, -1)
+    windowed = stages.attend_to_memory(nano.network, frames[0], *recall, windows, places)
+    assert (whole - windowed).abs().max() < 1e-4
+    decoded = stages.decode(nano.network, whole, frames[0].high_res)
+    same = stages.decode(nano.network, windowed, frames[0].high_res, windows=windows)
+    assert (decoded.masks - same.masks).abs().max() < 1e-3
+
+
+@torch.inference_mode()
+def test_memories_of_windows_are_nearly_those_of_the_whole(
+    nano: Sam2Model, frames: list[stages.ImageFeatures]
+) -> None:
+    """The rest of the image is remembered as it is without the object."""
+    masks = logits((20, 20, 30, 30), (40, 8, 50, 20))[:, None]
+    visible = torch.tensor([[1.0], [0.0]])
+    whole = stages.encode_memory(nano.network, frames[0], stages.full_size(masks, 256), visible)
+    windows = windows_around(boxes_of(masks[:, 0], GRID), 8, GRID)
+    local = stages.encode_memory_in_windows(nano.network, frames[0], masks, visible, windows)
+    scale = whole.abs().mean()
+    assert (local - whole).abs().mean() < 0.04 * scale
+    inside = windows.paste(torch.ones(2, 1, 8, 8), torch.zeros(2, 1, GRID, GRID))
+    assert ((local - whole) * (1 - inside)).abs().mean() < 0.01 * scale
+
+
+@torch.inference_mode()
+def run(
+    nano: Sam2Model, frames: list[stages.ImageFeatures], engine: Engine, masks: Tensor
+) -> list[Tracked]:
+    tracker = Tracker(nano, len(masks), engine)
+    slots = list(range(len(masks)))
+    tracker.start(frames[0], tracked(masks, nano.network))
+    seen = []
+    for features in frames[1:]:
+        found = tracker.step(features, slots)
+        assert found is not None
+        tracker.commit(features, found)
+        seen.append(found)
+    return seen
+
+
+def test_local_tracking_finds_what_exact_tracking_finds(
+    nano: Sam2Model, frames: list[stages.ImageFeatures]
+) -> None:
+    masks = logits((8, 8, 24, 24), (0, 0, 60, 64), (30, 34, 50, 60))
+    exact = run(nano, frames, ENGINES["exact"], masks)
+    local = run(nano, frames, Engine(local=True), masks)
+    assert local[0].slots == exact[0].slots == (0, 1, 2)
+    a, b = local[0].masks > 0, exact[0].masks > 0
+    iou = (a & b).flatten(1).sum(1) / (a | b).flatten(1).sum(1)
+    assert iou.mean() > 0.8
+    # What is as large as the image has the whole image as its window.
+    assert (local[0].masks[1] - exact[0].masks[1]).abs().max() < 1e-3
+
+
+def test_nothing_is_found_outside_the_window(
+    nano: Sam2Model, frames: list[stages.ImageFeatures]
+) -> None:
+    (first, *_) = run(nano, frames, Engine(local=True), logits((8, 8, 16, 16)))
+    windows = windows_around(torch.tensor([[2, 2, 4, 4]]), 8, GRID)
+    outside = torch.full((1, 1, 64, 64), OUTSIDE)
+    expected = windows.paste(windows.crop(first.masks[:, None]), outside)
+    assert torch.equal(first.masks[:, None], expected)
+
+
+def test_fewer_memories_are_recalled(nano: Sam2Model, frames: list[stages.ImageFeatures]) -> None:
+    tracker = Tracker(nano, 1, Engine(memories=1))
+    with torch.inference_mode():
+        tracker.start(frames[0], tracked(logits((8, 8, 24, 24)), nano.network))
+        for features in frames[1:4]:
+            found = tracker.step(features, [0])
+            assert found is not None
+            tracker.commit(features, found)
+    (recall,) = tracker.bank.recall([0])
+    assert recall.memories.shape[1] == 2  # the conditioning frame's and the newest
+    assert recall.memory_times.tolist() == [3, 0]
+    assert recall.pointers.shape[1] == 4
+
+
+def test_the_conditioning_frame_stops_ageing(nano: Sam2Model) -> None:
+    tracker = Tracker(nano, 1)
+    bank = tracker.bank
+    one = torch.zeros(1, dtype=torch.int64)
+    nothing = torch.zeros(1, 32, GRID, GRID), torch.zeros(1, 64), torch.zeros(1, 4).long()
+    bank.start(one, *nothing)
+    bank._age[0] = OLDEST - 2
+    ages = []
+    for _ in range(4):
+        bank.write(one, *nothing)
+        ages.append(float(bank.recall([0])[0].pointer_ages[0, 0]))
+    assert ages == [OLDEST, OLDEST, OLDEST, OLDEST]
