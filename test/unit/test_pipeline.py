@@ -10,6 +10,7 @@ import threading
 import weakref
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -303,13 +304,97 @@ def test_time_that_runs_backwards_starts_afresh(street: npt.NDArray[np.uint8]) -
     assert set(ids(pipe.process(Frame(street[3], 8)))) <= set(ids(again))
 
 
-def test_another_image_size_starts_afresh(street: npt.NDArray[np.uint8]) -> None:
+def look_down(result: SemanticFrame) -> npt.NDArray[np.uint16]:
+    """The instance image on a grid of 32 x 32."""
+    height, width = result.instance_image.shape
+    rows, columns = (np.arange(32) + 0.5)[:, None] / 32, (np.arange(32) + 0.5) / 32
+    where = (rows * height).astype(int), (columns * width).astype(int)
+    return result.instance_image[where]
+
+
+def test_objects_are_kept_when_only_the_image_size_changes(
+    street: npt.NDArray[np.uint8],
+) -> None:
+    """Also when the aspect changes: SAM 2 sees a square."""
     pipe = pipeline()
-    before = run(pipe, street[:2])[-1]
-    smaller = street[2, :80, :100]
-    result = pipe.process(Frame(smaller, 3))
-    assert_fresh(result, before)
-    assert_consistent(result, smaller, pipe)
+    before = run(pipe, street[:3])[-1]
+    for stamp, size in ((4, (2 * WIDTH, 2 * HEIGHT)), (5, (90, 90)), (6, (WIDTH, HEIGHT))):
+        image = cv2.resize(street[2], size, interpolation=cv2.INTER_AREA)
+        result = pipe.process(Frame(image, stamp))
+        assert_consistent(result, image, pipe)
+        assert set(ids(before)) <= set(ids(result)) and result.keyframe
+        assert not result.scene_cut and not result.time_jump
+        same = look_down(result) == look_down(before)
+        assert same.mean() > 0.8
+
+
+def test_another_picture_of_another_size_is_another_scene(street: npt.NDArray[np.uint8]) -> None:
+    pipe = pipeline()
+    before = run(pipe, street[:3])[-1]
+    other = make_clip(5, 1, (60, 100), kind="abstract").frames[0]
+    result = pipe.process(Frame(other, 4))
+    assert result.scene_cut
+    assert_consistent(result, other, pipe)
+    assert not set(ids(before)) & {o.track_id for o in result.objects if o.area}
+
+
+def test_a_scene_cut_loses_all_objects_and_searches_at_once(
+    street: npt.NDArray[np.uint8],
+) -> None:
+    """They are remembered, and come back with the scene."""
+    pipe = pipeline(max_objects=32, keyframe_interval=1000, confirm_frames=1)
+    before = run(pipe, street[:3])[-1]
+    known = {o.track_id for o in before.objects if o.area}
+    cut, after = run(pipe, make_clip(5, 2, (HEIGHT, WIDTH), kind="abstract").frames, start=10)
+    assert cut.scene_cut and cut.keyframe
+    assert not after.scene_cut and not after.keyframe
+    assert all(find(cut, i).state == TrackState.LOST and not find(cut, i).area for i in known)
+    assert find(cut, min(known)).frames_since_seen == 1
+    back = pipe.process(Frame(street[2], 20))
+    assert back.scene_cut and back.keyframe
+    returned = {o.track_id for o in back.objects if o.area} & known
+    assert returned, "somebody is recognised"
+    for track_id in returned:
+        x, y, width, height = find(before, track_id).box
+        x2, y2, width2, height2 = find(back, track_id).box
+        assert abs(x - x2) + abs(y - y2) + abs(width - width2) + abs(height - height2) < WIDTH / 2
+
+
+def test_a_change_of_light_is_no_scene_cut(street: npt.NDArray[np.uint8]) -> None:
+    pipe = pipeline(max_objects=2)
+    before = pipe.process(Frame(street[0], 1))
+    darker = pipe.process(Frame((street[0] * 0.5).astype(np.uint8), 2))
+    assert not darker.scene_cut and set(ids(before)) == set(ids(darker))
+
+
+def test_prompts_do_not_outlive_a_scene_cut(street: npt.NDArray[np.uint8]) -> None:
+    pipe = pipeline(discovery="off")
+    pipe.process(Frame(street[0], 1))
+    pipe.add_prompt(Prompt(mask=box(30, 20, 80, 70)))
+    other = make_clip(5, 1, (HEIGHT, WIDTH), kind="abstract").frames[0]
+    result = pipe.process(Frame(other, 2))
+    assert result.scene_cut and result.objects == ()
+
+
+SECOND = 1_000_000_000
+
+
+def test_after_a_jump_in_time_only_those_are_kept_that_look_like_themselves(
+    street: npt.NDArray[np.uint8],
+) -> None:
+    pipe = pipeline(discovery="off", confirm_frames=1)
+    pipe.process(Frame(street[0], SECOND // 10))
+    kept = pipe.add_prompt(Prompt(mask=box(0, 66, 128, 96)))
+    changed = pipe.add_prompt(Prompt(mask=box(20, 0, 80, 40)))
+    still = [pipe.process(Frame(street[0], t * SECOND // 10)) for t in (2, 3, 4)][-1]
+    assert find(still, kept).area and find(still, changed).area
+    image = street[0].copy()
+    image[:40, 20:80] = 255 - image[:40, 20:80]
+    now = pipe.process(Frame(image, 5 * SECOND))
+    assert now.time_jump and not now.scene_cut
+    assert find(now, kept).state == TrackState.CONFIRMED and find(now, kept).area
+    assert find(now, changed).state == TrackState.LOST and not find(now, changed).area
+    assert not pipe.process(Frame(image, 51 * SECOND // 10)).time_jump
 
 
 def test_reset_starts_afresh(street: npt.NDArray[np.uint8]) -> None:
@@ -347,6 +432,57 @@ def test_a_search_before_its_time_where_much_is_unexplained(
         assert first.coverage > 0.02, "the test needs something that can get lost"
         eyes.shut = True
         assert pipe.process(Frame(street[0], 2)).keyframe is early
+
+
+def test_new_is_measured_against_the_least_that_was_unexplained(
+    street: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What discovery left over is not new, and what was explained since then is not old."""
+    pipe = pipeline(max_objects=32, keyframe_interval=1000, min_unexplained=0.2)
+    pipe.process(Frame(street[0], 1))
+    searches = []
+    for t, explained in enumerate((0.4, 0.3, 0.7, 0.6, 0.45, 0.45), start=2):
+        with monkeypatch.context() as patch:
+            patch.setattr(pipe, "_coverage", lambda tracked, share=explained: share)
+            searches.append(pipe.process(Frame(street[0], t)).keyframe)
+        if t == 2:
+            pipe._left_unexplained = 0.6
+    assert searches[1:] == [False, False, False, True, False]
+
+
+def test_no_search_before_its_time_where_nobody_can_be_added_or_recognised(
+    street: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = pipeline(max_objects=2, keyframe_interval=3, min_unexplained=0.01)
+    eyes = Eyes(pipe, monkeypatch)
+    pipe.process(Frame(street[0], 1))
+    monkeypatch.setattr(pipe, "_coverage", lambda tracked: 0.0)
+    pipe._left_unexplained = 0.5
+    assert not pipe.process(Frame(street[0], 2)).keyframe, "both places are taken"
+    eyes.shut = True
+    pipe._left_unexplained = 0.5
+    assert pipe.process(Frame(street[0], 3)).keyframe, "somebody may be found again"
+
+
+def test_a_long_stream_that_was_never_reset(street: npt.NDArray[np.uint8]) -> None:
+    """Counters as after years at 30 frames a second: nothing overflows or loses precision."""
+    pipe = pipeline(keyframe_interval=4, memory_interval=2)
+    now = 5_000_000_000_000_000_000
+    first = run(pipe, street[:2], start=now)[-1]
+    late = 1 << 40
+    pipe._frames += late
+    pipe._last_keyframe += late
+    pipe.objects._last_id += late
+    for track in pipe.objects.all():
+        track.age += late
+        track.seen += late
+    results = run(pipe, street[2:10], start=now + 2)
+    assert [r.keyframe for r in results] == [False, False, True, False, False, False, True, False]
+    assert set(ids(first)) <= set(ids(results[0]))
+    for result, image in zip(results, street[2:], strict=False):
+        assert_consistent(result, image, pipe)
+        assert not result.time_jump
+    assert find(results[0], min(ids(first))).age > late
 
 
 def test_no_objects_but_those_asked_for_where_discovery_is_off(
@@ -542,8 +678,25 @@ def test_prompts_of_another_scene_go_with_it(street: npt.NDArray[np.uint8]) -> N
     assert pipe.process(Frame(street[1], 101)).objects == ()
     pipe.add_prompt(prompt)
     assert pipe.process(Frame(street[1], 50)).objects == (), "time went back"
-    pipe.add_prompt(prompt)
-    assert pipe.process(Frame(street[1, :50, :60], 51)).objects == (), "another size"
+
+
+def test_a_prompt_points_at_the_same_place_when_the_image_size_changes(
+    street: npt.NDArray[np.uint8],
+) -> None:
+    label = np.array([1], np.int32)
+    for given in (
+        Prompt(mask=box(30, 20, 80, 70)),
+        Prompt(box=(70.0, 10.0, 110.0, 50.0)),
+        Prompt(points=np.array([[20.0, 90.0]], np.float32), point_labels=label),
+    ):
+        found = []
+        for size in ((WIDTH, HEIGHT), (2 * WIDTH, 2 * HEIGHT)):
+            pipe = pipeline(discovery="off")
+            pipe.process(Frame(street[0], 1))
+            pipe.add_prompt(given)
+            big = cv2.resize(street[0], size, interpolation=cv2.INTER_LINEAR)
+            found.append(look_down(pipe.process(Frame(big, 2))) > 0)
+        assert found[0].any() and (found[0] == found[1]).mean() > 0.95
 
 
 def test_what_the_user_asked_for_outlives_its_double(street: npt.NDArray[np.uint8]) -> None:
