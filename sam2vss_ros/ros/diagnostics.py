@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 import time
@@ -27,6 +28,7 @@ class Counts:
     dropped: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     resets: int = 0
+    breaks: Counter[str] = field(default_factory=Counter)
 
 
 class Statistics:
@@ -58,9 +60,14 @@ class Statistics:
             return self._counts.failed[reason] == 1
 
     def reset(self) -> None:
-        """The stream began anew: time ran backwards or the image size changed."""
+        """The stream began anew: time ran backwards."""
         with self._lock:
             self._counts.resets += 1
+
+    def broke(self, kind: str) -> None:
+        """The stream went on after a "scene cut" or a "time jump"."""
+        with self._lock:
+            self._counts.breaks[kind] += 1
 
     def processed(
         self,
@@ -88,7 +95,7 @@ class Statistics:
         """A copy of the counters."""
         with self._lock:
             c = self._counts
-            return Counts(c.received, c.processed, c.dropped, Counter(c.failed), c.resets)
+            return dataclasses.replace(c, failed=Counter(c.failed), breaks=Counter(c.breaks))
 
     def values(self) -> dict[str, str]:
         """Everything by name, as text."""
@@ -105,7 +112,9 @@ class Statistics:
             "frames failed": str(sum(counts.failed.values())),
         }
         values |= {f"failed: {reason}": str(n) for reason, n in sorted(counts.failed.items())}
-        values |= {"stream resets": str(counts.resets), "objects": str(objects)}
+        values["stream resets"] = str(counts.resets)
+        values |= {f"{kind}s": str(counts.breaks[kind]) for kind in ("scene cut", "time jump")}
+        values["objects"] = str(objects)
         values["degraded"] = "; ".join(degraded) or "nothing"
         for name, milliseconds in stages.items():
             p50, p95 = np.percentile(milliseconds, (50, 95))

@@ -52,6 +52,7 @@ class Stream:
         self._statistics = statistics
         self._camera_info = newest_camera_info
         self._overflow_logged = False
+        self._breaks_logged: set[str] = set()
         self._last: tuple[int, tuple[int, ...]] | None = None  # stamp and shape
         latest = config.overload == "latest"
         self._worker = Worker(self._process, 1 if latest else config.queue_size, latest)
@@ -96,6 +97,10 @@ class Stream:
         self._notice_break(frame)
         self._last = (stamp, frame.image.shape)
         semantic = self._pipeline.process(frame)
+        if semantic.scene_cut:
+            self._report_break("scene cut", "objects are lost until they are recognised")
+        elif semantic.time_jump:
+            self._report_break("time jump", "objects are kept that look like themselves")
         height, width = frame.image.shape[:2]
         size = output_size(self.config.output_width, self.config.output_height, (width, height))
         self._outputs.publish(
@@ -110,21 +115,27 @@ class Stream:
         )
 
     def _notice_break(self, frame: Frame) -> None:
-        """Report what makes the pipeline forget its objects."""
+        """Report what shows in the message alone: time that runs backwards and another size."""
         if self._last is None:
             return
         stamp, shape = self._last
         if frame.stamp_ns < stamp:
             seconds = (stamp - frame.stamp_ns) / 1e9
             self._log.warning(f"time went back by {seconds:.3f} s: the stream begins anew")
+            self._statistics.reset()
         elif frame.image.shape != shape:
             (h0, w0), (h1, w1) = shape[:2], frame.image.shape[:2]
             self._log.warning(
-                f"the image size changed from {w0}x{h0} to {w1}x{h1}: the stream begins anew"
+                f"the image size changed from {w0}x{h0} to {w1}x{h1}: objects are kept that look "
+                "like themselves"
             )
-        else:
-            return
-        self._statistics.reset()
+
+    def _report_break(self, kind: str, consequence: str) -> None:
+        """Count what the pipeline noticed; log the first of its kind."""
+        self._statistics.broke(kind)
+        if kind not in self._breaks_logged:
+            self._breaks_logged.add(kind)
+            self._log.warning(f"{kind} (logged once, counted on): {consequence}")
 
     def _skip(self, reason: str, detail: str) -> None:
         if self._statistics.failed(reason):

@@ -19,7 +19,7 @@ from std_srvs.srv import SetBool
 
 from ros_session import RosSession
 from sam2vss_ros.config import PipelineConfig
-from sam2vss_ros.msg import TrackedObjectArray
+from sam2vss_ros.msg import TrackedObject, TrackedObjectArray
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.conversions import image_message
 from sam2vss_ros.srv import AddPrompt
@@ -260,11 +260,31 @@ def test_image_size_that_changes(ros: RosSession, start: Start) -> None:
     follow_the_car(bench, objects, range(0, 200, 100))
     for stamp in (200, 300):
         bench.send(stamp, image_message(street(96, 64), "rgb8", header(0)))
-        assert ages(bench, objects, stamp) == []
+        assert len(ages(bench, objects, stamp)) == 1, "the same picture: the car is kept"
         answer = bench.wait_for_answer(labels, stamp)
         assert (answer.width, answer.height) == (96, 64)
-    assert bench.log.count("image size changed from 160x120 to 96x64: the stream begins anew") == 1
-    bench.wait_for_value("stream resets", "1")
+    assert bench.log.count("image size changed from 160x120 to 96x64: objects are kept") == 1
+    bench.wait_for_value("stream resets", "0")
+    bench.wait_for_value("scene cuts", "0")
+
+
+def test_scene_cuts_and_jumps_in_time_are_reported(ros: RosSession, start: Start) -> None:
+    bench = start(discovery="off", confirm_frames=1)
+    objects = bench.record("/vss/objects", TrackedObjectArray)
+    bench.active()
+    follow_the_car(bench, objects, range(0, 300, 100))
+    negative = image_message(255 - street(), "rgb8", header(0))
+    for stamp in (300, 400):
+        bench.send(stamp, negative)
+        (lost,) = bench.wait_for_answer(objects, stamp).objects
+        assert lost.state == TrackedObject.LOST
+    bench.send(9000, negative)
+    bench.wait_for_answer(objects, 9000)
+    bench.wait_for_value("scene cuts", "1")
+    bench.wait_for_value("time jumps", "1")
+    bench.wait_for_value("stream resets", "0")
+    assert bench.log.count("scene cut (logged once, counted on): objects are lost") == 1
+    assert bench.log.count("time jump (logged once, counted on): objects are kept") == 1
 
 
 def test_simulated_time_that_loops(ros: RosSession, start: Start) -> None:
