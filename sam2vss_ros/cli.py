@@ -1,7 +1,8 @@
 """The command `sam2vss`: the pipeline, its evaluation and its models from a shell, without ROS.
 
 Each command has one `add_...` function that declares it and one `_...` function that does it and
-imports what it needs, so that `sam2vss --help` answers at once.
+imports what it needs, so that `sam2vss --help` answers at once. `sam2vss bench` is in
+`bench.commands`.
 """
 
 from __future__ import annotations
@@ -12,42 +13,44 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from sam2vss_ros.config import PipelineConfig, options_of
+from sam2vss_ros.arguments import (
+    BAD_INPUT,
+    Parser,
+    add_command,
+    add_pipeline_options,
+    build_pipeline,
+    check_json,
+    pipeline_options,
+)
+from sam2vss_ros.bench.commands import add_bench
 
 if TYPE_CHECKING:
     from sam2vss_ros.evaluation.evaluate import Evaluation
     from sam2vss_ros.evaluation.run import RunSummary
-    from sam2vss_ros.pipeline import VssPipeline
     from sam2vss_ros.semantics.catalog import ClassCatalog
 
-BAD_INPUT, INTERRUPTED = 2, 130
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line and say where help is."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"sam2vss: error: {message} (see {self.prog} --help)\n")
+INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0, 2 for bad input, 130 when interrupted."""
+    """Run one command; returns its exit code: 0, 1 where a benchmark's demand is not met, 2 for bad
+    input, 130 when interrupted."""
     args = make_parser().parse_args(arguments)
     logging.basicConfig(format="sam2vss: %(message)s", level=logging.WARNING)
     logging.getLogger("sam2vss_ros").setLevel(logging.INFO)
     from sam2vss_ros.evaluation.readers import InputError
 
     try:
-        args.command(args)
+        code: int | None = args.command(args)
     except InputError as error:
         print(f"sam2vss: error: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("sam2vss: interrupted", file=sys.stderr)
         return INTERRUPTED
-    return 0
+    return code or 0
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -64,65 +67,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_evaluate(commands)
     add_models(commands)
     add_train(commands)
+    add_bench(commands)
     return parser
-
-
-def add_command(
-    commands: Any,
-    name: str,
-    usage: str,
-    help_: str,
-    description: str,
-    examples: str,
-    parent: str = "sam2vss",
-) -> Parser:
-    """Declare a command whose help begins with a short usage and ends with examples."""
-    parser: Parser = commands.add_parser(
-        name,
-        usage=f"{parent} {name} {usage}",
-        help=help_,
-        description=description,
-        epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    return parser
-
-
-def add_pipeline_options(parser: argparse.ArgumentParser, without: Sequence[str] = ()) -> None:
-    """Declare every option of `PipelineConfig` as a flag; `pipeline_options` reads them back."""
-    group = parser.add_argument_group("options of the pipeline")
-    for name, (default, option) in options_of(PipelineConfig).items():
-        if name in without:
-            continue
-        shown = "" if default == "" else f" (default {default})"
-        group.add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=name,
-            default=argparse.SUPPRESS,
-            type=type(default),
-            metavar="|".join(option.choices) or type(default).__name__.upper(),
-            help=option.description.replace("%", "%%") + shown,
-        )
-
-
-def pipeline_options(args: argparse.Namespace, **fixed: object) -> dict[str, object]:
-    """The options of `PipelineConfig` that were given on the command line, and `fixed` ones."""
-    given = {
-        name: value for name, value in vars(args).items() if name in options_of(PipelineConfig)
-    }
-    return given | fixed
-
-
-def build_pipeline(options: dict[str, object]) -> VssPipeline:
-    """Build the pipeline. Raises InputError with the reason where options or files do not do."""
-    from sam2vss_ros.evaluation.readers import InputError
-    from sam2vss_ros.pipeline import VssPipeline
-    from sam2vss_ros.sam2.models import ModelUnavailableError
-
-    try:
-        return VssPipeline(PipelineConfig.from_mapping(options))
-    except (ValueError, TypeError, FileNotFoundError, ModelUnavailableError) as error:
-        raise InputError(str(error)) from error
 
 
 # --- sam2vss run -------------------------------------------------------------------------------
@@ -242,8 +188,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         raise InputError(f"classes: {error}") from error
     if not args.rate > 0:
         raise InputError(f"rate: {args.rate} is not a positive number of frames per second")
-    if args.json and not args.json.absolute().parent.is_dir():
-        raise InputError(f"json: the folder of {args.json} does not exist")
+    check_json(args.json)
     streams = find_streams(args.images, args.labels)
     with closing(build_pipeline(pipeline_options(args))) as pipeline:
         result = evaluate(pipeline, streams, truth, args.rate)

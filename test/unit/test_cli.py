@@ -70,7 +70,7 @@ def test_help_answers_without_loading_anything() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("run", "evaluate", "models"):
+    for command in ("run", "evaluate", "models", "train", "bench"):
         assert command in done.stdout
 
 

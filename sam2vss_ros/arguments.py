@@ -1,0 +1,88 @@
+"""What the commands share: how they are declared, and the pipeline from their options."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sam2vss_ros.config import PipelineConfig, options_of
+
+if TYPE_CHECKING:
+    from sam2vss_ros.pipeline import VssPipeline
+
+BAD_INPUT = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line and say where help is."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"sam2vss: error: {message} (see {self.prog} --help)\n")
+
+
+def add_command(
+    commands: Any,
+    name: str,
+    usage: str,
+    help_: str,
+    description: str,
+    examples: str,
+    parent: str = "sam2vss",
+) -> Parser:
+    """Declare a command whose help begins with a short usage and ends with examples."""
+    parser: Parser = commands.add_parser(
+        name,
+        usage=f"{parent} {name} {usage}",
+        help=help_,
+        description=description,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser
+
+
+def add_pipeline_options(parser: argparse.ArgumentParser, without: Sequence[str] = ()) -> None:
+    """Declare every option of `PipelineConfig` as a flag; `pipeline_options` reads them back."""
+    group = parser.add_argument_group("options of the pipeline")
+    for name, (default, option) in options_of(PipelineConfig).items():
+        if name in without:
+            continue
+        shown = "" if default == "" else f" (default {default})"
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            default=argparse.SUPPRESS,
+            type=type(default),
+            metavar="|".join(option.choices) or type(default).__name__.upper(),
+            help=option.description.replace("%", "%%") + shown,
+        )
+
+
+def pipeline_options(args: argparse.Namespace, **fixed: object) -> dict[str, object]:
+    """The options of `PipelineConfig` that were given on the command line, and `fixed` ones."""
+    given = {
+        name: value for name, value in vars(args).items() if name in options_of(PipelineConfig)
+    }
+    return given | fixed
+
+
+def build_pipeline(options: dict[str, object]) -> VssPipeline:
+    """Build the pipeline. Raises InputError with the reason where options or files do not do."""
+    from sam2vss_ros.evaluation.readers import InputError
+    from sam2vss_ros.pipeline import VssPipeline
+    from sam2vss_ros.sam2.models import ModelUnavailableError
+
+    try:
+        return VssPipeline(PipelineConfig.from_mapping(options))
+    except (ValueError, TypeError, FileNotFoundError, ModelUnavailableError) as error:
+        raise InputError(str(error)) from error
+
+
+def check_json(path: Path | None) -> None:
+    """Raise InputError where a file for the figures cannot be written."""
+    from sam2vss_ros.evaluation.readers import InputError
+
+    if path and not path.absolute().parent.is_dir():
+        raise InputError(f"json: the folder of {path} does not exist")

@@ -1,0 +1,85 @@
+"""Parity: does our exact engine give upstream's masks?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sam2vss_ros.bench.streams import EngineStream, UpstreamStream, replaced
+from sam2vss_ros.sam2 import stages
+from sam2vss_ros.sam2.engine import ENGINES
+from sam2vss_ros.sam2.models import Sam2Model
+from sam2vss_ros.types import Prompt
+
+LEAST_IOU = 0.999
+"""Mean IoU from which two engines count as equal: what float32's rounding leaves."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far our masks are from upstream's, over all objects and frames.
+
+    The IoU is that of masks at stride 4, 1 where neither sees the object; `max_logit_diff` is the
+    largest difference of their logits, in any pixel. `seen` is the share of objects and frames on
+    which upstream sees the object: where it is small, little was compared.
+    """
+
+    mean_iou: float
+    min_iou: float
+    max_logit_diff: float
+    frames: int
+    objects: int
+    seen: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the masks are the same but for rounding."""
+        return self.mean_iou >= LEAST_IOU
+
+
+def compare(
+    model: Sam2Model,
+    images: Iterable[npt.NDArray[np.uint8]],
+    prompts: Mapping[int, Sequence[Prompt]],
+    exact_memory: bool = True,
+) -> Parity:
+    """Run both over images, (H, W, 3) RGB, with `prompts` by the frame they are given on.
+
+    exact_memory: see `UpstreamStream`.
+    """
+    count = sum(map(len, prompts.values()))
+    ours = EngineStream(model, count, ENGINES["exact"])
+    upstream = UpstreamStream(model.network, exact_memory)
+    ious: list[Tensor] = []
+    seen: list[Tensor] = []
+    worst = 0.0
+    # A GPU's convolutions would run in TF32 otherwise, and round differently from batch to batch.
+    with replaced(torch.backends.cudnn, allow_tf32=False):
+        for t, picture in enumerate(images):
+            image = stages.image_tensor(picture, model.network.image_size, model.device)
+            for stream in (ours, upstream):
+                stream.advance(image, prompts.get(t, ()))
+            ious.append(mask_iou(ours.masks, upstream.masks))
+            seen.append((upstream.masks > 0).flatten(1).any(1).float())
+            worst = max(worst, float((ours.masks - upstream.masks).abs().max()))
+    every = torch.cat(ious)
+    return Parity(
+        float(every.mean()),
+        float(every.min()),
+        worst,
+        len(ious),
+        count,
+        float(torch.cat(seen).mean()),
+    )
+
+
+def mask_iou(one: Tensor, other: Tensor) -> Tensor:
+    """(B,) IoU of (B, s, s) mask logits; 1 where both are empty."""
+    a, b = one > 0, other > 0
+    both, either = (a & b).flatten(1).sum(1), (a | b).flatten(1).sum(1)
+    return torch.where(either > 0, both / either.clamp(min=1), 1.0)

@@ -1,0 +1,209 @@
+"""The same images and prompts through our engine and through upstream's video predictor."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
+
+import torch
+from sam2 import sam2_video_predictor
+from sam2.modeling.sam2_base import SAM2Base
+from sam2.sam2_video_predictor import SAM2VideoPredictor
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from sam2vss_ros.sam2 import stages
+from sam2vss_ros.sam2.engine import Engine
+from sam2vss_ros.sam2.models import Sam2Model
+from sam2vss_ros.sam2.tracker import Tracked, Tracker
+from sam2vss_ros.sam2.windows import boxes_of
+from sam2vss_ros.types import Prompt
+
+ENDLESS = 1 << 30
+"""Frames that upstream is told of: more than any of its buffers holds."""
+
+
+class Stream(Protocol):
+    """One engine on one stream. `masks`: (N, S/4, S/4) logits of the last frame, in the order in
+    which the objects were prompted."""
+
+    masks: Tensor
+
+    def advance(self, image: Tensor, prompts: Sequence[Prompt] = ()) -> object:
+        """Follow all objects to the next frame, and start one for each prompt on it.
+
+        image: (1, 3, S, S) as `stages.image_tensor` gives it; prompts are in its pixels.
+        """
+
+    def held_bytes(self) -> int:
+        """Bytes that are kept from frame to frame."""
+
+
+class EngineStream:
+    """Our `Tracker`: a step for all objects, then the memory write if it is due.
+
+    hold: the objects stay where their prompts were, whatever the network says. The masks of an
+    untrained network are noise, and the cost of the local engine depends on where objects are.
+    """
+
+    def __init__(self, model: Sam2Model, slots: int, engine: Engine, hold: bool = False) -> None:
+        self.tracker = Tracker(model, slots, engine)
+        self._engine = engine
+        self._hold = hold
+        self._prompted: list[Tracked] = []
+        self._time = 0
+
+    @torch.inference_mode()
+    def advance(self, image: Tensor, prompts: Sequence[Prompt] = ()) -> Tracked:
+        """As `Stream.advance`; returns all objects in the order of their slots."""
+        tracker, size = self.tracker, self.tracker.network.image_size
+        features = stages.encode_image(tracker.network, image)
+        tracked = tracker.step(features, list(range(len(self._prompted))))
+        parts = []
+        if tracked is not None:
+            tracked = self._in_order(tracked)
+            if self._time % self._engine.memory_interval == 0:
+                tracker.commit(features, tracked)
+            parts.append(tracked)
+        for prompt in prompts:
+            found = tracker.from_prompt(features, len(self._prompted), prompt, (size, size))
+            tracker.start(features, found)
+            self._prompted.append(found)
+            parts.append(found)
+        self._time += 1
+        here = Tracked.join(parts)
+        self.masks = here.masks
+        return here
+
+    def _in_order(self, tracked: Tracked) -> Tracked:
+        tracked = tracked.take(sorted(range(len(tracked.slots)), key=tracked.slots.__getitem__))
+        if not self._hold:
+            return tracked
+        prompted = Tracked.join(self._prompted)
+        boxes = boxes_of(prompted.masks, self.tracker.network.image_size // 16).cpu()
+        self.tracker.bank.look(torch.tensor(prompted.slots), boxes)
+        return dataclasses.replace(tracked, masks=prompted.masks, score=prompted.score)
+
+    def held_bytes(self) -> int:
+        return self.tracker.bank.nbytes()
+
+
+class UpstreamStream:
+    """`SAM2VideoPredictor` with the weights of one of our networks, on images as they come.
+
+    Upstream loads all frames before it begins; here it is handed each when it asks for it. It
+    keeps what it saw of every object on every frame: 33 kB per frame and object of nano at 256 px,
+    0.8 MB of Meta's models at 1024 px. Mask outputs stay at stride 4, which spares it resampling.
+
+    exact_memory: keep memories in the precision they have, in half as much space again. By itself
+    upstream rounds them to bfloat16, even where it runs in float32.
+    """
+
+    def __init__(self, network: SAM2Base, exact_memory: bool = False) -> None:
+        self.predictor = _as_upstream_has_it(network)
+        self.predictor.requires_grad_(True)  # autocast keeps the cast weights of such only
+        self.predictor.fill_hole_area = 0
+        self.predictor.non_overlap_masks = False
+        self.predictor.clear_non_cond_mem_around_input = False
+        self.predictor.add_all_frames_to_correct_as_cond = False
+        self._exact_memory = exact_memory
+        self._images = _LatestImage()
+        self._state: dict[str, Any] = {}
+        self._frames: Iterator[object] = iter(())
+        self._time = 0
+
+    @torch.inference_mode()
+    def advance(self, image: Tensor, prompts: Sequence[Prompt] = ()) -> list[dict[str, Tensor]]:
+        """As `Stream.advance`; returns upstream's own record of each object on this frame."""
+        self._images.latest = image[0]
+        with self._adapted():
+            if not self._state:
+                self._state = self.predictor.init_state("")
+            for prompt in prompts:
+                self._add(prompt)
+            if prompts:
+                self._frames = self.predictor.propagate_in_video(self._state, self._time)
+            next(self._frames)
+        seen = [self._record(i) for i in range(len(self._state["obj_ids"]))]
+        self.masks = torch.cat([record["pred_masks"][:, 0] for record in seen])
+        self._time += 1
+        return seen
+
+    def _add(self, prompt: Prompt) -> None:
+        obj_id, size = len(self._state["obj_ids"]), self.predictor.image_size
+        if prompt.mask is not None:
+            self.predictor.add_new_mask(self._state, self._time, obj_id, prompt.mask)
+            return
+        self.predictor.add_new_points_or_box(
+            self._state,
+            self._time,
+            obj_id,
+            None if prompt.points is None else prompt.points / size,
+            prompt.point_labels,
+            normalize_coords=False,
+            box=None if prompt.box is None else [v / size for v in prompt.box],
+        )
+
+    def _record(self, index: int) -> dict[str, Tensor]:
+        outputs = self._state["output_dict_per_obj"][index]
+        prompted: dict[str, Tensor] | None = outputs["cond_frame_outputs"].get(self._time)
+        return prompted or outputs["non_cond_frame_outputs"][self._time]
+
+    @contextmanager
+    def _adapted(self) -> Iterator[None]:
+        side = self.predictor.image_size // 4
+        with ExitStack() as changes:
+            changes.enter_context(
+                replaced(
+                    sam2_video_predictor,
+                    load_video_frames=lambda **_: (self._images, side, side),
+                    tqdm=lambda frames, **_: frames,
+                )
+            )
+            if self._exact_memory:
+                changes.enter_context(replaced(torch, bfloat16=torch.float32))
+            yield
+
+    def held_bytes(self) -> int:
+        kept = [x for x in tree_leaves(self._state["output_dict_per_obj"]) if torch.is_tensor(x)]
+        storages = [x.untyped_storage() for x in kept]
+        return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
+
+
+def _as_upstream_has_it(network: SAM2Base) -> SAM2VideoPredictor:
+    """A copy of a network with upstream's own modules in place of our faster ones."""
+    predictor = copy.deepcopy(network)
+    for module in predictor.modules():
+        if type(module).__module__.startswith("sam2vss_ros."):
+            module.__class__ = type(module).__base__
+    vars(predictor.image_encoder.trunk).pop("_get_pos_embed", None)
+    predictor.__class__ = SAM2VideoPredictor
+    return predictor
+
+
+class _LatestImage:
+    """Stands for upstream's list of all frames."""
+
+    latest: Tensor
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.latest
+
+
+@contextmanager
+def replaced(owner: Any, **attributes: Any) -> Iterator[None]:
+    """Exchange attributes of a module or an object for a while."""
+    before = {name: getattr(owner, name) for name in attributes}
+    try:
+        for name, value in attributes.items():
+            setattr(owner, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(owner, name, value)
