@@ -80,6 +80,14 @@ def _load_still(path: Path, label_path: Path, index: npt.NDArray[np.uint8]) -> L
     return LabelledStill(path.stem, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels)
 
 
+def pixel_counts(stills: list[LabelledStill], classes: int) -> np.ndarray:
+    """(classes,) labelled pixels of each class."""
+    counts = np.zeros(classes, np.int64)
+    for still in stills:
+        counts += np.bincount(still.labels.ravel(), minlength=256)[:classes]
+    return counts
+
+
 def augmented_still(
     still: LabelledStill, size: int, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:

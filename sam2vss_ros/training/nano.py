@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,8 +30,9 @@ from sam2vss_ros.sam2 import stages
 from sam2vss_ros.sam2.nano import build_nano
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.semantics.segmenter import DenseHead
-from sam2vss_ros.training.data import VOID, Clips, ClipStream, LabelledStill
+from sam2vss_ros.training.data import VOID, Clips, ClipStream, LabelledStill, pixel_counts
 from sam2vss_ros.training.losses import class_weights, decoder_loss, label_loss, region_contrast
+from sam2vss_ros.training.runs import load_checkpoint, open_log, open_run, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -73,25 +75,13 @@ class _State:
     optimiser: torch.optim.Optimizer
     step: int = 0
 
-    def save(self, path: Path) -> None:
-        data = {
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "head": self.head.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
+    def parts(self) -> dict[str, Any]:
+        return {
+            "network": self.network,
+            "average": self.average,
+            "head": self.head,
+            "optimiser": self.optimiser,
         }
-        # Written aside and moved, so that an interruption leaves the last checkpoint whole.
-        torch.save(data, path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
-
-    def load(self, path: Path) -> None:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-        self.network.load_state_dict(data["network"])
-        self.average.load_state_dict(data["average"])
-        self.head.load_state_dict(data["head"])
-        self.optimiser.load_state_dict(data["optimiser"])
-        self.step = int(data["step"])
 
 
 def train_nano(
@@ -112,20 +102,18 @@ def train_nano(
     """
     if not stills:
         raise ValueError("no stills to train on")
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint = out / "checkpoint.pt"
-    if checkpoint.exists() and not resume:
-        raise FileExistsError(f"{checkpoint} exists: give --resume to go on or another --out")
+    checkpoint = open_run(out, resume)
     torch.manual_seed(seed)
     state = _new_state(len(catalog), device)
     if checkpoint.exists():
-        state.load(checkpoint)
-    counts = sum(np.bincount(s.labels.ravel(), minlength=256)[: len(catalog)] for s in stills)
-    weights = class_weights(np.asarray(counts)).to(device)
+        state.step = load_checkpoint(checkpoint, state.parts())
+    weights = class_weights(pixel_counts(stills, len(catalog))).to(device)
     total = sum(p.steps for p in schedule)
-    log = (out / "log.jsonl").open("a", encoding="utf-8")
     first = 0
-    with log, tqdm(total=total, initial=state.step, unit="step", mininterval=5) as bar:
+    with (
+        open_log(out, state.step) as log,
+        tqdm(total=total, initial=state.step, unit="step", mininterval=5) as bar,
+    ):
         for phase in schedule:
             last = first + phase.steps
             if state.step < last:
@@ -141,7 +129,7 @@ def train_nano(
                     log.write(json.dumps({"step": state.step, "size": phase.size} | record) + "\n")
                     if state.step % CHECKPOINT_EVERY == 0 or state.step == last:
                         log.flush()
-                        state.save(checkpoint)
+                        save_checkpoint(checkpoint, state.step, state.parts())
             first = last
     return state.average
 
@@ -260,7 +248,6 @@ def _clip_loss(
     present = low.flatten(2).sum(2) > 0.25
     kinds = torch.from_numpy(rng.choice([MASK, POINT, BOX], len(truth), p=PROMPT_SHARES))
     kinds = kinds.sort().values.to(truth.device)
-    size = phase.size
     losses: list[Tensor] = []
     memories: list[Tensor] = []
     pointers: list[Tensor] = []
@@ -279,11 +266,12 @@ def _clip_loss(
             break
         rows = torch.arange(len(truth), device=truth.device)
         here = present[:, t, None].float()
-        masks = stages.hide_absent(decoded.masks[rows, best][:, None], here)
-        masks = stages.full_size(masks, size)
         if t == 0:
             # What a point has not found yet would teach nothing about following it.
             masks = truth[:, :1] * 20 - 10
+        else:
+            masks = stages.hide_absent(decoded.masks[rows, best][:, None], here)
+            masks = stages.full_size(masks, phase.size)
         memory = stages.encode_memory(network, frame, masks, here)
         memories.append(memory.flatten(2).transpose(1, 2))
         pointers.append(stages.object_pointer(network, decoded.tokens[rows, best], here))

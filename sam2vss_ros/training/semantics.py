@@ -10,6 +10,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,8 +26,16 @@ from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.semantics.classifier import geometry, pool_features
 from sam2vss_ros.semantics.model import SemanticModel, new_semantics
 from sam2vss_ros.semantics.segmenter import label_of
-from sam2vss_ros.training.data import VOID, LabelledStill, Stills, StillStream, label_regions
+from sam2vss_ros.training.data import (
+    VOID,
+    LabelledStill,
+    Stills,
+    StillStream,
+    label_regions,
+    pixel_counts,
+)
 from sam2vss_ros.training.losses import class_weights, label_loss
+from sam2vss_ros.training.runs import load_checkpoint, open_log, open_run, save_checkpoint
 
 PEAK_RATE = 2e-3
 WARMUP_STEPS = 50
@@ -44,22 +53,12 @@ class _State:
     optimiser: torch.optim.Optimizer
     step: int = 0
 
-    def save(self, path: Path) -> None:
-        data = {
-            "head": self.semantics.head.state_dict(),
-            "classifier": self.semantics.classifier.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
+    def parts(self) -> dict[str, Any]:
+        return {
+            "head": self.semantics.head,
+            "classifier": self.semantics.classifier,
+            "optimiser": self.optimiser,
         }
-        torch.save(data, path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
-
-    def load(self, path: Path) -> None:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-        self.semantics.head.load_state_dict(data["head"])
-        self.semantics.classifier.load_state_dict(data["classifier"])
-        self.optimiser.load_state_dict(data["optimiser"])
-        self.step = int(data["step"])
 
 
 def train_semantics(
@@ -78,21 +77,20 @@ def train_semantics(
     """
     if not stills:
         raise ValueError("no stills to train on")
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint = out / "checkpoint.pt"
-    if checkpoint.exists() and not resume:
-        raise FileExistsError(f"{checkpoint} exists: give --resume to go on or another --out")
+    checkpoint = open_run(out, resume)
     torch.manual_seed(seed)
     state = _new_state(model, catalog)
     if checkpoint.exists():
-        state.load(checkpoint)
+        state.step = load_checkpoint(checkpoint, state.parts())
     weights = class_weights(pixel_counts(stills, len(catalog))).to(model.device)
     stream = StillStream(
         stills, STILLS_PER_STEP, model.network.image_size, seed=seed, first_step=state.step
     )
     batches = stream.in_background()
-    log = (out / "log.jsonl").open("a", encoding="utf-8")
-    with log, tqdm(total=steps, initial=state.step, unit="step", mininterval=5) as bar:
+    with (
+        open_log(out, state.step) as log,
+        tqdm(total=steps, initial=state.step, unit="step", mininterval=5) as bar,
+    ):
         while state.step < steps:
             _set_rate(state, steps)
             record = _train_step(model, state, next(batches), weights, seed)
@@ -102,18 +100,10 @@ def train_semantics(
             log.write(json.dumps({"step": state.step} | record) + "\n")
             if state.step % CHECKPOINT_EVERY == 0 or state.step == steps:
                 log.flush()
-                state.save(checkpoint)
+                save_checkpoint(checkpoint, state.step, state.parts())
     state.semantics.head.eval()
     state.semantics.classifier.eval()
     return state.semantics
-
-
-def pixel_counts(stills: list[LabelledStill], classes: int) -> np.ndarray:
-    """(classes,) labelled pixels of each class."""
-    counts = np.zeros(classes, np.int64)
-    for still in stills:
-        counts += np.bincount(still.labels.ravel(), minlength=256)[:classes]
-    return counts
 
 
 @torch.inference_mode()
@@ -121,16 +111,15 @@ def dense_score(
     model: Sam2Model, semantics: SemanticModel, stills: list[LabelledStill]
 ) -> ConfusionMatrix:
     """The dense head's predictions on whole stills against their labels."""
-    matrix = ConfusionMatrix(semantics.catalog)
-    ids = np.append(semantics.catalog.ids, 255)
+    catalog = semantics.catalog
+    matrix = ConfusionMatrix(catalog)
+    ids = np.full(256, 255 if catalog.ignore_id is None else catalog.ignore_id)
+    ids[: len(catalog)] = catalog.ids
     for still in tqdm(stills, unit="image", desc="score"):
         size = (still.labels.shape[0], still.labels.shape[1])
         pixels = stages.image_tensor(still.image, model.network.image_size, model.device)
         logits = semantics.head(stages.encode_image(model.network, pixels).pyramid).logits
-        predicted = semantics.catalog.ids[label_of(logits, size).cpu().numpy()]
-        void = 255 if semantics.catalog.ignore_id is None else semantics.catalog.ignore_id
-        truth = np.where(still.labels == 255, void, ids[np.minimum(still.labels, len(ids) - 1)])
-        matrix.update(truth, predicted)
+        matrix.update(ids[still.labels], catalog.ids[label_of(logits, size).cpu().numpy()])
     return matrix
 
 

@@ -14,7 +14,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sam2vss_ros.training.procedural.paint import Canvas, Look, Sprite, colour, paint, relief
+from sam2vss_ros.training.procedural.paint import (
+    Canvas,
+    Image,
+    Look,
+    Sprite,
+    colour,
+    paint,
+    relief,
+)
 from sam2vss_ros.training.procedural.sprites import Figure
 from sam2vss_ros.training.procedural.street import StreetScene
 
@@ -27,15 +35,14 @@ _STRIDE = 12.0  # frames in which the phases of a walk repeat
 def returns_video(
     seed: int, frames: int, size: tuple[int, int] = (256, 256)
 ) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]]]:
-    """Yield (frame, instances) of one scene: (H, W, 3) uint8 RGB and (H, W) uint16 region ids.
+    """Yield (frame, instances) of one scene: (H, W, 3) uint8 RGB and (H, W) uint16 ids.
 
-    A region keeps its id while it is away; every pixel has one, those of the background as well.
-    The same seed gives the same pixels.
+    The pillar is 1, the figures have the ids from 2 on and keep them while they are away; the
+    street is 0. The same seed gives the same pixels.
     """
     rng = np.random.default_rng(seed)
     height, width = size
     background = _background(rng, size)
-    first_id = int(background.ids.max()) + 1
     pillar, pillar_x = _pillar(rng, size), rng.uniform(0.3, 0.7)
     kinds = rng.choice(len(_KINDS), 2, replace=False)
     walkers = [
@@ -49,15 +56,12 @@ def returns_video(
         shift = sway * math.sin(2 * np.pi * t / period + phase)
         canvas = Canvas(height, width)
         place = np.array([[1, 0, shift - _MARGIN * width], [0, 1, -_MARGIN * height]])
-        canvas.rgb[:] = cv2.warpAffine(background.rgb, place, (width, height))
-        canvas.ids[:] = cv2.warpAffine(
-            background.ids, place, (width, height), flags=cv2.INTER_NEAREST
-        )
+        canvas.rgb[:] = cv2.warpAffine(background, place, (width, height))
         for i, walker in enumerate(walkers):
-            canvas.sprite(walker.sprite(t), walker.matrix(t, size, shift), first_id + 1 + i)
+            canvas.sprite(walker.sprite(t), walker.matrix(t, size, shift), 2 + i)
         pillar_place = np.array([[1, 0, pillar_x * width + shift - pillar.mask.shape[1] / 2],
                                  [0, 1, 0]])  # fmt: skip
-        canvas.sprite(pillar, pillar_place, first_id)
+        canvas.sprite(pillar, pillar_place, 1)
         yield look.apply(canvas.rgb), canvas.ids
 
 
@@ -99,10 +103,10 @@ class _Walker:
         return np.array([[side, 0, left], [0, scale, self.foot * height - scale * h]])
 
 
-def _background(rng: np.random.Generator, size: tuple[int, int]) -> Canvas:
+def _background(rng: np.random.Generator, size: tuple[int, int]) -> Image:
     """A street that stands still, larger than the picture by the margin on all sides."""
     height, width = (round(n * (1 + 2 * _MARGIN)) for n in size)
-    return StreetScene(rng, 1, (height, width)).draw(0)
+    return StreetScene(rng, 1, (height, width)).draw(0).rgb
 
 
 def _pillar(rng: np.random.Generator, size: tuple[int, int]) -> Sprite:

@@ -1,0 +1,47 @@
+"""A training run's folder: a checkpoint to go on from, and a log with a line for each step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+
+def open_run(folder: Path, resume: bool) -> Path:
+    """Make the run's folder; returns the path of its checkpoint, which need not exist.
+
+    Raises FileExistsError where there is one and `resume` is off.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists() and not resume:
+        raise FileExistsError(f"{checkpoint} exists: give --resume to go on or another --out")
+    return checkpoint
+
+
+def save_checkpoint(path: Path, step: int, parts: Mapping[str, Any]) -> None:
+    """Write the states of `parts`, which are modules and optimisers by name."""
+    data = {name: part.state_dict() for name, part in parts.items()}
+    # Written aside and moved, so that an interruption leaves the last checkpoint whole.
+    torch.save(data | {"step": step}, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+
+
+def load_checkpoint(path: Path, parts: Mapping[str, Any]) -> int:
+    """Give `parts` their states back; returns the step."""
+    data = torch.load(path, map_location="cpu", weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(data[name])
+    return int(data["step"])
+
+
+def open_log(folder: Path, step: int) -> IO[str]:
+    """log.jsonl, ready for the lines after `step`; what a broken run wrote beyond is dropped."""
+    path = folder / "log.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    kept = [line for line in lines if json.loads(line)["step"] <= step]
+    path.write_text("".join(kept), encoding="utf-8")
+    return path.open("a", encoding="utf-8")
