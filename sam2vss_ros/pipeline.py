@@ -152,6 +152,8 @@ class VssPipeline:
                 tracked = self._discover(seen, tracked)
             watch.lap("discover")
             tracked = self._visible(tracked)
+            if tracked is not None:
+                tracked = policy.resolve_overlaps(tracked)
             self._classify(seen, tracked)
             watch.lap("classify")
             result = self._fuse(frame, seen, tracked, keyframe, watch)
@@ -282,12 +284,13 @@ class VssPipeline:
         parts = [part for part in (tracked, resting) if part is not None]
         if not parts:
             return None
-        tracked = policy.resolve_overlaps(Tracked.join(parts))
+        tracked = Tracked.join(parts)  # as claimed: discovery sees by it who is there twice
+        owned = policy.resolve_overlaps(tracked)
         by_slot = {t.slot: t for t in active}
-        strange = self._strangers(seen, tracked, by_slot) if self._break.suspicious else set()
+        strange = self._strangers(seen, owned, by_slot) if self._break.suspicious else set()
         for slot, area, iou, score in zip(
             tracked.slots,
-            (tracked.masks > 0).flatten(1).sum(1).tolist(),
+            (owned.masks > 0).flatten(1).sum(1).tolist(),
             tracked.predicted_iou.tolist(),
             tracked.score.sigmoid().tolist(),
             strict=True,
@@ -301,10 +304,10 @@ class VssPipeline:
                 self.objects.lose(track)
             else:
                 self.objects.observe(track, area, score, self.config)
-        visible = self._visible(tracked)
-        if visible is not None:
-            self._remember(seen, visible, rests)
-        return visible
+        remembered = self._visible(owned)
+        if remembered is not None:
+            self._remember(seen, remembered, rests)
+        return self._visible(tracked)
 
     def _strangers(self, seen: _Seen, tracked: Tracked, by_slot: dict[int, Track]) -> set[int]:
         """Slots of the objects that do not look like themselves."""
@@ -327,12 +330,12 @@ class VssPipeline:
         self._owed.difference_update(tracked.slots[i] for i in due)
 
     def _visible(self, tracked: Tracked | None) -> Tracked | None:
-        """Only the objects that are there and seen on this frame, and each pixel of one only."""
+        """Only the objects that are there and seen on this frame."""
         if tracked is None:
             return None
         here = {t.slot for t in self.objects.active() if not t.missed}
         index = [i for i, slot in enumerate(tracked.slots) if slot in here]
-        return policy.resolve_overlaps(tracked.take(index)) if index else None
+        return tracked.take(index) if index else None
 
     def _wants_discovery(self, tracked: Tracked | None) -> bool:
         """On the first frame, where the stream breaks, on keyframes, and for what is new.

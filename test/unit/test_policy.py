@@ -133,7 +133,7 @@ def followed(monkeypatch: pytest.MonkeyPatch) -> Followed:
 
 def test_a_poor_mask_is_remembered_as_soon_as_it_is_good(followed: Followed) -> None:
     one, other = followed.slots
-    followed.iou[one] = 0.2
+    followed.iou[one] = 0.4
     for expected in ([other], [], [other], []):
         result = followed.next()
         assert followed.written == expected
@@ -150,7 +150,7 @@ def test_a_drifting_object_keeps_its_older_memories(followed: Followed) -> None:
     one = followed.slots[0]
     bank = followed.pipe._tracker.bank
     before = bank.recall([one])[0]
-    followed.iou[one] = 0.2
+    followed.iou[one] = 0.4
     for _ in range(4):
         followed.next()
     after = bank.recall([one])[0]
