@@ -341,7 +341,8 @@ def add_bench_memory(kinds: Any) -> None:
             "forgotten after 60, unless options say otherwise.\n\n"
             "Ends with code 1 unless the bytes of the engine are the same all the time, the\n"
             "memory of the process stays within 2 % after the first 5 % of the frames, and no id\n"
-            "is ever given twice."
+            "is ever given twice. Of less than some 6000 frames the first 5 % are too few for the\n"
+            "process to have all the memory it needs."
         ),
         examples=(
             "  sam2vss bench memory --frames 20000 --image-size 128 --json memory.json\n"
