@@ -45,8 +45,9 @@ from sam2vss_ros.types import (
     instance_value,
 )
 
-STILL_ITSELF = 0.75
-"""Likeness to its past looks that an object keeps where the stream goes on after a break."""
+LIKE_ITSELF = 0.6
+LIKE_ITSELF_AFTER_BREAK = 0.75
+"""Likeness to its past looks below which what is tracked is not the object."""
 
 
 class _Seen(NamedTuple):
@@ -54,7 +55,7 @@ class _Seen(NamedTuple):
 
     features: the tracker's. pyramid, hidden: those the semantics read. log_dense: (K, s, s) log
     probabilities, probabilities: (K, S/4, S/4) on the grid of the tracker's masks. colours: the
-    image's, on the same grid.
+    image's, on the same grid. looks: the appearance of what each slot is tracked to.
     """
 
     features: stages.ImageFeatures
@@ -63,6 +64,7 @@ class _Seen(NamedTuple):
     log_dense: Tensor
     probabilities: Tensor
     colours: Tensor
+    looks: dict[int, Tensor]
 
 
 class VssPipeline:
@@ -263,7 +265,7 @@ class VssPipeline:
         if probabilities.shape[-1] != side:
             probabilities = F.interpolate(probabilities[None], (side, side), mode="bilinear")[0]
         coloured = colours(image, side, self.device)
-        return _Seen(features, pyramid, dense.hidden, log_dense, probabilities, coloured)
+        return _Seen(features, pyramid, dense.hidden, log_dense, probabilities, coloured, {})
 
     def _track(self, seen: _Seen) -> Tracked | None:
         """Follow the active objects and move their lives on by this frame."""
@@ -287,9 +289,10 @@ class VssPipeline:
         tracked = Tracked.join(parts)  # as claimed: discovery sees by it who is there twice
         owned = policy.resolve_overlaps(tracked)
         by_slot = {t.slot: t for t in active}
-        strange = self._strangers(seen, owned, by_slot) if self._break.suspicious else set()
-        for slot, area, iou, score in zip(
+        least = LIKE_ITSELF_AFTER_BREAK if self._break.suspicious else LIKE_ITSELF
+        for slot, look, area, iou, score in zip(
             tracked.slots,
+            self._looks(seen, tracked),
             (owned.masks > 0).flatten(1).sum(1).tolist(),
             tracked.predicted_iou.tolist(),
             tracked.score.sigmoid().tolist(),
@@ -300,23 +303,23 @@ class VssPipeline:
                 track.age += 1
                 continue
             track.predicted_iou, track.visibility = iou, score
-            if slot in strange:
+            itself = track.likeness(look) >= least
+            if self._break.suspicious and not itself:
                 self.objects.lose(track)
             else:
-                self.objects.observe(track, area, score, self.config)
+                self.objects.observe(track, area if itself else 0, score, self.config)
         remembered = self._visible(owned)
         if remembered is not None:
             self._remember(seen, remembered, rests)
         return self._visible(tracked)
 
-    def _strangers(self, seen: _Seen, tracked: Tracked, by_slot: dict[int, Track]) -> set[int]:
-        """Slots of the objects that do not look like themselves."""
-        looks = appearance(seen.features.pyramid, seen.colours, tracked.masks > 0)
-        return {
-            slot
-            for slot, look in zip(tracked.slots, looks, strict=True)
-            if by_slot[slot].likeness(look) < STILL_ITSELF
-        }
+    def _looks(self, seen: _Seen, tracked: Tracked) -> Tensor:
+        """The appearance of B objects, (B, A), each computed once a frame."""
+        new = [i for i, slot in enumerate(tracked.slots) if slot not in seen.looks]
+        if new:
+            looks = appearance(seen.features.pyramid, seen.colours, tracked.masks[new] > 0)
+            seen.looks.update(zip([tracked.slots[i] for i in new], looks, strict=True))
+        return torch.stack([seen.looks[slot] for slot in tracked.slots])
 
     def _remember(self, seen: _Seen, tracked: Tracked, rests: set[int]) -> None:
         """Write the memories that are due; what is poor on this frame is due on the next."""
@@ -448,6 +451,8 @@ class VssPipeline:
         self, seen: _Seen, tracked: Tracked | None, found: Tracked, tracks: list[Track]
     ) -> Tracked:
         self._tracker.start(seen.features, found)
+        for slot in found.slots:
+            seen.looks.pop(slot, None)
         for track, iou, score in zip(
             tracks, found.predicted_iou.tolist(), found.score.sigmoid().tolist(), strict=True
         ):
@@ -492,7 +497,7 @@ class VssPipeline:
             "refine": of_pixels,
             "fused": (of_features + of_pixels) / 2,
         }[self.config.mode].cpu()
-        looks = appearance(seen.features.pyramid, seen.colours, masks)
+        looks = self._looks(seen, tracked)
         by_slot = {t.slot: t for t in self.objects.active()}
         for slot, row, look in zip(tracked.slots, evidence, looks, strict=True):
             by_slot[slot].belief.add(row, self.config.belief_memory)

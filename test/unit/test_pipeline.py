@@ -555,6 +555,29 @@ def test_an_object_is_confirmed_occluded_lost_and_forgotten(
     assert all(r.coverage == 0 for r in results[2:])
 
 
+def test_what_no_longer_looks_like_the_object_is_not_it(
+    street: npt.NDArray[np.uint8],
+) -> None:
+    """The tracker goes on to see something in its place; the memory is not taught that."""
+    pipe = pipeline(discovery="off", confirm_frames=1, lost_after=2)
+    pipe.process(Frame(street[0], 1))
+    kept = pipe.add_prompt(Prompt(mask=box(0, 66, 128, 96)))
+    changed = pipe.add_prompt(Prompt(mask=box(20, 0, 80, 40)))
+    before = run(pipe, np.stack([street[0]] * 3), start=2)[-1]
+    assert find(before, kept).area and find(before, changed).area
+    image = street[0].copy()
+    image[:40, 20:80] = (30, 160, 30)
+    bank = pipe._tracker.bank
+    (slot,) = [t.slot for t in pipe.objects.all() if t.track_id == changed]
+    remembered = bank.recall([slot])[0].memories
+    results = run(pipe, np.stack([image] * 3), start=5)
+    assert not results[0].scene_cut and not results[0].time_jump
+    states = [find(r, changed).state for r in results]
+    assert states == [TrackState.OCCLUDED, TrackState.OCCLUDED, TrackState.LOST]
+    assert torch.equal(bank.recall([slot])[0].memories, remembered)
+    assert find(results[-1], kept).area
+
+
 def test_a_lost_object_comes_back_with_its_id(
     street: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:

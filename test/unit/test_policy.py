@@ -100,7 +100,7 @@ class Followed:
         monkeypatch.setattr(self.pipe._tracker, "step", self._pretend)
         monkeypatch.setattr(self.pipe._tracker, "commit", self._write)
         self.next()
-        for x in (10, 70):
+        for x in (10, 50):
             mask = np.zeros((96, 128), bool)
             mask[50:90, x : x + 40] = True
             self.pipe.add_prompt(Prompt(mask=mask))
@@ -117,7 +117,8 @@ class Followed:
         if found is None:
             return None
         ious = [self.iou.get(slot, 0.9) for slot in found.slots]
-        masks = found.masks.abs() + 0.1 if self.overlap else found.masks
+        masks = found.masks + 1 if self.overlap else found.masks
+        self.overlapped = bool(((masks > 0).sum(0) > 1).any())
         return dataclasses.replace(found, predicted_iou=torch.tensor(ious), masks=masks)
 
     def _write(self, features: stages.ImageFeatures, part: Tracked) -> None:
@@ -160,8 +161,8 @@ def test_a_drifting_object_keeps_its_older_memories(followed: Followed) -> None:
 
 def test_overlaps_are_resolved_for_output_and_memory_alike(followed: Followed) -> None:
     followed.overlap = True
-    results = [followed.next() for _ in range(4)]
-    for result in results:
+    for _ in range(4):
+        result = followed.next()
+        assert followed.overlapped, "the test needs something to resolve"
         areas = [o.area for o in result.objects]
-        assert sum(areas) == (result.instance_image > 0).sum()
-    assert results[-1].coverage == 1, "everything was claimed by both"
+        assert min(areas) > 0 and sum(areas) == (result.instance_image > 0).sum()
