@@ -76,11 +76,15 @@ class VssPipeline:
     Raises ModelUnavailableError, FileNotFoundError or ValueError, with a message for the user,
     where a model, a semantics file, a class file or an option is not usable.
 
-    clock: seconds, of which the frame-time budget and `timings_ms` are told.
+    clock: seconds, of which the frame-time budget and `timings_ms` are told. source: where new
+    objects come from, instead of what `discovery` names.
     """
 
     def __init__(
-        self, config: PipelineConfig, clock: Callable[[], float] = time.perf_counter
+        self,
+        config: PipelineConfig,
+        clock: Callable[[], float] = time.perf_counter,
+        source: Source | None = None,
     ) -> None:
         model = load_model(
             config.model, config.checkpoint, config.device, config.precision, config.image_size
@@ -121,7 +125,7 @@ class VssPipeline:
             "regions": RegionSource(self.catalog.things),
             "off": None,
         }
-        self._source = sources[kind]
+        self._source = source or sources[kind]
         self.objects = ObjectMemory(config)
         self._clock = clock
         self._budget, self._turns = Budget(config.target_fps), Turns()
