@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Engine:
     """What the engine may leave out of SAM 2's arithmetic; the default leaves out nothing.
 
-    local: an object is looked for, decoded and remembered in a window around its last masks.
+    local: an object is looked for, decoded and remembered in a window around its last masks, where
+    the image has `windows.LEAST_GRID` tokens or more on a side (512 pixels).
     memory_interval: frames from one memory of an object to the next.
     memories: most recent memories that are looked at, 0 for all that the network keeps.
     """

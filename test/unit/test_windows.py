@@ -21,25 +21,25 @@ from sam2vss_ros.sam2.windows import (
 )
 from sam2vss_ros.training.procedural import make_clip
 
-GRID = 16
+SIZE, GRID = 512, 32  # the smallest grid that has windows
 
 
 @pytest.fixture(scope="module")
 def nano() -> Sam2Model:
-    return load_model("nano", device="cpu")
+    return load_model("nano", device="cpu", image_size=SIZE)
 
 
 @pytest.fixture(scope="module")
 def frames(nano: Sam2Model) -> list[stages.ImageFeatures]:
-    clip = make_clip(3, 6, (256, 256), kind="abstract")
+    clip = make_clip(3, 4, (SIZE, SIZE), kind="abstract")
     with torch.inference_mode():
         return [
-            stages.encode_image(nano.network, stages.image_tensor(image, 256, nano.device))
+            stages.encode_image(nano.network, stages.image_tensor(image, SIZE, nano.device))
             for image in clip.frames
         ]
 
 
-def logits(*boxes: tuple[int, int, int, int], side: int = 64) -> Tensor:
+def logits(*boxes: tuple[int, int, int, int], side: int = 4 * GRID) -> Tensor:
     """(B, side, side) mask logits of filled boxes, given as rows and columns from, to."""
     masks = torch.full((len(boxes), side, side), -8.0)
     for mask, (top, left, bottom, right) in zip(masks, boxes, strict=True):
@@ -54,28 +54,34 @@ def tracked(masks: Tensor, network: torch.nn.Module) -> Tracked:
 
 
 def test_boxes_are_in_tokens_and_hold_every_pixel() -> None:
-    masks = logits((0, 0, 4, 4), (5, 9, 8, 20), (63, 63, 64, 64))
-    assert boxes_of(masks, GRID).tolist() == [[0, 0, 1, 1], [1, 2, 2, 5], [15, 15, 16, 16]]
+    masks = logits((0, 0, 4, 4), (5, 9, 8, 20), (127, 127, 128, 128))
+    assert boxes_of(masks, GRID).tolist() == [[0, 0, 1, 1], [1, 2, 2, 5], [31, 31, 32, 32]]
 
 
 def test_what_is_nowhere_may_be_anywhere() -> None:
     assert boxes_of(logits((0, 0, 0, 0)), GRID).tolist() == [[0, 0, GRID, GRID]]
 
 
-@pytest.mark.parametrize(("extent", "side"), [(1, 8), (4, 8), (5, 12), (8, 12), (9, 16), (16, 16)])
+@pytest.mark.parametrize(
+    ("extent", "side"), [(1, 12), (4, 12), (5, 16), (8, 16), (9, 24), (17, 32), (32, 32)]
+)
 def test_sides_leave_a_margin(extent: int, side: int) -> None:
-    assert margin_of(GRID) == 2
-    box = torch.tensor([[3, 2, 3 + 1, 2 + extent]])
+    assert margin_of(GRID) == 4
+    box = torch.tensor([[3, 0, 3 + 1, extent]])
     assert sides_for(box, GRID).tolist() == [side]
 
 
+def test_small_grids_have_no_windows() -> None:
+    assert sides_for(torch.tensor([[3, 3, 4, 4]]), 16).tolist() == [16]
+
+
 def test_windows_are_centred_and_stay_on_the_grid() -> None:
-    boxes = torch.tensor([[6, 6, 10, 10], [0, 0, 1, 1], [15, 8, 16, 9]])
-    assert windows_around(boxes, 8, GRID).corners.tolist() == [[4, 4], [0, 0], [8, 4]]
+    boxes = torch.tensor([[6, 6, 10, 10], [0, 0, 1, 1], [31, 8, 32, 9]])
+    assert windows_around(boxes, 8, GRID).corners.tolist() == [[4, 4], [0, 0], [24, 4]]
 
 
 def test_crops_paste_back() -> None:
-    maps = torch.randn(2, 3, 64, 64)
+    maps = torch.randn(2, 3, 4 * GRID, 4 * GRID)
     windows = Windows(GRID, 8, torch.tensor([[0, 3], [8, 8]]))
     crops = windows.crop(maps)
     assert crops.shape == (2, 3, 32, 32)
@@ -119,14 +125,14 @@ def test_memories_of_windows_are_nearly_those_of_the_whole(
     nano: Sam2Model, frames: list[stages.ImageFeatures]
 ) -> None:
     """The rest of the image is remembered as it is without the object."""
-    masks = logits((20, 20, 30, 30), (40, 8, 50, 20))[:, None]
+    masks = logits((40, 40, 56, 56), (80, 16, 96, 36))[:, None]
     visible = torch.tensor([[1.0], [0.0]])
-    whole = stages.encode_memory(nano.network, frames[0], stages.full_size(masks, 256), visible)
-    windows = windows_around(boxes_of(masks[:, 0], GRID), 8, GRID)
+    whole = stages.encode_memory(nano.network, frames[0], stages.full_size(masks, SIZE), visible)
+    windows = windows_around(boxes_of(masks[:, 0], GRID), 12, GRID)
     local = stages.encode_memory_in_windows(nano.network, frames[0], masks, visible, windows)
     scale = whole.abs().mean()
     assert (local - whole).abs().mean() < 0.04 * scale
-    inside = windows.paste(torch.ones(2, 1, 8, 8), torch.zeros(2, 1, GRID, GRID))
+    inside = windows.paste(torch.ones(2, 1, 12, 12), torch.zeros(2, 1, GRID, GRID))
     assert ((local - whole) * (1 - inside)).abs().mean() < 0.01 * scale
 
 
@@ -149,7 +155,7 @@ def run(
 def test_local_tracking_finds_what_exact_tracking_finds(
     nano: Sam2Model, frames: list[stages.ImageFeatures]
 ) -> None:
-    masks = logits((8, 8, 24, 24), (0, 0, 60, 64), (30, 34, 50, 60))
+    masks = logits((16, 16, 40, 40), (0, 0, 120, 128), (60, 68, 90, 100))
     exact = run(nano, frames, ENGINES["exact"], masks)
     local = run(nano, frames, Engine(local=True), masks)
     assert local[0].slots == exact[0].slots == (0, 1, 2)
@@ -164,8 +170,8 @@ def test_nothing_is_found_outside_the_window(
     nano: Sam2Model, frames: list[stages.ImageFeatures]
 ) -> None:
     (first, *_) = run(nano, frames, Engine(local=True), logits((8, 8, 16, 16)))
-    windows = windows_around(torch.tensor([[2, 2, 4, 4]]), 8, GRID)
-    outside = torch.full((1, 1, 64, 64), OUTSIDE)
+    windows = windows_around(torch.tensor([[2, 2, 4, 4]]), 12, GRID)
+    outside = torch.full((1, 1, 4 * GRID, 4 * GRID), OUTSIDE)
     expected = windows.paste(windows.crop(first.masks[:, None]), outside)
     assert torch.equal(first.masks[:, None], expected)
 
