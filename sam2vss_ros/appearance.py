@@ -26,10 +26,11 @@ _SHADES = 4
 
 def colours(image: npt.NDArray[np.uint8], side: int, device: torch.device) -> Tensor:
     """The coarse colour of each pixel of an (H, W, 3) image: (1, 64, side, side) of 0 and 1."""
-    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.int64)
-    red, green, blue = np.moveaxis(small * _SHADES // 256, 2, 0)
-    index = torch.from_numpy((red * _SHADES + green) * _SHADES + blue).to(device)
-    return F.one_hot(index, _SHADES**3).permute(2, 0, 1)[None].float()
+    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    red, green, blue = np.moveaxis(small // (256 // _SHADES), 2, 0)
+    index = torch.from_numpy((red * _SHADES + green) * _SHADES + blue).to(device).long()
+    maps = torch.zeros(1, _SHADES**3, side, side, device=device)
+    return maps.scatter_(1, index[None, None], 1.0)
 
 
 def appearance(pyramid: tuple[Tensor, ...], colours: Tensor, masks: Tensor) -> Tensor:
@@ -41,9 +42,11 @@ def appearance(pyramid: tuple[Tensor, ...], colours: Tensor, masks: Tensor) -> T
     """
     parts = [pool_features((colours,), masks).clamp(min=0).sqrt()]
     for level in pyramid:
-        deviation, mean = torch.std_mean(level[0].flatten(1).float(), dim=1)
-        inside = pool_features((level,), masks)
-        parts.append((inside - mean) / deviation.clamp(min=1e-3))
+        flat = level[0].flatten(1).float()
+        mean = flat.mean(1)
+        # Several times faster than torch.std.
+        deviation = (flat.square().mean(1) - mean.square()).clamp(min=1e-6).sqrt()
+        parts.append((pool_features((level,), masks) - mean) / deviation)
     return F.normalize(torch.cat([F.normalize(part, dim=1) for part in parts], 1), dim=1)
 
 
