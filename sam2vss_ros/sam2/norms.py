@@ -21,7 +21,7 @@ def use_channel_norms(network: nn.Module) -> None:
     """Put `ChannelNorm` in the place of every `LayerNorm2d`; the names of parameters stay."""
     for parent in list(network.modules()):
         for name, child in parent.named_children():
-            if type(child) is LayerNorm2d:
+            if isinstance(child, LayerNorm2d):
                 faster = ChannelNorm(len(child.weight), child.eps)
                 faster.weight, faster.bias = child.weight, child.bias
                 setattr(parent, name, faster)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from sam2vss_ros.sam2 import stages
@@ -47,7 +48,7 @@ def logits(*boxes: tuple[int, int, int, int], side: int = 4 * GRID) -> Tensor:
     return masks
 
 
-def tracked(masks: Tensor, network: torch.nn.Module) -> Tracked:
+def tracked(masks: Tensor, network: SAM2Base) -> Tracked:
     count = len(masks)
     pointers = torch.zeros(count, network.hidden_dim)
     return Tracked(tuple(range(count)), masks, torch.ones(count), torch.ones(count), pointers)
