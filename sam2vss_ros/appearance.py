@@ -2,8 +2,9 @@
 
 Measured with the embedded model and true masks on scenes in which similar figures come and go
 (`sam2vss bench identity`): whitened features of three strides and a histogram of colours, averaged
-over an object's life, tell objects apart. Object pointers, class beliefs and size added nothing,
-looks of the last frame alone recognised a fifth fewer.
+over an object's life, tell objects apart. Object pointers, class beliefs and size added nothing;
+the look of the last frame alone recognised a fifth fewer. Where the tracker doubts its mask
+nothing is learned from it: else a track that slips off takes on what it slips to.
 """
 
 from __future__ import annotations

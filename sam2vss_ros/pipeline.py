@@ -503,9 +503,12 @@ class VssPipeline:
         }[self.config.mode].cpu()
         looks = self._looks(seen, tracked)
         by_slot = {t.slot: t for t in self.objects.active()}
-        for slot, row, look in zip(tracked.slots, evidence, looks, strict=True):
-            by_slot[slot].belief.add(row, self.config.belief_memory)
-            by_slot[slot].look_like(look)
+        sure = policy.worth_remembering(tracked)
+        for i, (slot, row, look) in enumerate(zip(tracked.slots, evidence, looks, strict=True)):
+            track = by_slot[slot]
+            track.belief.add(row, self.config.belief_memory)
+            if i in sure or track.appearance is None:
+                track.look_like(look)
 
     def _fuse(
         self,

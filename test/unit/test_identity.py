@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sam2vss_ros.bench.identity import (
     AWAY,
@@ -23,7 +25,9 @@ from sam2vss_ros.bench.identity import (
 from sam2vss_ros.cli import main
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.pipeline import VssPipeline
+from sam2vss_ros.sam2 import stages
 from sam2vss_ros.sam2.models import load_model
+from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.training.procedural.returns import returns_video
 from sam2vss_ros.types import Frame
 
@@ -162,27 +166,55 @@ def test_the_threshold_decides(sights: list[Sight]) -> None:
     assert always.false_revivals > 0
 
 
-def watched(seed: int, frames: int) -> Iterator[tuple[IdentityScore, list[int]]]:
-    """The pipeline with true discovery: the score so far and the ids in memory, frame by frame."""
-    source, score = TrueRegions(), IdentityScore()
-    config = PipelineConfig(max_objects=8, keyframe_interval=8, forget_after=20, device="cpu")
-    pipe = VssPipeline(config, source=source)
-    for t, (image, source.truth) in enumerate(returns_video(seed, frames, SIZE)):
-        result = pipe.process(Frame(image, t + 1))
-        score.update(source.truth, result.instance_image)
-        yield score, [o.track_id for o in result.objects]
+def watched(seed: int) -> Iterator[list[int]]:
+    """The ids in memory on every fifth frame of a scene, with true discovery."""
+    source = TrueRegions()
+    options = {"max_objects": 8, "keyframe_interval": 2, "lost_after": 1, "forget_after": 2}
+    pipe = VssPipeline(PipelineConfig.from_mapping(options | {"device": "cpu"}), source=source)
+    for t, (image, source.truth) in enumerate(returns_video(seed, 140, SIZE)):
+        if t % 5 == 0:
+            yield [o.track_id for o in pipe.process(Frame(image, t + 1)).objects]
 
 
 def test_no_id_is_used_again_after_its_end() -> None:
     ended: set[int] = set()
     before: set[int] = set()
     highest = 0
-    for _, ids in watched(1003, 60):
+    for ids in watched(1003):
         assert len(set(ids)) == len(ids) and not ended & set(ids)
         assert all(i > highest for i in set(ids) - before)
         ended |= before - set(ids)
         before, highest = set(ids), max([highest, *ids])
-    assert highest >= 4
+    assert highest >= 4 and ended, "the test needs ids that end"
+
+
+def test_nothing_is_learned_from_a_mask_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = TrueRegions()
+    pipe = VssPipeline(PipelineConfig(max_objects=8, device="cpu"), source=source)
+    trust, step = [1.0], pipe._tracker.step
+
+    def doubting(features: stages.ImageFeatures, slots: list[int]) -> Tracked | None:
+        tracked = step(features, slots)
+        assert tracked is not None
+        return dataclasses.replace(
+            tracked, predicted_iou=torch.full_like(tracked.predicted_iou, trust[0])
+        )
+
+    def looks_after_a_frame(t: int) -> list[torch.Tensor]:
+        image, source.truth = video[t]
+        pipe.process(Frame(image, t + 1))
+        return [t.appearance.clone() for t in pipe.objects.all() if t.appearance is not None]
+
+    video = list(returns_video(1003, 3, SIZE))
+    first = looks_after_a_frame(0)
+    monkeypatch.setattr(pipe._tracker, "step", doubting)
+    trust[0] = 0.1
+    doubted = looks_after_a_frame(1)
+    assert len(first) >= 3
+    assert all(torch.equal(a, b) for a, b in zip(first, doubted, strict=True))
+    trust[0] = 1.0
+    trusted = looks_after_a_frame(2)
+    assert not any(torch.equal(a, b) for a, b in zip(first, trusted, strict=True))
 
 
 # -- the command
