@@ -26,7 +26,13 @@ from sam2vss_ros.budget import Budget, Level, Turns
 from sam2vss_ros.config import PipelineConfig, options_of
 from sam2vss_ros.objects import ObjectMemory, Track
 from sam2vss_ros.sam2 import policy, stages
-from sam2vss_ros.sam2.discovery import DUPLICATE_IOU, GridSource, RegionSource, Source, select
+from sam2vss_ros.sam2.discovery import (
+    GridSource,
+    RegionSource,
+    Source,
+    select,
+    without_duplicates,
+)
 from sam2vss_ros.sam2.engine import ENGINES
 from sam2vss_ros.sam2.models import load_model
 from sam2vss_ros.sam2.tracker import Tracked, Tracker
@@ -94,9 +100,7 @@ class VssPipeline:
             torch.set_num_threads(threads)
         preset = ENGINES[model.card.engine if config.engine == "auto" else config.engine]
         config = dataclasses.replace(
-            config,
-            max_objects=config.max_objects or model.card.max_objects,
-            memory_interval=config.memory_interval or preset.memory_interval,
+            config, max_objects=config.max_objects or model.card.max_objects
         )
         self.config = config
         self.device = model.device
@@ -467,20 +471,14 @@ class VssPipeline:
         """Two objects with the same mask are one; the user's stays, else the older."""
         if tracked is None:
             return None
-        flat = (tracked.masks > 0).flatten(1).float()
-        areas, overlap = flat.sum(1), flat @ flat.T
-        iou = overlap / (areas[:, None] + areas[None] - overlap).clamp(min=1)
         by_slot = {t.slot: t for t in self.objects.active()}
         tracks = [by_slot[slot] for slot in tracked.slots]
         order = sorted(
             range(len(tracks)), key=lambda i: (not tracks[i].prompted, tracks[i].track_id)
         )
-        kept: list[int] = []
-        for i in order:
-            if any(iou[i, k] > DUPLICATE_IOU for k in kept):
-                self.objects.remove(tracks[i].track_id)
-            else:
-                kept.append(i)
+        kept = without_duplicates(tracked.masks > 0, order)
+        for i in set(order) - set(kept):
+            self.objects.remove(tracks[i].track_id)
         return tracked.take(kept)
 
     def _classify(self, seen: _Seen, tracked: Tracked | None) -> None:

@@ -5,6 +5,7 @@ Both sources work on the features the tracker has anyway, at the masks' own quar
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -132,12 +133,19 @@ def select(candidates: Candidates, unexplained: Tensor, least_area: int, most: i
     free = flat @ unexplained.flatten().float()
     fits = (areas >= least_area) & (free > 0.5 * areas)
     index = fits.nonzero()[:, 0]
-    flat, areas = flat[index], areas[index]
-    overlap = flat @ flat.T
-    iou = overlap / (areas[:, None] + areas[None] - overlap).clamp(min=1)
-    kept: list[int] = []
-    for i in range(len(index)):
-        if len(kept) < most and all(iou[i, k] <= DUPLICATE_IOU for k in kept):
-            kept.append(i)
+    kept = without_duplicates(candidates.masks[index], range(len(index)))[:most]
     chosen = index[kept]
     return Candidates(candidates.masks[chosen], candidates.score[chosen])
+
+
+def without_duplicates(masks: Tensor, order: Iterable[int]) -> list[int]:
+    """Go through (N, s, s) bool masks in an order and keep those that are not one kept before."""
+    flat = masks.flatten(1).float()
+    areas, overlap = flat.sum(1), flat @ flat.T
+    iou = overlap / (areas[:, None] + areas[None] - overlap).clamp(min=1)
+    same = (iou > DUPLICATE_IOU).cpu().numpy()  # one copy, where the loop would wait for each
+    kept: list[int] = []
+    for i in order:
+        if not same[i, kept].any():
+            kept.append(i)
+    return kept
