@@ -156,15 +156,13 @@ class PipelineConfig(Checked):
     )
     engine: str = option(
         "auto",
-        "how objects are tracked: exact (SAM 2's arithmetic), fast (in windows around them, a "
-        "memory every second frame) or auto (what suits the model: nano fast, others exact)",
+        "how objects are tracked: exact (SAM 2's arithmetic), fast (steady objects are remembered "
+        "every second frame; from 512 pixels on in windows around them) or auto (what suits the "
+        "model: nano fast, others exact)",
         choices=("auto", "exact", "fast"),
     )
     memory_interval: int = option(
-        0,
-        "frames from one memory of an object to the next; 0: the engine's own (exact 1, fast 2)",
-        low=0,
-        high=30,
+        1, "frames from one memory of an object to the next, as SAM 2 does: 1", low=1, high=30
     )
     confirm_frames: int = option(
         2, "frames an object must be seen to be confirmed", low=1, high=100, live=True

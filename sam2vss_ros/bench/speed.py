@@ -10,7 +10,6 @@ arithmetic and their memory are counted.
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -70,7 +69,7 @@ def engines() -> dict[str, Engine]:
 @dataclass(frozen=True)
 class Plan:
     """Which frames are for what: the first `warm_up` fill the memory, the next `timed` are timed,
-    in beats of `beat` frames (one memory write of every engine), the last `beat` are counted."""
+    in beats of `beat` frames (one memory write of every object), the last `beat` are counted."""
 
     warm_up: int
     beat: int
@@ -79,8 +78,8 @@ class Plan:
     @staticmethod
     def of(network: SAM2Base, tested: Iterable[Engine], frames: int) -> Plan:
         """Raises ValueError where `frames` are too few."""
-        beat = math.lcm(*(engine.memory_interval for engine in tested))
-        # Memory that is written every other frame takes twice as many to be full.
+        # Steady objects are remembered every other frame, so memory takes twice as many to fill.
+        beat = 2 if any(engine.steady <= 1 for engine in tested) else 1
         warm_up = beat * network.num_maskmem
         timed = (frames - warm_up - beat) // beat * beat
         if timed < beat:

@@ -43,7 +43,7 @@ class Stream(Protocol):
 
 
 class EngineStream:
-    """Our `Tracker`: a step for all objects, then the memory write if it is due.
+    """Our `Tracker`: a step for all objects, then the memory write.
 
     hold: the objects stay where their prompts were, whatever the network says. The masks of an
     untrained network are noise, and the cost of the local engine depends on where objects are.
@@ -51,10 +51,8 @@ class EngineStream:
 
     def __init__(self, model: Sam2Model, slots: int, engine: Engine, hold: bool = False) -> None:
         self.tracker = Tracker(model, slots, engine)
-        self._engine = engine
         self._hold = hold
         self._prompted: list[Tracked] = []
-        self._time = 0
 
     @torch.inference_mode()
     def advance(self, image: Tensor, prompts: Sequence[Prompt] = ()) -> Tracked:
@@ -65,15 +63,13 @@ class EngineStream:
         parts = []
         if tracked is not None:
             tracked = self._in_order(tracked)
-            if self._time % self._engine.memory_interval == 0:
-                tracker.commit(features, tracked)
+            tracker.commit(features, tracked)
             parts.append(tracked)
         for prompt in prompts:
             found = tracker.from_prompt(features, len(self._prompted), prompt, (size, size))
             tracker.start(features, found)
             self._prompted.append(found)
             parts.append(found)
-        self._time += 1
         here = Tracked.join(parts)
         self.masks = here.masks
         return here
@@ -179,6 +175,7 @@ def _as_upstream_has_it(network: SAM2Base) -> SAM2VideoPredictor:
     for module in predictor.modules():
         if type(module).__module__.startswith("sam2vss_ros."):
             module.__class__ = type(module).__base__
+    predictor.to(memory_format=torch.contiguous_format)
     vars(predictor.image_encoder.trunk).pop("_get_pos_embed", None)
     predictor.__class__ = SAM2VideoPredictor
     return predictor

@@ -11,17 +11,18 @@ class Engine:
 
     local: an object is looked for, decoded and remembered in a window around its last masks, where
     the image has `windows.LEAST_GRID` tokens or more on a side (512 pixels).
-    memory_interval: frames from one memory of an object to the next.
+    steady: an object whose mask overlaps the one last remembered by this IoU is remembered on every
+    second frame only; above 1: every object on every frame.
     memories: most recent memories that are looked at, 0 for all that the network keeps.
     """
 
     local: bool = False
-    memory_interval: int = 1
+    steady: float = 2.0
     memories: int = 0
 
 
 ENGINES = {
     "exact": Engine(),
-    "fast": Engine(local=True, memory_interval=2),
+    "fast": Engine(local=True, steady=0.95),
 }
 """The presets by the names under which users choose them."""

@@ -21,6 +21,9 @@ from sam2vss_ros.sam2.windows import Windows, sides_for, windows_around
 OLDEST = 4096
 """Frames after which the conditioning frame grows no older: beyond, its age says nothing new."""
 
+AT_ONCE = 8
+"""Objects in a batch on a CPU: what they take fits its caches, sixteen are a sixth slower each."""
+
 
 @dataclass(frozen=True)
 class Recall:
@@ -43,11 +46,13 @@ class MemoryBank:
     """`slots` objects x (1 conditioning + num_maskmem - 1 recent memories and the pointers).
 
     Memories are kept as tokens, (grid^2, D). Beside each is the box of its object in tokens, and
-    the box where the object was last (`windows.boxes_of`): windows are laid around them.
+    the box where the object was last (`windows.boxes_of`): windows are laid around them. The mask
+    that was last remembered tells whether an object is steady.
     """
 
     def __init__(self, network: SAM2Base, slots: int, engine: Engine = ENGINES["exact"]) -> None:
         device = next(network.parameters()).device
+        self.at_once = AT_ONCE if device.type == "cpu" else max(1, slots)
         self._engine = engine
         self._grid = network.image_size // network.backbone_stride
         self._recent_length = network.num_maskmem - 1
@@ -58,6 +63,9 @@ class MemoryBank:
         self._pointers = torch.zeros(
             slots, 1 + self._pointer_length, network.hidden_dim, device=device
         )
+        side = network.image_size // 4
+        self._masks = torch.zeros(slots, side, side, dtype=torch.bool, device=device)
+        self._rested = torch.zeros(slots, dtype=torch.bool)
         self._boxes = torch.zeros(slots, 1 + self._recent_length, 4, dtype=torch.int64)
         self._last_box = torch.zeros(slots, 4, dtype=torch.int64)
         # Writes since the conditioning frame; ring positions follow from it.
@@ -65,26 +73,49 @@ class MemoryBank:
 
     def nbytes(self) -> int:
         """Bytes of the tensors; constant."""
-        tensors = (self._memories, self._pointers, self._boxes, self._last_box, self._age)
+        tensors = (
+            self._memories,
+            self._pointers,
+            self._masks,
+            self._rested,
+            self._boxes,
+            self._last_box,
+            self._age,
+        )
         return sum(t.nbytes for t in tensors)
 
-    def start(self, slots: Tensor, memories: Tensor, pointers: Tensor, boxes: Tensor) -> None:
+    def start(
+        self, slots: Tensor, memories: Tensor, pointers: Tensor, masks: Tensor, boxes: Tensor
+    ) -> None:
         """Begin (or begin again) objects from what their conditioning frames left behind.
 
-        slots: (B,) int64. memories: (B, D, h, w). pointers: (B, C). boxes: (B, 4).
+        slots: (B,) int64. memories: (B, D, h, w). pointers: (B, C). masks: (B, S/4, S/4) logits.
+        boxes: (B, 4).
         """
         self._age[slots] = 0
         self._put(slots, torch.zeros_like(slots), torch.zeros_like(slots), memories, pointers)
+        self._masks[slots] = masks > 0
+        self._rested[slots] = False
         self._boxes[slots, 0] = boxes
         self._last_box[slots] = boxes
 
-    def write(self, slots: Tensor, memories: Tensor, pointers: Tensor, boxes: Tensor) -> None:
+    def write(
+        self, slots: Tensor, memories: Tensor, pointers: Tensor, masks: Tensor, boxes: Tensor
+    ) -> None:
         """Add what was seen on this frame; the arguments are those of `start`."""
         age = self._age[slots]
         place = 1 + age % self._recent_length
         self._put(slots, place, 1 + age % self._pointer_length, memories, pointers)
+        self._masks[slots] = masks > 0
         self._boxes[slots, place] = boxes
         self._age[slots] = age + 1
+
+    def due(self, slots: Tensor, masks: Tensor) -> list[int]:
+        """Positions of the objects to be remembered: the others are steady and rest this once."""
+        now, before = masks > 0, self._masks[slots]
+        iou = (now & before).sum((1, 2)) / (now | before).sum((1, 2)).clamp(min=1)
+        self._rested[slots] = (iou.cpu() >= self._engine.steady) & ~self._rested[slots]
+        return (~self._rested[slots]).nonzero()[:, 0].tolist()
 
     def look(self, slots: Tensor, boxes: Tensor) -> None:
         """Note where objects are on this frame, (B, 4), whether or not it is remembered."""
@@ -101,7 +132,8 @@ class MemoryBank:
         """Group the slots by how much they remember and by the size of their windows.
 
         The frame being asked about is one later than the last one written. After
-        `max_obj_ptrs_in_encoder` frames the exact engine has every object in one group.
+        `max_obj_ptrs_in_encoder` frames the exact engine has every object in one group, which a
+        CPU takes in parts of AT_ONCE.
         """
         wanted = torch.tensor(slots, dtype=torch.int64)
         length = self._age[wanted].clamp(max=max(self._recent_length, self._pointer_length))
@@ -110,8 +142,9 @@ class MemoryBank:
             sides = self._sides(wanted)
         kinds = torch.stack([length, sides], 1)
         return [
-            self._gather(wanted[(kinds == kind).all(1)], int(kind[1]))
+            self._gather(part, int(kind[1]))
             for kind in kinds.unique(dim=0)
+            for part in wanted[(kinds == kind).all(1)].split(self.at_once)
         ]
 
     def _sides(self, slots: Tensor) -> Tensor:

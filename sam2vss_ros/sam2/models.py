@@ -209,6 +209,8 @@ def _ready(
     card: ModelCard, network: SAM2Base, device: torch.device, dtype: torch.dtype
 ) -> Sam2Model:
     network = network.to(device).eval().requires_grad_(False)
+    if device.type == "cpu":  # the norms need channels last; so convolutions give them
+        network.to(memory_format=torch.channels_last)
     _keep_position_embedding(network)
     return Sam2Model(card, network, device, dtype)
 

@@ -57,8 +57,9 @@ class ImageFeatures:
 class Decoded:
     """What the mask decoder says of B prompts.
 
-    masks: (B, M, S/4, S/4) logits, token 0 first then the three of multimask output.
-    ious: (B, M) predicted IoU. tokens: (B, M, C) output tokens. score: (B, 1) object score logit.
+    masks: (B, M, S/4, S/4) logits, token 0 first then the three of multimask output; M is 4, or 1
+    where only the first was asked for. ious: (B, 4) predicted IoU. tokens: (B, 4, C) output tokens.
+    score: (B, 1) object score logit.
     """
 
     masks: Tensor
@@ -160,8 +161,10 @@ def decode(
     points: tuple[Tensor, Tensor] | None = None,
     mask: Tensor | None = None,
     windows: Windows | None = None,
+    single: bool = False,
 ) -> Decoded:
-    """Prompt encoder and mask decoder on (B, C, h, w) pixel features; all four mask tokens.
+    """Prompt encoder and mask decoder on (B, C, h, w) pixel features; all four mask tokens, or
+    with `single` the mask of token 0 alone.
 
     points: (B, P, 2) pixels of the S x S input and (B, P) labels (1 object, 0 background, 2 and 3
     a box's corners, -1 padding). mask: (B, 1, S/4, S/4) low-resolution mask input. Features of one
@@ -192,8 +195,9 @@ def decode(
     raise_1, norm, act_1, raise_2, act_2 = decoder.output_upscaling
     raised = act_1(norm(raise_1(source_out.transpose(1, 2).view_as(source)) + high_res[1]))
     raised = act_2(raise_2(raised) + high_res[0])
+    wanted = 1 if single else decoder.num_mask_tokens
     mlps = decoder.output_hypernetworks_mlps
-    weights = [mlp(t) for mlp, t in zip(mlps, mask_tokens.unbind(1), strict=True)]
+    weights = [mlps[i](mask_tokens[:, i]) for i in range(wanted)]
     masks = (torch.stack(weights, 1) @ raised.flatten(2)).unflatten(2, raised.shape[-2:])
     return Decoded(masks, decoder.iou_prediction_head(told[:, 0]), mask_tokens, score)
 

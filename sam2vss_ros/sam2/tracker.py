@@ -17,7 +17,7 @@ from sam2vss_ros.sam2 import stages
 from sam2vss_ros.sam2.engine import ENGINES, Engine
 from sam2vss_ros.sam2.memory import MemoryBank, Recall
 from sam2vss_ros.sam2.models import Sam2Model
-from sam2vss_ros.sam2.windows import OUTSIDE, boxes_of, sides_for, windows_around
+from sam2vss_ros.sam2.windows import LEAST_GRID, OUTSIDE, boxes_of, sides_for, windows_around
 from sam2vss_ros.types import Prompt
 
 
@@ -76,7 +76,8 @@ class Tracker:
         if not parts:
             return None
         tracked = Tracked.join(parts)
-        tracked = tracked.take([tracked.slots.index(slot) for slot in slots])
+        if tracked.slots != tuple(slots):
+            tracked = tracked.take([tracked.slots.index(slot) for slot in slots])
         self.bank.look(torch.tensor(tracked.slots), self._boxes(tracked))
         return tracked
 
@@ -95,8 +96,10 @@ class Tracker:
         high_res = features.high_res
         if windows is not None:
             high_res = (windows.crop(high_res[0]), windows.crop(high_res[1]))
-        decoded = stages.decode(network, pixels, high_res, windows=windows)
-        found = self._choose(decoded, recall.slots.tolist(), network.multimask_output_for_tracking)
+        multimask = network.multimask_output_for_tracking
+        single = not multimask and not network.sam_mask_decoder.dynamic_multimask_via_stability
+        decoded = stages.decode(network, pixels, high_res, windows=windows, single=single)
+        found = self._choose(decoded, recall.slots.tolist(), multimask)
         if windows is None:
             return found
         side = network.image_size // 4
@@ -125,19 +128,28 @@ class Tracker:
         )
 
     def commit(self, features: stages.ImageFeatures, tracked: Tracked) -> None:
-        """Write the objects as seen on this frame to their memory."""
+        """Write the objects as seen on this frame to their memory, but for those that rest."""
+        if self.engine.steady <= 1:
+            due = self.bank.due(torch.tensor(tracked.slots), tracked.masks)
+            if not due:
+                return
+            tracked = tracked.take(due)
         boxes = self._boxes(tracked)
         memories = self._encode(features, tracked, boxes)
-        self.bank.write(torch.tensor(tracked.slots), memories, tracked.pointers, boxes)
+        slots = torch.tensor(tracked.slots)
+        self.bank.write(slots, memories, tracked.pointers, tracked.masks, boxes)
 
     def start(self, features: stages.ImageFeatures, seen: Tracked) -> None:
         """Begin objects whose conditioning frame is this one."""
         boxes = self._boxes(seen)
         memories = self._encode(features, seen, boxes, prompted=True)
-        self.bank.start(torch.tensor(seen.slots), memories, seen.pointers, boxes)
+        self.bank.start(torch.tensor(seen.slots), memories, seen.pointers, seen.masks, boxes)
 
     def _boxes(self, tracked: Tracked) -> Tensor:
-        return boxes_of(tracked.masks, self._grid).cpu()
+        """Where the objects are; only windows ask for it."""
+        if self.engine.local and self._grid >= LEAST_GRID:
+            return boxes_of(tracked.masks, self._grid).cpu()
+        return torch.tensor([0, 0, self._grid, self._grid]).expand(len(tracked.slots), 4)
 
     def _encode(
         self,
@@ -150,8 +162,12 @@ class Tracker:
         network, grid = self.network, self._grid
         sides = sides_for(boxes, grid) if self.engine.local else torch.full_like(boxes[:, 0], grid)
         memories = tracked.masks.new_empty(len(boxes), network.mem_dim, grid, grid)
-        for side in sides.unique().tolist():
-            index = (sides == side).nonzero()[:, 0]
+        groups = [
+            (side, index)
+            for side in sides.unique().tolist()
+            for index in (sides == side).nonzero()[:, 0].split(self.bank.at_once)
+        ]
+        for side, index in groups:
             masks = tracked.masks[index][:, None]
             visible = (tracked.score[index][:, None] > 0).float()
             if side == grid:

@@ -195,7 +195,12 @@ def test_the_conditioning_frame_stops_ageing(nano: Sam2Model) -> None:
     tracker = Tracker(nano, 1)
     bank = tracker.bank
     one = torch.zeros(1, dtype=torch.int64)
-    nothing = torch.zeros(1, 32, GRID, GRID), torch.zeros(1, 64), torch.zeros(1, 4).long()
+    nothing = (
+        torch.zeros(1, 32, GRID, GRID),
+        torch.zeros(1, 64),
+        torch.zeros(1, 4 * GRID, 4 * GRID),
+        torch.zeros(1, 4).long(),
+    )
     bank.start(one, *nothing)
     bank._age[0] = OLDEST - 2
     ages = []
