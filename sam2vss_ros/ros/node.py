@@ -66,6 +66,9 @@ class VssNode(LifecycleNode):
         self._configured, self._activated = ExitStack(), ExitStack()  # what to undo, last first
         # The node's own timers follow a steady clock: simulated time may stand still.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        # A timer from the start, since the middleware now and then wakes nobody for a request or a
+        # signal: an executor without one would sleep on.
+        self.create_timer(WATCH_PERIOD, self._watch, clock=self._steady)
         self._autostart = self.create_timer(0.0, self._start_by_itself, clock=self._steady)
         if not self._options.value("autostart"):
             self._autostart.cancel()
@@ -144,12 +147,12 @@ class VssNode(LifecycleNode):
         self._reporter = Reporter(self.get_fully_qualified_name())
         diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         undo.callback(self.destroy_publisher, diagnostics)
-        for period, act in (
-            (WATCH_PERIOD, self._watch),
-            (self._config.diagnostics_period, lambda: diagnostics.publish(self._diagnostics())),
-        ):
-            timer = self.create_timer(period, act, clock=self._steady)
-            undo.callback(self.destroy_timer, timer)
+        timer = self.create_timer(
+            self._config.diagnostics_period,
+            lambda: diagnostics.publish(self._diagnostics()),
+            clock=self._steady,
+        )
+        undo.callback(self.destroy_timer, timer)
 
         self._options.apply = self._apply
         undo.callback(setattr, self._options, "apply", None)

@@ -32,7 +32,9 @@ class RosSession:
 
     def _spin(self) -> None:
         try:
-            self.executor.spin()
+            # Not `spin`: the middleware now and then wakes nobody for what has come.
+            while self.context.ok():
+                self.executor.spin_once(timeout_sec=0.2)
         except ExternalShutdownException:
             return  # the orderly end
         except BaseException as error:

@@ -81,7 +81,9 @@ class Recorder(Node):
         self._state = self.create_client(GetState, f"{target}/get_state")
         self._answer: Future | None = None
         self._asked = 0.0
-        self._watch = self.create_timer(0.1, self._ask_state)
+        self._ready = False
+        # Runs to the end: without a timer the executor now and then sleeps through a signal.
+        self.create_timer(0.1, self._ask_state)
 
     def finish(self) -> None:
         """Close the files and report the sums."""
@@ -90,6 +92,8 @@ class Recorder(Node):
         emit("labelled", pixels={int(i): int(self._pixels[i]) for i in used})
 
     def _ask_state(self) -> None:
+        if self._ready:
+            return
         if self._answer is None:
             if self._state.service_is_ready():
                 self._answer = self._state.call_async(GetState.Request())
@@ -99,7 +103,7 @@ class Recorder(Node):
             self._answer = None
             connected = all(self.count_publishers(s.topic_name) for s in self._needed)
             if state.id == State.PRIMARY_STATE_ACTIVE and connected:
-                self._watch.cancel()
+                self._ready = True
                 emit("ready")
             else:
                 emit("state", label=state.label)
