@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -80,9 +81,20 @@ def build_pipeline(options: dict[str, object]) -> VssPipeline:
         raise InputError(str(error)) from error
 
 
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Declare `--json FILE`; `check_json` goes before the work, `write_json` after."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
+
+
 def check_json(path: Path | None) -> None:
     """Raise InputError where a file for the figures cannot be written."""
     from sam2vss_ros.evaluation.readers import InputError
 
     if path and not path.absolute().parent.is_dir():
         raise InputError(f"json: the folder of {path} does not exist")
+
+
+def write_json(path: Path | None, report: dict[str, Any]) -> None:
+    """Write the figures where a file is wanted."""
+    if path is not None:
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -19,6 +19,7 @@ from enum import IntEnum
 from torch import Tensor
 
 from sam2vss_ros.objects import Track
+from sam2vss_ros.sam2.masks import iou_of
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.types import TrackState
 
@@ -148,6 +149,6 @@ class Turns:
 
 def _calm(before: Tensor, now: Tensor) -> list[bool]:
     """Which of (B, s, s) bool masks are small or steady from one frame to the next."""
-    overlap = (before & now).sum((1, 2)) / (before | now).sum((1, 2)).clamp(min=1)
+    overlap = iou_of(before, now)
     small = now.float().mean((1, 2)) < SMALL_AREA
     return ((overlap >= STEADY_IOU) | (small & (overlap >= SMALL_IOU))).tolist()

@@ -8,7 +8,6 @@ imports what it needs, so that `sam2vss --help` answers at once. `sam2vss bench`
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -19,10 +18,12 @@ from sam2vss_ros.arguments import (
     BAD_INPUT,
     Parser,
     add_command,
+    add_json_option,
     add_pipeline_options,
     build_pipeline,
     check_json,
     pipeline_options,
+    write_json,
 )
 from sam2vss_ros.bench.commands import add_bench
 
@@ -167,7 +168,7 @@ def add_evaluate(commands: Any) -> None:
         dest="truth",
         help="what the ids of the labels mean: a class file, or the name of one (camvid)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
+    add_json_option(parser)
     parser.add_argument(
         "--rate", type=float, default=30.0, metavar="HZ", help="frames per second (default 30)"
     )
@@ -194,9 +195,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         result = evaluate(pipeline, streams, truth, args.rate)
         config = pipeline.config
     _print_evaluation(result)
-    if args.json:
-        report = {**result.as_json(), "model": config.model, "mode": config.mode}
-        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(args.json, {**result.as_json(), "model": config.model, "mode": config.mode})
 
 
 def _print_evaluation(result: Evaluation) -> None:

@@ -162,7 +162,10 @@ class PipelineConfig(Checked):
         choices=("auto", "exact", "fast"),
     )
     memory_interval: int = option(
-        1, "frames from one memory of an object to the next, as SAM 2 does: 1", low=1, high=30
+        1,
+        "frames from one memory of an object to the next; 1: every frame, as SAM 2 does",
+        low=1,
+        high=30,
     )
     confirm_frames: int = option(
         2, "frames an object must be seen to be confirmed", low=1, high=100, live=True

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam2vss_ros.arguments import (
     Parser,
     add_command,
+    add_json_option,
     add_pipeline_options,
     build_pipeline,
     check_json,
     pipeline_options,
+    write_json,
 )
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def add_material_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="CPU threads (default: all cores)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
+    add_json_option(parser)
 
 
 def add_bench_parity(kinds: Any) -> None:
@@ -129,7 +130,7 @@ def _bench_parity(args: argparse.Namespace) -> int:
 
     from sam2vss_ros.bench.material import first_frames
     from sam2vss_ros.bench.parity import compare
-    from sam2vss_ros.bench.report import machine, markdown, write_json
+    from sam2vss_ros.bench.report import machine, markdown
     from sam2vss_ros.evaluation.readers import InputError, open_frames
 
     check_json(args.json)
@@ -244,7 +245,7 @@ def add_bench_speed(kinds: Any) -> None:
 def _bench_speed(args: argparse.Namespace) -> None:
     from itertools import product
 
-    from sam2vss_ros.bench.report import machine, markdown, write_json
+    from sam2vss_ros.bench.report import machine, markdown
     from sam2vss_ros.evaluation.readers import open_frames
     from sam2vss_ros.sam2.models import resolve_device
 
@@ -354,7 +355,7 @@ def add_bench_memory(kinds: Any) -> None:
     parser.add_argument(
         "--frames", type=int, default=20000, metavar="F", help="how many (default 20000)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
+    add_json_option(parser)
     add_pipeline_options(parser)
     parser.set_defaults(command=_bench_memory)
 
@@ -366,7 +367,7 @@ def _bench_memory(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from sam2vss_ros.bench.memory import endless_street, endure
-    from sam2vss_ros.bench.report import machine, markdown, write_json
+    from sam2vss_ros.bench.report import machine, markdown
     from sam2vss_ros.evaluation.readers import InputError
 
     check_json(args.json)
@@ -443,7 +444,7 @@ def add_bench_pipeline(kinds: Any) -> None:
         metavar="F",
         help="frames at the beginning that are not timed (default 10)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
+    add_json_option(parser)
     add_pipeline_options(parser)
     parser.set_defaults(command=_bench_pipeline)
 
@@ -455,7 +456,7 @@ def _bench_pipeline(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from sam2vss_ros.bench.pipeline import time_pipeline
-    from sam2vss_ros.bench.report import machine, markdown, write_json
+    from sam2vss_ros.bench.report import machine, markdown
     from sam2vss_ros.evaluation.readers import InputError, open_frames
 
     check_json(args.json)
@@ -548,7 +549,7 @@ def add_bench_identity(kinds: Any) -> None:
     parser.add_argument(
         "--seed", type=int, default=1000, metavar="S", help="of the first scene (default 1000)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
+    add_json_option(parser)
     add_pipeline_options(parser)
     parser.set_defaults(command=_bench_identity)
 
@@ -557,7 +558,7 @@ def _bench_identity(args: argparse.Namespace) -> None:
     from contextlib import closing
 
     from sam2vss_ros.bench.identity import run_identity
-    from sam2vss_ros.bench.report import markdown, write_json
+    from sam2vss_ros.bench.report import markdown
     from sam2vss_ros.evaluation.readers import InputError
 
     check_json(args.json)

@@ -13,6 +13,7 @@ from torch import Tensor
 from sam2vss_ros.bench.streams import EngineStream, UpstreamStream, replaced
 from sam2vss_ros.sam2 import stages
 from sam2vss_ros.sam2.engine import ENGINES
+from sam2vss_ros.sam2.masks import iou_of
 from sam2vss_ros.sam2.models import Sam2Model
 from sam2vss_ros.types import Prompt
 
@@ -81,5 +82,4 @@ def compare(
 def mask_iou(one: Tensor, other: Tensor) -> Tensor:
     """(B,) IoU of (B, s, s) mask logits; 1 where both are empty."""
     a, b = one > 0, other > 0
-    both, either = (a & b).flatten(1).sum(1), (a | b).flatten(1).sum(1)
-    return torch.where(either > 0, both / either.clamp(min=1), 1.0)
+    return torch.where((a | b).flatten(1).any(1), iou_of(a, b), 1.0)

@@ -1,11 +1,9 @@
-"""Figures for people (a Markdown table) and for programs (JSON)."""
+"""Figures for people: a Markdown table, and what they were measured on."""
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,12 +22,6 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "-" * (w - 1) + ("-" if s == "<" else ":") for s, w in zip(sides, widths, strict=True)
     )
     return "\n".join(f"| {line} |" for line in [lines[0], rule, *lines[1:]])
-
-
-def write_json(path: Path | None, report: dict[str, Any]) -> None:
-    """Write the figures where a file is wanted."""
-    if path is not None:
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def machine(device: torch.device) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from sam2vss_ros.sam2.engine import ENGINES, Engine
+from sam2vss_ros.sam2.masks import iou_of
 from sam2vss_ros.sam2.windows import Windows, sides_for, windows_around
 
 OLDEST = 4096
@@ -112,8 +113,7 @@ class MemoryBank:
 
     def due(self, slots: Tensor, masks: Tensor) -> list[int]:
         """Positions of the objects to be remembered: the others are steady and rest this once."""
-        now, before = masks > 0, self._masks[slots]
-        iou = (now & before).sum((1, 2)) / (now | before).sum((1, 2)).clamp(min=1)
+        iou = iou_of(masks > 0, self._masks[slots])
         self._rested[slots] = (iou.cpu() >= self._engine.steady) & ~self._rested[slots]
         return (~self._rested[slots]).nonzero()[:, 0].tolist()
 
@@ -137,10 +137,7 @@ class MemoryBank:
         """
         wanted = torch.tensor(slots, dtype=torch.int64)
         length = self._age[wanted].clamp(max=max(self._recent_length, self._pointer_length))
-        sides = torch.full_like(wanted, self._grid)
-        if self._engine.local:
-            sides = self._sides(wanted)
-        kinds = torch.stack([length, sides], 1)
+        kinds = torch.stack([length, self._sides(wanted)], 1)
         return [
             self._gather(part, int(kind[1]))
             for kind in kinds.unique(dim=0)

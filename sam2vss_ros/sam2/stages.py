@@ -123,16 +123,16 @@ def attend_to_memory(
     With `windows` only their tokens of the image are conditioned, (B, C, side, side), and
     memory_places, (B, M, m) int64, says which tokens of their frames the memories are.
     """
-    batch, _, count, _ = memories.shape
     channels, grid = features.top.shape[1], features.top.shape[-1]
     whole = memories.new_zeros(1, network.mem_dim, grid, grid)
     place = network.memory_encoder.position_encoding(whole)[0].flatten(1).T
-    place = place[:count] if memory_places is None else place[memory_places]
+    if memory_places is not None:
+        place = place[memory_places]
     time = network.maskmem_tpos_enc[memory_times].view(len(memory_times), 1, network.mem_dim)
 
     # A pointer of C channels travels as C / D tokens of the memory's width.
     parts = channels // network.mem_dim
-    tokens = pointers.reshape(batch, -1, network.mem_dim)
+    tokens = pointers.reshape(len(pointers), -1, network.mem_dim)
     ages = pointer_ages / (network.max_obj_ptrs_in_encoder - 1)
     if network.add_tpos_enc_to_obj_ptrs:
         width_of_code = channels if network.proj_tpos_enc_in_obj_ptrs else network.mem_dim
@@ -232,7 +232,8 @@ def encode_memory(
     black and white.
     """
     image = network.memory_encoder.pix_feat_proj(features.top)
-    return _remembered(network, image + _mask_features(network, masks, prompted), visible)
+    memories = _remembered(network, image + _mask_features(network, masks, prompted))
+    return _mark_absent(network, memories, visible)
 
 
 def encode_memory_in_windows(
@@ -250,14 +251,11 @@ def encode_memory_in_windows(
     size = network.image_size
     image = network.memory_encoder.pix_feat_proj(features.top)
     nothing = masks.new_full((1, 1, size, size), NO_OBJ_SCORE)
-    empty = _remembered(network, image + _mask_features(network, nothing), visible[:1] * 0 + 1)
+    empty = _remembered(network, image + _mask_features(network, nothing))
     inside = full_size(windows.crop(masks), 16 * windows.side)
     inside = windows.crop(image) + _mask_features(network, inside, prompted)
-    memories = windows.paste(
-        _remembered(network, inside, torch.ones_like(visible)),
-        empty.expand(len(masks), -1, -1, -1).clone(),
-    )
-    return _mark_absent(network, memories, visible)
+    memories = empty.expand(len(masks), -1, -1, -1).clone()
+    return _mark_absent(network, windows.paste(_remembered(network, inside), memories), visible)
 
 
 def _mask_features(network: SAM2Base, masks: Tensor, prompted: bool = False) -> Tensor:
@@ -269,13 +267,15 @@ def _mask_features(network: SAM2Base, masks: Tensor, prompted: bool = False) -> 
     return downsampled
 
 
-def _remembered(network: SAM2Base, fused: Tensor, visible: Tensor) -> Tensor:
+def _remembered(network: SAM2Base, fused: Tensor) -> Tensor:
     """The rest of the memory encoder: image and masks together -> memories."""
     encoder = network.memory_encoder
-    return _mark_absent(network, encoder.out_proj(encoder.fuser(fused)), visible)
+    memories: Tensor = encoder.out_proj(encoder.fuser(fused))
+    return memories
 
 
 def _mark_absent(network: SAM2Base, memories: Tensor, visible: Tensor) -> Tensor:
+    """Tell in (B, D, ., .) memories which objects are not there, where the network has words."""
     if network.no_obj_embed_spatial is None:
         return memories
     absent = (1 - visible)[..., None, None]

@@ -146,7 +146,7 @@ class Tracker:
         self.bank.start(torch.tensor(seen.slots), memories, seen.pointers, seen.masks, boxes)
 
     def _boxes(self, tracked: Tracked) -> Tensor:
-        """Where the objects are; only windows ask for it."""
+        """Where the objects are, (B, 4) on the CPU; without windows they may be anywhere."""
         if self.engine.local and self._grid >= LEAST_GRID:
             return boxes_of(tracked.masks, self._grid).cpu()
         return torch.tensor([0, 0, self._grid, self._grid]).expand(len(tracked.slots), 4)
@@ -158,9 +158,9 @@ class Tracker:
         boxes: Tensor,
         prompted: bool = False,
     ) -> Tensor:
-        """(B, D, h, w) memories; the local engine's in groups of one window size."""
+        """(B, D, h, w) memories, in groups of one window size."""
         network, grid = self.network, self._grid
-        sides = sides_for(boxes, grid) if self.engine.local else torch.full_like(boxes[:, 0], grid)
+        sides = sides_for(boxes, grid)
         memories = tracked.masks.new_empty(len(boxes), network.mem_dim, grid, grid)
         groups = [
             (side, index)

@@ -8,6 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sam2vss_ros.sam2 import stages
+from sam2vss_ros.sam2.masks import iou_of
 from sam2vss_ros.sam2.models import Sam2Model
 from sam2vss_ros.sam2.tracker import Tracker
 from sam2vss_ros.training.nano import BOX, POINT, sample_prompts
@@ -68,9 +69,9 @@ def _score_tracking(
         assert tracked is not None
         tracker.commit(features, tracked)
         here = truth[:, t].flatten(1).any(1)
-        iou = _iou(tracked.masks > 0, truth[:, t])[here].tolist()
+        iou = iou_of(tracked.masks > 0, truth[:, t])[here].tolist()
         scores["track"] += iou
-        scores["copy"] += _iou(truth[:, 0], truth[:, t])[here].tolist()
+        scores["copy"] += iou_of(truth[:, 0], truth[:, t])[here].tolist()
         scores["presence"] += ((tracked.score > 0) == here).float().tolist()
         if t == len(frames) - 1:
             scores["track_last"] += iou
@@ -95,10 +96,4 @@ def _prompted_iou(
     )
     best = decoded.ious[:, 1:].argmax(1) + 1 if kind == POINT else 0
     masks = decoded.masks[torch.arange(len(truth)), best] > 0
-    return [float(x) for x in _iou(masks, truth)]
-
-
-def _iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of (B, h, w) bool masks, (B,)."""
-    both = (a & b).flatten(1).sum(1)
-    return both / (a | b).flatten(1).sum(1).clamp(min=1)
+    return [float(x) for x in iou_of(masks, truth)]
