@@ -47,6 +47,30 @@ class FrameSource:
             yield Frame(image, stamp_ns(index, self.rate))
 
 
+@dataclass(frozen=True)
+class LabelledFrame:
+    """A frame with its ground truth, (H, W) class ids; `labels` is None where it has none."""
+
+    frame: Frame
+    labels: npt.NDArray[np.integer] | None
+    name: str
+
+
+@dataclass(frozen=True)
+class LabelledStream:
+    """The frames of one camera in order, some or all of them labelled.
+
+    `count` is the number of frames, 0 where it is not known. `read` starts from the first frame at
+    every call; it raises InputError for a frame that cannot be read. `unmatched` counts what could
+    not be joined: label images without an image (known once `read` has ended).
+    """
+
+    name: str
+    count: int
+    read: Callable[[], Iterator[LabelledFrame]]
+    unmatched: Callable[[], int] = lambda: 0
+
+
 def open_frames(path: str | Path, rate: float = 0.0) -> FrameSource:
     """Open a video file or a folder of images (in the order of their names).
 

@@ -1,7 +1,4 @@
-"""The commands `sam2vss bench parity`, `speed`, `memory`, `pipeline` and `identity`.
-
-As in `cli`, what a command needs is imported when it runs.
-"""
+"""`sam2vss bench parity`, `speed`, `memory`, `pipeline` and `identity`."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sam2vss_ros.arguments import (
+from sam2vss_ros.commands.arguments import (
     Parser,
     add_command,
     add_json_option,
