@@ -62,8 +62,8 @@ def add_evaluate(commands: Any) -> None:
 def _evaluate(args: argparse.Namespace) -> None:
     from contextlib import closing
 
-    from sam2vss_ros.evaluation.evaluate import evaluate, find_streams
-    from sam2vss_ros.evaluation.readers import InputError
+    from sam2vss_ros.evaluation.evaluate import PipelineLabeller, evaluate
+    from sam2vss_ros.evaluation.readers import InputError, labelled_folder
     from sam2vss_ros.semantics.catalog import load_catalog
 
     try:
@@ -73,9 +73,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     if not args.rate > 0:
         raise InputError(f"rate: {args.rate} is not a positive number of frames per second")
     check_json(args.json)
-    streams = find_streams(args.images, args.labels)
+    streams = labelled_folder(args.images, args.labels, args.rate)
     with closing(build_pipeline(pipeline_options(args))) as pipeline:
-        result = evaluate(pipeline, streams, truth, args.rate)
+        result = evaluate(PipelineLabeller(pipeline), streams, truth)
         config = pipeline.config
     _print_evaluation(result)
     write_json(args.json, {**result.as_json(), "model": config.model, "mode": config.mode})

@@ -1,9 +1,11 @@
-"""Frames and label images from files: a video, or a folder of images."""
+"""Frames and label images from files: a video, or a folder of images; alone or joined."""
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,17 +59,30 @@ class LabelledFrame:
 
 
 @dataclass(frozen=True)
+class BrokenFrame:
+    """A frame that cannot be read, or whose labels cannot; it is counted and the next one follows.
+
+    `frame` is its image where only the labels are broken: it is seen, not scored.
+    """
+
+    name: str
+    reason: str
+    frame: Frame | None = None
+
+
+@dataclass(frozen=True)
 class LabelledStream:
     """The frames of one camera in order, some or all of them labelled.
 
     `count` is the number of frames, 0 where it is not known. `read` starts from the first frame at
-    every call; it raises InputError for a frame that cannot be read. `unmatched` counts what could
-    not be joined: label images without an image (known once `read` has ended).
+    every call; a frame that cannot be read is a `BrokenFrame`, material that cannot be read at all
+    an InputError. `unmatched` counts what could not be joined: label images without an image
+    (known once `read` has ended).
     """
 
     name: str
     count: int
-    read: Callable[[], Iterator[LabelledFrame]]
+    read: Callable[[], Iterator[LabelledFrame | BrokenFrame]]
     unmatched: Callable[[], int] = lambda: 0
 
 
@@ -91,6 +106,63 @@ def open_frames(path: str | Path, rate: float = 0.0) -> FrameSource:
     return FrameSource(
         path, rate or own_rate or DEFAULT_RATE, max(0, int(count)), lambda: _read_video(path)
     )
+
+
+def labelled_folder(images: Path, labels: Path, rate: float = 0.0) -> list[LabelledStream]:
+    """Join images and label images by file stem; one stream per name prefix before the first `_`.
+
+    Frames are in the order of their names, 1 / `rate` seconds apart (0: 30 frames per second).
+    Images without labels stay in their stream, unscored; label images without an image are counted
+    with the first stream. Raises InputError where nothing matches, two files have one stem, or a
+    label image is of another size than its image.
+    """
+    image_of, labels_of = _by_stem(list_images(images)), _by_stem(list_images(labels))
+    common = image_of.keys() & labels_of.keys()
+    if not common:
+        raise InputError(
+            f"no image in {images} has labels in {labels}: files are joined by their names "
+            f"without suffix, such as {next(iter(image_of))} and {next(iter(labels_of))}"
+        )
+    for stem in sorted(common):
+        _check_sizes(image_of[stem], labels_of[stem])
+    stems_of: dict[str, list[str]] = {}
+    for stem in sorted(image_of):
+        stems_of.setdefault(stem.split("_")[0], []).append(stem)
+    streams: list[LabelledStream] = []
+    unmatched, first = len(labels_of) - len(common), 0
+    for name, stems in stems_of.items():
+        pairs = [(image_of[stem], labels_of.get(stem)) for stem in stems]
+        read = functools.partial(_read_pairs, pairs, first, rate or DEFAULT_RATE)
+        streams.append(LabelledStream(name, len(pairs), read, functools.partial(int, unmatched)))
+        unmatched, first = 0, first + len(pairs)
+    return streams
+
+
+def labelled_video(video: Path, labels: Path, rate: float = 0.0) -> LabelledStream:
+    """Join the frames of a video with label images named by the frame's index, counted from 0.
+
+    The index is the number at the end of the file's name: `000012.png` (as `sam2vss run` writes
+    them) or `drive_12.png`. Frames without labels are seen, not scored. `rate` replaces the video's
+    own. Raises InputError for names without a number and for two files of one frame.
+    """
+    source = open_frames(video, rate)
+    labels_of: dict[int, Path] = {}
+    for path in list_images(labels):
+        number = re.search(r"\d+$", path.stem)
+        if number is None:
+            raise InputError(f"{path}: its name does not end with the index of a frame")
+        if int(number[0]) in labels_of:
+            raise InputError(f"{labels_of[int(number[0])]} and {path} are of one frame")
+        labels_of[int(number[0])] = path
+    joined: set[int] = set()
+
+    def read() -> Iterator[LabelledFrame | BrokenFrame]:
+        for index, frame in enumerate(source):
+            if index in labels_of:
+                joined.add(index)
+            yield _with_labels(f"{index:06d}", frame, labels_of.get(index))
+
+    return LabelledStream(video.stem, source.count, read, lambda: len(labels_of.keys() - joined))
 
 
 def stamp_ns(index: int, rate: float) -> int:
@@ -143,6 +215,47 @@ def image_size(path: Path) -> tuple[int, int]:
             return image.size
     except (OSError, UnidentifiedImageError) as error:
         raise InputError(f"{path} cannot be read as an image: {error}") from error
+
+
+def _read_pairs(
+    pairs: Sequence[tuple[Path, Path | None]], first: int, rate: float
+) -> Iterator[LabelledFrame | BrokenFrame]:
+    """Frames with their labels; the stamp counts from `first`."""
+    for index, (image, labels) in enumerate(pairs, first):
+        try:
+            frame = Frame(read_image(image), stamp_ns(index, rate))
+        except InputError as error:
+            yield BrokenFrame(image.stem, str(error))
+        else:
+            yield _with_labels(image.stem, frame, labels)
+
+
+def _with_labels(name: str, frame: Frame, labels: Path | None) -> LabelledFrame | BrokenFrame:
+    try:
+        return LabelledFrame(frame, None if labels is None else read_labels(labels), name)
+    except InputError as error:
+        return BrokenFrame(name, str(error), frame)
+
+
+def _by_stem(paths: Sequence[Path]) -> dict[str, Path]:
+    stems: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in stems:
+            raise InputError(f"{stems[path.stem]} and {path} have one name but for the suffix")
+        stems[path.stem] = path
+    return stems
+
+
+def _check_sizes(image: Path, labels: Path) -> None:
+    """Refuse labels of another size than their image; what cannot be read is met again later."""
+    try:
+        size, label_size = image_size(image), image_size(labels)
+    except InputError:
+        return
+    if size != label_size:
+        raise InputError(
+            f"{labels} is {label_size[0]}x{label_size[1]}, its image {image} is {size[0]}x{size[1]}"
+        )
 
 
 def _open_video(path: Path) -> cv2.VideoCapture:
