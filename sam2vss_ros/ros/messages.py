@@ -9,10 +9,10 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import Header
 
+from sam2vss_ros.images import ImageError, pixels_of
 from sam2vss_ros.msg import ClassCatalog as ClassCatalogMessage
 from sam2vss_ros.msg import ClassCatalogEntry, TrackedObjectArray
 from sam2vss_ros.msg import TrackedObject as TrackedObjectMessage
-from sam2vss_ros.ros.conversions import ImageError, pixels_of
 from sam2vss_ros.ros.masks import encode_mask
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.srv import AddPrompt

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from sam2vss_ros.images import ImageError, compressed_to_rgb
 from sam2vss_ros.pipeline import VssPipeline
-from sam2vss_ros.ros.conversions import ImageError, compressed_to_rgb, image_to_rgb
+from sam2vss_ros.ros.conversions import image_to_rgb
 from sam2vss_ros.ros.diagnostics import Statistics
 from sam2vss_ros.ros.messages import stamp_ns
 from sam2vss_ros.ros.outputs import Answer, Outputs, output_size

@@ -14,11 +14,15 @@ from rosbags.image import image_to_cvimage
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from sam2vss_ros.ros import conversions
-from sam2vss_ros.ros.conversions import (
+from sam2vss_ros.images import (
     ENCODINGS,
     ImageError,
     compressed_to_rgb,
+    pixels_of,
+    pixels_to_rgb,
+)
+from sam2vss_ros.ros import conversions
+from sam2vss_ros.ros.conversions import (
     cv_bridge,
     image_message,
     image_to_rgb,
@@ -80,7 +84,7 @@ def test_equals_cv_bridge() -> None:
         pytest.skip("this machine has no cv_bridge that works")
     for encoding in conversions.CV_BRIDGE_ENCODINGS:
         message = random_message(encoding)
-        own = conversions.pixels_to_rgb(conversions.pixels_of(message), ENCODINGS[encoding])
+        own = pixels_to_rgb(pixels_of(message), ENCODINGS[encoding])
         assert np.array_equal(own, bridge.imgmsg_to_cv2(message, "rgb8")), encoding
 
 

@@ -5,25 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from rosbags.highlevel import AnyReader, AnyReaderError
 from tqdm import tqdm
 
+from sam2vss_ros.evaluation.bags import TO_RGB, Bag
 from sam2vss_ros.evaluation.readers import InputError, open_frames
-from sam2vss_ros.ros.conversions import ImageError, compressed_to_rgb, image_to_rgb
+from sam2vss_ros.images import ImageError
 from sam2vss_ros.training.procedural import street_video
 
 Rgb = npt.NDArray[np.uint8]
 
 BAG_SUFFIXES = (".bag", ".db3", ".mcap")
-TO_RGB: dict[str, Callable[[Any], Rgb]] = {
-    "sensor_msgs/msg/Image": image_to_rgb,
-    "sensor_msgs/msg/CompressedImage": compressed_to_rgb,
-}
 STREET_SEED, STREET_FRAMES, STREET_RATE = 1, 450, 30.0
 
 
@@ -83,25 +78,16 @@ def street_clip(folder: Path, size: tuple[int, int]) -> Path:
 
 
 def _open_bag(path: Path) -> tuple[int, Callable[[], Iterator[Rgb]]]:
-    try:
-        with AnyReader([path]) as reader:
-            images = sorted(
-                (c for c in reader.connections if c.msgtype in TO_RGB), key=lambda c: c.topic
-            )
-            if not images:
-                topics = ", ".join(sorted(reader.topics)) or "nothing"
-                raise InputError(f"{path} holds no topic with images; it holds {topics}")
-            return images[0].msgcount, lambda: _read_bag(path, images[0].topic)
-    except AnyReaderError as error:
-        raise InputError(f"{path} cannot be read as a bag: {error}") from error
+    bag = Bag(path)
+    topics = bag.image_topics()
+    if not topics:
+        raise InputError(f"{path} holds no topic with images; it {bag.contents()}")
+    return bag.topics[topics[0]].count, lambda: _read_bag(bag, topics[0])
 
 
-def _read_bag(path: Path, topic: str) -> Iterator[Rgb]:
+def _read_bag(bag: Bag, topic: str) -> Iterator[Rgb]:
     try:
-        with AnyReader([path]) as reader:
-            connections = [c for c in reader.connections if c.topic == topic]
-            for connection, _, data in reader.messages(connections):
-                message = reader.deserialize(data, connection.msgtype)
-                yield TO_RGB[connection.msgtype](message)
-    except (AnyReaderError, ImageError) as error:
-        raise InputError(f"{path}, topic {topic}: {error}") from error
+        for connection, _, data in bag.messages(topic):
+            yield TO_RGB[connection.msgtype](bag.decode(connection, data))
+    except ImageError as error:
+        raise InputError(f"{bag.path}, topic {topic}: {error}") from error

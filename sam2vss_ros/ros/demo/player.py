@@ -8,8 +8,8 @@ in ns) per frame and ends after the last.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +23,7 @@ from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from sam2vss_ros.calibration import pinhole
 from sam2vss_ros.evaluation.readers import InputError
 from sam2vss_ros.ros.conversions import image_message
 from sam2vss_ros.ros.demo.clips import Clip, Rgb, open_clip
@@ -31,7 +32,7 @@ from sam2vss_ros.ros.demo.process import emit, wait_for_go
 HELD = 600
 """Frames decoded before playing (0.9 MB each at 640x480), so that the node has the processor."""
 
-FIELD_OF_VIEW = math.radians(60)  # horizontal; a common webcam
+FIELD_OF_VIEW = 60.0  # degrees, horizontal; a common webcam
 
 
 def main() -> None:
@@ -100,15 +101,8 @@ def play(node: Node, frames: Iterator[Rgb], rate: float, seconds: float) -> None
 
 def camera_info(image: Image) -> CameraInfo:
     """The calibration of an ideal camera that takes `image`."""
-    focal = image.width / 2 / math.tan(FIELD_OF_VIEW / 2)
-    cx, cy = (image.width - 1) / 2, (image.height - 1) / 2
-    info = CameraInfo(header=image.header, height=image.height, width=image.width)
-    info.distortion_model = "plumb_bob"
-    info.d = [0.0] * 5
-    info.k = [focal, 0.0, cx, 0.0, focal, cy, 0.0, 0.0, 1.0]
-    info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
-    info.p = [focal, 0.0, cx, 0.0, 0.0, focal, cy, 0.0, 0.0, 0.0, 1.0, 0.0]
-    return info
+    calibration = pinhole(image.width, image.height, FIELD_OF_VIEW)
+    return CameraInfo(header=image.header, **dataclasses.asdict(calibration))
 
 
 def _is_heard(publisher: Publisher) -> bool:

@@ -28,8 +28,8 @@ from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from sam2vss_ros.images import pixels_of
 from sam2vss_ros.msg import ClassCatalog, TrackedObject, TrackedObjectArray
-from sam2vss_ros.ros.conversions import pixels_of
 from sam2vss_ros.ros.demo.process import emit
 from sam2vss_ros.types import TrackState
 

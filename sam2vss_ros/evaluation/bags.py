@@ -1,0 +1,321 @@
+"""Camera images and label images from bags, without ROS.
+
+A bag is a rosbag2 recording (mcap or sqlite3; its folder or its bare file) or a ROS 1 `.bag`. Its
+messages come in the order in which they were recorded, as a player sends them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from rosbags.interfaces import Connection
+from rosbags.rosbag1 import Reader as Reader1
+from rosbags.rosbag2 import Reader as Reader2
+from rosbags.serde import SerdeError
+from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
+
+from sam2vss_ros.evaluation.readers import (
+    BrokenFrame,
+    InputError,
+    LabelledFrame,
+    LabelledStream,
+    list_images,
+    read_labels,
+)
+from sam2vss_ros.images import ImageError, RgbImage, compressed_to_rgb, image_to_rgb, label_ids
+from sam2vss_ros.types import Frame
+
+RAW_IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+TO_RGB: dict[str, Callable[[Any], RgbImage]] = {
+    RAW_IMAGE: image_to_rgb,
+    COMPRESSED_IMAGE: compressed_to_rgb,
+}
+LABEL_WINDOW_NS = 2_000_000_000
+"""How long before or after its image a label image may have been recorded. The label images of
+twice this time are the most that is held in memory."""
+
+Labels = npt.NDArray[np.integer]
+
+
+class Topic(NamedTuple):
+    """The type of a topic's messages, as sensor_msgs/msg/Image, and how many there are."""
+
+    type: str
+    count: int
+
+
+class Bag:
+    """The topics of a bag and their messages; `topics` is sorted by name.
+
+    Raises InputError where there is nothing, or what is there is no bag or a damaged one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser()
+        self.is_ros1 = self.path.suffix == ".bag" and not self.path.is_dir()
+        with self._reader() as reader:
+            self.topics = {
+                name: Topic(topic.msgtype or "several types", topic.msgcount)
+                for name, topic in sorted(reader.topics.items())
+            }
+            self.connections: list[Connection] = list(reader.connections)
+
+    def messages(self, *topics: str) -> Iterator[tuple[Connection, int, bytes]]:
+        """Connection, time of recording in ns and bytes of these topics' messages, all if none.
+
+        Raises InputError where the bag is damaged.
+        """
+        with self._reader() as reader:
+            yield from reader.messages(
+                [c for c in reader.connections if not topics or c.topic in topics]
+            )
+
+    def decode(self, connection: Connection, data: bytes) -> Any:
+        """The image message that `data` stands for. Raises ImageError where it stands for none."""
+        try:
+            if self.is_ros1:
+                return _types(Stores.ROS1_NOETIC).deserialize_ros1(data, connection.msgtype)
+            return _types(Stores.ROS2_HUMBLE).deserialize_cdr(data, connection.msgtype)
+        except SerdeError as error:
+            raise ImageError("damaged message", str(error)) from error
+
+    def image_topics(self) -> list[str]:
+        """The topics with raw or compressed images, sorted."""
+        return [name for name, topic in self.topics.items() if topic.type in TO_RGB]
+
+    def check_topic(self, name: str, types: Collection[str]) -> None:
+        """Raise InputError unless there is a topic of one of the types, with messages."""
+        if name not in self.topics:
+            raise InputError(f"{self.path} holds no topic {name}; it {self.contents()}")
+        topic = self.topics[name]
+        if topic.type not in types:
+            wanted = " or ".join(types)
+            raise InputError(f"{self.path}, topic {name}: its type is {topic.type}, not {wanted}")
+        if topic.count == 0:
+            raise InputError(f"{self.path}, topic {name}: it has no messages")
+
+    def contents(self) -> str:
+        """What the bag holds, in words."""
+        topics = ", ".join(f"{name} ({topic.type})" for name, topic in self.topics.items())
+        return f"holds {topics or 'nothing'}"
+
+    @contextmanager
+    def _reader(self) -> Iterator[Reader1 | Reader2]:
+        try:
+            with (Reader1 if self.is_ros1 else Reader2)(self.path) as reader:
+                yield reader
+        except Exception as error:
+            # What a damaged file makes of the parser: struct.error, TypeError, apsw.Error, ...
+            raise InputError(
+                f"{self.path} cannot be read as a bag: {error or type(error).__name__} (`ros2 bag "
+                "reindex` or `mcap recover` may mend a recording that was cut off)"
+            ) from error
+
+
+class FrameDecoder:
+    """Makes frames of one topic's images, and refuses those that the live node skips."""
+
+    def __init__(self, bag: Bag) -> None:
+        self._bag = bag
+        self._last_stamp: int | None = None
+
+    def frame(self, connection: Connection, data: bytes) -> Frame:
+        """The next frame, with the stamp of the message's header.
+
+        Raises ImageError for a broken image and for one with the stamp of the frame before.
+        """
+        message = self._bag.decode(connection, data)
+        stamp = header_stamp_ns(message)
+        if stamp == self._last_stamp:
+            raise ImageError("stamp used twice", f"two images in a row have the stamp {stamp} ns")
+        image = TO_RGB[connection.msgtype](message)
+        self._last_stamp = stamp
+        # The bytes of a message are read-only, which torch does not like.
+        return Frame(image if image.flags.writeable else image.copy(), stamp)
+
+
+def open_bag(
+    path: Path,
+    image_topic: str | None = None,
+    label_topic: str | None = None,
+    labels: Path | None = None,
+) -> LabelledStream:
+    """Open the images of a bag, with label images from another of its topics or from a folder.
+
+    Images are raw or compressed; without `image_topic` the bag must have one topic with images
+    besides `label_topic`. They come in the order of the bag, each with the stamp of its header. As
+    in the live node, an image that is broken or has the stamp of the one before is left out: it is
+    a BrokenFrame.
+
+    label_topic: raw images in an encoding of LABEL_ENCODINGS. An image's labels are those with
+    exactly its stamp, recorded at most LABEL_WINDOW_NS before or after it.
+    labels: a folder of label images whose names end with a number: all with the stamp of their
+    image in nanoseconds, or all with its index among the messages of the topic, from 0.
+
+    Raises InputError for what is no bag or a damaged one, a missing, empty or unsuitable topic and
+    a folder that cannot be joined; at the end of reading, where no image or no labels could be
+    used.
+    """
+    bag = Bag(path)
+    image_topic = _image_topic(bag, image_topic, label_topic)
+    _check_encoding(bag, image_topic, lambda c, data: FrameDecoder(bag).frame(c, data))
+    if label_topic is not None:
+        bag.check_topic(label_topic, [RAW_IMAGE])
+        _check_encoding(bag, label_topic, lambda c, data: label_ids(bag.decode(c, data)))
+    count = bag.topics[image_topic].count
+    files = {} if labels is None else _files_by_number(labels)
+    source: LabelSource | None = None
+
+    def read() -> Iterator[LabelledFrame | BrokenFrame]:
+        nonlocal source
+        if label_topic is not None:
+            source = LabelTopic(bag, label_topic)
+        elif files:
+            source = LabelFolder(files, by_index=max(files) < count)
+        yield from _read(bag, image_topic, source)
+
+    def unmatched() -> int:
+        return source.total - source.joined if source else 0
+
+    return LabelledStream(bag.path.name, count, read, unmatched)
+
+
+def header_stamp_ns(message: Any) -> int:
+    """Nanoseconds of the stamp in a message's header."""
+    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
+
+
+class LabelSource(Protocol):
+    """Label images: `total` of them, of which `joined` found their image."""
+
+    total: int
+    joined: int
+
+    def find(self, index: int, stamp_ns: int, time_ns: int) -> Labels | None:
+        """The labels of image `index`, with this stamp, recorded at `time_ns`, if it has any.
+
+        Raises ImageError or InputError for labels that cannot be read.
+        """
+
+
+class LabelTopic:
+    """Label images of a topic of the bag, by their stamps."""
+
+    def __init__(self, bag: Bag, topic: str) -> None:
+        self.total, self.joined = bag.topics[topic].count, 0
+        self._bag = bag
+        self._coming = bag.messages(topic)
+        self._newest = 0
+        self._held: dict[int, tuple[int, Any]] = {}  # time and message by stamp, oldest first
+
+    def find(self, index: int, stamp_ns: int, time_ns: int) -> Labels | None:
+        while stamp_ns not in self._held and self._newest <= time_ns + LABEL_WINDOW_NS:
+            if (coming := next(self._coming, None)) is None:
+                break
+            connection, self._newest, data = coming
+            message = self._bag.decode(connection, data)
+            self._held[header_stamp_ns(message)] = self._newest, message
+        while self._held:
+            oldest, (time, _) = next(iter(self._held.items()))
+            if time >= time_ns - LABEL_WINDOW_NS:
+                break
+            del self._held[oldest]
+        if stamp_ns not in self._held:
+            return None
+        self.joined += 1
+        return label_ids(self._held.pop(stamp_ns)[1])
+
+
+class LabelFolder:
+    """Label images in files, by the stamp or the index of their image."""
+
+    def __init__(self, files: Mapping[int, Path], by_index: bool) -> None:
+        self.total, self.joined = len(files), 0
+        self._files, self._by_index = files, by_index
+
+    def find(self, index: int, stamp_ns: int, time_ns: int) -> Labels | None:
+        file = self._files.get(index if self._by_index else stamp_ns)
+        if file is None:
+            return None
+        self.joined += 1
+        return read_labels(file)
+
+
+def _read(
+    bag: Bag, topic: str, source: LabelSource | None
+) -> Iterator[LabelledFrame | BrokenFrame]:
+    decoder, broken, frames = FrameDecoder(bag), "", 0
+    for index, (connection, time, data) in enumerate(bag.messages(topic)):
+        name, frame = f"{index:06d}", None
+        try:
+            frame = decoder.frame(connection, data)
+            frames += 1
+            labels = source.find(index, frame.stamp_ns, time) if source else None
+            if labels is not None and labels.shape != frame.image.shape[:2]:
+                (h, w), (height, width) = labels.shape, frame.image.shape[:2]
+                raise ImageError("labels of another size", f"{w}x{h}, image {width}x{height}")
+        except (ImageError, InputError) as error:
+            broken = broken or str(error)
+            yield BrokenFrame(name, str(error), frame)
+        else:
+            yield LabelledFrame(frame, labels, name)
+    if frames == 0:
+        raise InputError(f"{bag.path}, topic {topic}: no image can be used: {broken}")
+    if source and source.joined == 0:
+        raise InputError(
+            f"{bag.path}, topic {topic}: none of the {source.total} label images is of one of its "
+            "images: their stamps must be the same to the nanosecond"
+        )
+
+
+def _image_topic(bag: Bag, wanted: str | None, label_topic: str | None) -> str:
+    if wanted is None:
+        found = [name for name in bag.image_topics() if name != label_topic]
+        if not found:
+            raise InputError(f"{bag.path} holds no topic with images; it {bag.contents()}")
+        if len(found) > 1:
+            raise InputError(
+                f"{bag.path} holds several topics with images, choose one (--image-topic): it "
+                f"{bag.contents()}"
+            )
+        wanted = found[0]
+    bag.check_topic(wanted, list(TO_RGB))
+    return wanted
+
+
+def _check_encoding(bag: Bag, topic: str, decode: Callable[[Connection, bytes], object]) -> None:
+    """Raise InputError where the first message says that all of its topic are of no use."""
+    connection, _, data = next(bag.messages(topic))
+    try:
+        decode(connection, data)
+    except ImageError as error:
+        if error.reason in ("unknown encoding", "not a colour image"):
+            raise InputError(f"{bag.path}, topic {topic}: {error}") from error
+
+
+def _files_by_number(folder: Path) -> dict[int, Path]:
+    files: dict[int, Path] = {}
+    for path in list_images(folder):
+        number = re.search(r"\d+$", path.stem)
+        if number is None:
+            raise InputError(
+                f"{path}: its name does not end with the stamp (ns) or the index of an image"
+            )
+        if int(number[0]) in files:
+            raise InputError(f"{files[int(number[0])]} and {path} are of one image")
+        files[int(number[0])] = path
+    return files
+
+
+@lru_cache
+def _types(store: Stores) -> Typestore:
+    """Types of the messages that ROS brings; images are the same in every distribution of ROS 2."""
+    return get_typestore(store)
