@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +116,7 @@ def labelled_folder(images: Path, labels: Path, rate: float = 0.0) -> list[Label
     with the first stream. Raises InputError where nothing matches, two files have one stem, or a
     label image is of another size than its image.
     """
-    image_of, labels_of = _by_stem(list_images(images)), _by_stem(list_images(labels))
+    image_of, labels_of = images_by_stem(images), images_by_stem(labels)
     common = image_of.keys() & labels_of.keys()
     if not common:
         raise InputError(
@@ -125,12 +125,9 @@ def labelled_folder(images: Path, labels: Path, rate: float = 0.0) -> list[Label
         )
     for stem in sorted(common):
         _check_sizes(image_of[stem], labels_of[stem])
-    stems_of: dict[str, list[str]] = {}
-    for stem in sorted(image_of):
-        stems_of.setdefault(stem.split("_")[0], []).append(stem)
     streams: list[LabelledStream] = []
     unmatched, first = len(labels_of) - len(common), 0
-    for name, stems in stems_of.items():
+    for name, stems in stems_by_stream(image_of).items():
         pairs = [(image_of[stem], labels_of.get(stem)) for stem in stems]
         read = functools.partial(_read_pairs, pairs, first, rate or DEFAULT_RATE)
         streams.append(LabelledStream(name, len(pairs), read, functools.partial(int, unmatched)))
@@ -146,14 +143,7 @@ def labelled_video(video: Path, labels: Path, rate: float = 0.0) -> LabelledStre
     own. Raises InputError for names without a number and for two files of one frame.
     """
     source = open_frames(video, rate)
-    labels_of: dict[int, Path] = {}
-    for path in list_images(labels):
-        number = re.search(r"\d+$", path.stem)
-        if number is None:
-            raise InputError(f"{path}: its name does not end with the index of a frame")
-        if int(number[0]) in labels_of:
-            raise InputError(f"{labels_of[int(number[0])]} and {path} are of one frame")
-        labels_of[int(number[0])] = path
+    labels_of = files_by_number(labels)
     joined: set[int] = set()
 
     def read() -> Iterator[LabelledFrame | BrokenFrame]:
@@ -178,6 +168,41 @@ def list_images(folder: Path) -> list[Path]:
     if not images:
         raise InputError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return images
+
+
+def files_by_number(folder: Path) -> dict[int, Path]:
+    """The images of a folder by the number at the end of their names, `000012.png` or `a_12.png`.
+
+    Raises InputError for a name without a number and for two files with one number.
+    """
+    files: dict[int, Path] = {}
+    for path in list_images(folder):
+        digits = re.search(r"\d+$", path.stem)
+        if digits is None:
+            raise InputError(f"{path}: its name does not end with the number of its frame")
+        number = int(digits[0])
+        if number in files:
+            raise InputError(f"{files[number]} and {path} have one number")
+        files[number] = path
+    return files
+
+
+def images_by_stem(folder: Path) -> dict[str, Path]:
+    """The images of a folder by name without suffix. Raises InputError for two of one name."""
+    stems: dict[str, Path] = {}
+    for path in list_images(folder):
+        if path.stem in stems:
+            raise InputError(f"{stems[path.stem]} and {path} have one name but for the suffix")
+        stems[path.stem] = path
+    return stems
+
+
+def stems_by_stream(stems: Iterable[str]) -> dict[str, list[str]]:
+    """The stems of each stream, sorted; a stream's name is what its stems have before a `_`."""
+    streams: dict[str, list[str]] = {}
+    for stem in sorted(stems):
+        streams.setdefault(stem.split("_")[0], []).append(stem)
+    return streams
 
 
 def read_image(path: Path) -> Rgb:
@@ -235,15 +260,6 @@ def _with_labels(name: str, frame: Frame, labels: Path | None) -> LabelledFrame 
         return LabelledFrame(frame, None if labels is None else read_labels(labels), name)
     except InputError as error:
         return BrokenFrame(name, str(error), frame)
-
-
-def _by_stem(paths: Sequence[Path]) -> dict[str, Path]:
-    stems: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in stems:
-            raise InputError(f"{stems[path.stem]} and {path} have one name but for the suffix")
-        stems[path.stem] = path
-    return stems
 
 
 def _check_sizes(image: Path, labels: Path) -> None:
