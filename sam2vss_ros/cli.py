@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from sam2vss_ros.commands.arguments import BAD_INPUT, Parser
 from sam2vss_ros.commands.bench import add_bench
 from sam2vss_ros.commands.evaluate import add_evaluate
+from sam2vss_ros.commands.metrics import add_metrics
 from sam2vss_ros.commands.models import add_models
 from sam2vss_ros.commands.run import add_run
 from sam2vss_ros.commands.train import add_train
@@ -48,6 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_run(commands)
     add_evaluate(commands)
+    add_metrics(commands)
     add_models(commands)
     add_train(commands)
     add_bench(commands)

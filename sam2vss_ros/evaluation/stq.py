@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from sam2vss_ros.evaluation.confusion import ConfusionMatrix, IndexImage, LabelImage
 from sam2vss_ros.semantics.catalog import ClassCatalog
 
-STQ_RULES = {
+RULES = {
     "stq": "square root of aq * sq (Weber et al., 2021)",
     "aq": "mean over the true tubes (class and id in one stream, countable classes) of the IoU "
     "with each predicted tube, weighted by the share of the true tube's pixels that it covers; "
@@ -111,6 +112,14 @@ class SegmentationAndTrackingQuality:
     def stq(self) -> float:
         """Geometric mean of `aq` and `sq`."""
         return math.sqrt(self.aq() * self.sq())
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, 0..1, None where there is nothing to say; `rules` states each definition."""
+        scores = {"stq": self.stq(), "aq": self.aq(), "sq": self.sq()}
+        return {
+            **{name: None if math.isnan(value) else value for name, value in scores.items()},
+            "rules": RULES,
+        }
 
 
 def _tubes(index: IndexImage, ids: LabelImage) -> npt.NDArray[np.int64]:
