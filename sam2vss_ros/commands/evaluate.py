@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +20,16 @@ from sam2vss_ros.commands.arguments import (
     pipeline_options,
     write_json,
 )
+from sam2vss_ros.commands.variants import PAPER_REFINE, Options, modes, parse_variants
+from sam2vss_ros.config import PipelineConfig
 
 if TYPE_CHECKING:
-    from sam2vss_ros.evaluation.evaluate import Evaluation
+    from sam2vss_ros.evaluation.evaluate import Labeller
+    from sam2vss_ros.evaluation.readers import LabelledStream
+    from sam2vss_ros.evaluation.report import Report
+    from sam2vss_ros.semantics.catalog import ClassCatalog
+
+Result = dict[str, Any]
 
 
 def add_evaluate(commands: Any) -> None:
@@ -25,75 +37,325 @@ def add_evaluate(commands: Any) -> None:
     parser = add_command(
         commands,
         "evaluate",
-        usage="--images DIR --labels DIR --classes NAME [--json FILE] [option ...]",
+        usage="--images DIR --labels DIR --classes NAME [--report DIR] [option ...]",
         help_="score the pipeline on labelled image streams",
         description=(
-            "Run the pipeline over labelled images, in the order of their names, and print its\n"
-            "mIoU. Images and label images are joined by their names without suffix; names that\n"
-            "agree up to the first `_` are one stream, and nothing is remembered from one stream\n"
-            "to the next. Void pixels are not scored; the mean is over the classes that occur in\n"
-            "the labels, from one confusion matrix over all frames (the rule of VSPW)."
+            "Run the pipeline over labelled frames, every one in order, as the node does with\n"
+            "`overload: all`, and score its label images. The frames are\n"
+            "  --images DIR   a folder of images in the order of their names; names that agree up\n"
+            "                 to the first `_` are one stream, and nothing is remembered from one\n"
+            "                 stream to the next. Labels have the name of their image.\n"
+            "  --video FILE   a video. Names of labels end with the number of their frame, from\n"
+            "                 0, such as 000012.png.\n"
+            "  --bag BAG      a rosbag2 (mcap or sqlite3) or a ROS 1 bag. Labels have exactly the\n"
+            "                 stamp of their image, or lie in a folder, named by stamp or number.\n"
+            "Frames without labels are seen, not scored; one that fails is counted and skipped.\n"
+            "Void pixels are not scored; the mean is over the classes that occur in the labels,\n"
+            "from one confusion matrix over all frames (the rule of VSPW). The report states the\n"
+            "rule of every figure."
         ),
         examples=(
             "  sam2vss evaluate --images val/images --labels val/labels --classes camvid\n"
             "  sam2vss evaluate --images val/images --labels val/labels --classes camvid \\\n"
-            "      --mode refine --json refine.json"
+            "      --compare network,paper-refine,refine,classify,fused --report report\n"
+            "  sam2vss evaluate --video drive.mp4 --labels labels --classes camvid \\\n"
+            '      --compare mode=fused "mode=fused max_objects=16" semantics=mine.safetensors\n'
+            "  sam2vss evaluate --bag drive --image-topic /camera/image --label-topic /labels \\\n"
+            "      --classes camvid --fail-under miou=0.55 --fail-under per_class_iou.Car=0.6"
         ),
     )
-    parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="the frames")
-    parser.add_argument(
-        "--labels", required=True, type=Path, metavar="DIR", help="label images: one id per pixel"
-    )
-    parser.add_argument(
+    source = parser.add_argument_group("frames and labels")
+    frames = source.add_mutually_exclusive_group(required=True)
+    frames.add_argument("--images", type=Path, metavar="DIR", help="a folder of images")
+    frames.add_argument("--video", type=Path, metavar="FILE", help="a video")
+    frames.add_argument("--bag", type=Path, metavar="BAG", help="a recording of ROS")
+    source.add_argument("--image-topic", metavar="T", help="bag: its only topic with images")
+    labels = source.add_mutually_exclusive_group(required=True)
+    labels.add_argument("--labels", type=Path, metavar="DIR", help="label images: an id per pixel")
+    labels.add_argument("--label-topic", metavar="T", help="bag: the topic with label images")
+    source.add_argument(
         "--classes",
         required=True,
         metavar="NAME|YAML",
         dest="truth",
         help="what the ids of the labels mean: a class file, or the name of one (camvid)",
     )
+    source.add_argument(
+        "--rate",
+        type=float,
+        metavar="HZ",
+        help="frames per second (default: the video's own; images 30)",
+    )
+    parser.add_argument(
+        "--mode",
+        default=argparse.SUPPRESS,
+        metavar="|".join(modes()),
+        help=f"as the pipeline's option, and {PAPER_REFINE}: the paper's offline refiner",
+    )
+    parser.add_argument(
+        "--compare",
+        nargs="+",
+        action="extend",
+        metavar="VARIANT",
+        help="evaluate several variants side by side: modes or models divided by commas, or "
+        'options of the pipeline as in "mode=fused max_objects=16"; what is given beside counts '
+        "for all",
+    )
+    parser.add_argument(
+        "--baseline",
+        metavar="NAME|JSON",
+        help="what the figures are compared with: a variant (default: the first), or the --json of "
+        "an earlier evaluation",
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="write index.html for people, report.json and frames.csv here",
+    )
     add_json_option(parser)
     parser.add_argument(
-        "--rate", type=float, default=30.0, metavar="HZ", help="frames per second (default 30)"
+        "--fail-under",
+        action="append",
+        default=[],
+        metavar="KEY=NUMBER",
+        help="exit with 1 where a figure of the JSON (miou, per_class_iou.Car) is less; may be "
+        "given again; with --compare it counts for every variant",
     )
-    add_pipeline_options(parser, without=["classes"])
+    parser.add_argument(
+        "--flow",
+        action="store_true",
+        help="score consistency along optical flow, too (25 ms per frame of 480x360)",
+    )
+    add_pipeline_options(parser, without=["classes", "mode"])
     parser.set_defaults(command=_evaluate)
 
 
-def _evaluate(args: argparse.Namespace) -> None:
-    from contextlib import closing
-
-    from sam2vss_ros.evaluation.evaluate import PipelineLabeller, evaluate
-    from sam2vss_ros.evaluation.readers import InputError, labelled_folder
+def _evaluate(args: argparse.Namespace) -> int:
+    from sam2vss_ros.evaluation.evaluate import Evaluation
+    from sam2vss_ros.evaluation.provenance import provenance
+    from sam2vss_ros.evaluation.readers import InputError
+    from sam2vss_ros.evaluation.report import Report
     from sam2vss_ros.semantics.catalog import load_catalog
 
     try:
         truth = load_catalog(args.truth)
     except (ValueError, FileNotFoundError) as error:
         raise InputError(f"classes: {error}") from error
-    if not args.rate > 0:
-        raise InputError(f"rate: {args.rate} is not a positive number of frames per second")
     check_json(args.json)
-    streams = labelled_folder(args.images, args.labels, args.rate)
-    with closing(build_pipeline(pipeline_options(args))) as pipeline:
-        result = evaluate(PipelineLabeller(pipeline), streams, truth)
-        config = pipeline.config
-    _print_evaluation(result)
-    write_json(args.json, {**result.as_json(), "model": config.model, "mode": config.mode})
+    limits = _limits(args.fail_under, figures_of(Evaluation(truth).as_json()))
+    variants = _variants(args)
+    earlier = _earlier(args.baseline, variants, truth)
+    streams = _streams(args)
+    with Report(args.report, truth) if args.report else nullcontext() as report:
+        results = [
+            _run(name, options, streams, truth, report, args.flow)
+            for name, options in variants.items()
+        ]
+        shown = [earlier, *results] if earlier else results
+        baseline = args.baseline or results[0]["name"]
+        about = {
+            "source": _source(args),
+            "baseline": baseline,
+            "provenance": provenance(["sam2vss", *sys.argv[1:]]),
+        }
+        document = {"variants": results, **about} if args.compare else {**results[0], **about}
+        if report:
+            report.write(document, shown, baseline)
+    write_json(args.json, document)
+    _print_results(shown, truth)
+    missed = _missed(results, limits)
+    if missed:
+        print(f"sam2vss: fail-under: {'; '.join(missed)}", file=sys.stderr)
+    return 1 if missed else 0
 
 
-def _print_evaluation(result: Evaluation) -> None:
-    matrix = result.matrix
-    truth = matrix.truth_pixels
-    print(f"\n{'class':<24}{'IoU %':>8}{'% of pixels':>13}")
-    for name, iou, pixels in zip(matrix.names, matrix.per_class_iou(), truth, strict=True):
-        shown = f"{100 * iou:>8.1f}" if pixels else f"{'-':>8}"
-        print(f"{name:<24}{shown}{100 * pixels / truth.sum():>13.1f}")
-    print(f"{'mean':<24}{100 * matrix.miou():>8.1f}")
-    print(
-        f"\npixel accuracy {100 * matrix.pixel_accuracy():.1f} %; {result.frames_scored} of "
-        f"{result.frames} frames scored, {result.streams} streams, {result.fps:.1f} frames/s"
-    )
-    for id_, pixels in sorted(matrix.foreign_pixels.items()):
-        print(
-            f"not scored: {pixels} pixels with id {id_}, which is no class of {matrix.truth.name}"
+def figures_of(result: Mapping[str, Any]) -> dict[str, float | None]:
+    """Every number of an evaluation's JSON by its key; those of a class as per_class_iou.Car."""
+    figures: dict[str, float | None] = {}
+    for key, value in result.items():
+        if value is None or isinstance(value, int | float):
+            figures[key] = value
+        elif key.startswith("per_class_"):
+            figures |= {f"{key}.{name}": of_class for name, of_class in value.items()}
+    return figures
+
+
+def _limits(texts: Sequence[str], known: Mapping[str, float | None]) -> dict[str, float]:
+    """Least values by key, from `--fail-under KEY=NUMBER`."""
+    from sam2vss_ros.evaluation.readers import InputError
+
+    limits: dict[str, float] = {}
+    for text in texts:
+        key, _, number = text.rpartition("=")
+        if key not in known:
+            raise InputError(
+                f"fail-under: {text!r} is not KEY=NUMBER with a key of {_names(known)}"
+            )
+        try:
+            limits[key] = float(number)
+        except ValueError as error:
+            raise InputError(f"fail-under: {key}: {number!r} is no number") from error
+    return limits
+
+
+def _missed(results: Sequence[Result], limits: Mapping[str, float]) -> list[str]:
+    """What is under its limit, and by how much."""
+    missed = []
+    for result in results:
+        figures = figures_of(result)
+        for key, least in limits.items():
+            value = figures[key]
+            if value is None:
+                missed.append(f"{result['name']}: {key} has no value here")
+            elif value < least:
+                missed.append(
+                    f"{result['name']}: {key} is {value:.4f}, {least - value:.4f} under {least:g}"
+                )
+    return missed
+
+
+def _variants(args: argparse.Namespace) -> dict[str, Options]:
+    """Checked options of the pipeline, by the name of the variant."""
+    from sam2vss_ros.evaluation.readers import InputError
+
+    common = pipeline_options(args)
+    if args.compare:
+        variants = parse_variants(args.compare, common)
+    else:
+        variants = {str(common.get("mode", PipelineConfig().mode)): common}
+    for name, options in variants.items():
+        mode = options.get("mode")
+        if mode is not None and mode not in modes():
+            raise InputError(f"mode: {mode!r} is not one of {', '.join(modes())}")
+        try:
+            PipelineConfig.from_mapping(_pipeline_part(options))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"compare: {name}: {error}" if args.compare else str(error)) from error
+    return variants
+
+
+def _earlier(
+    baseline: str | None, variants: Mapping[str, Options], truth: ClassCatalog
+) -> Result | None:
+    """The evaluation that `--baseline` names as a file."""
+    from sam2vss_ros.evaluation.readers import InputError
+
+    if baseline is None or baseline in variants:
+        return None
+    path = Path(baseline)
+    if not path.is_file():
+        raise InputError(
+            f"baseline: {baseline} is neither a variant ({_names(variants)}) nor a file"
         )
+    try:
+        result: Result = json.loads(path.read_text(encoding="utf-8"))
+        classes = list(result["per_class_iou"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"baseline: {path} is not the --json of one evaluation") from error
+    if classes != [c.name for c in truth.classes]:
+        raise InputError(f"baseline: {path} is of other classes: {_names(classes)}")
+    return {**result, "name": baseline}
+
+
+def _streams(args: argparse.Namespace) -> list[LabelledStream]:
+    from sam2vss_ros.evaluation.bags import open_bag
+    from sam2vss_ros.evaluation.readers import InputError, labelled_folder, labelled_video
+
+    if args.rate is not None and not args.rate > 0:
+        raise InputError(f"rate: {args.rate} is not a positive number of frames per second")
+    if args.bag:
+        if args.rate is not None:
+            raise InputError("rate: the images of a bag have stamps of their own")
+        return [open_bag(args.bag, args.image_topic, args.label_topic, args.labels)]
+    if args.image_topic or args.label_topic:
+        raise InputError("topics are of a bag: give --bag, or --labels and no topics")
+    if args.video:
+        return [labelled_video(args.video, args.labels, args.rate or 0.0)]
+    return labelled_folder(args.images, args.labels, args.rate or 0.0)
+
+
+def _source(args: argparse.Namespace) -> str:
+    frames = args.images or args.video or args.bag
+    topic = f" {args.image_topic}" if args.image_topic else ""
+    return f"{frames}{topic}, labels of {args.label_topic or args.labels}, classes {args.truth}"
+
+
+def _run(
+    name: str,
+    options: Options,
+    streams: Sequence[LabelledStream],
+    truth: ClassCatalog,
+    report: Report | None,
+    flow: bool,
+) -> Result:
+    """Evaluate one variant; its JSON."""
+    from sam2vss_ros.evaluation.evaluate import evaluate
+    from sam2vss_ros.evaluation.provenance import fingerprints
+
+    with _open_labeller(options) as (labeller, config):
+        watch = report.watch(name, labeller.catalog) if report else lambda _: None
+        evaluation = evaluate(labeller, streams, truth, watch, flow, name)
+    mode = str(options.get("mode", config.mode))
+    return {
+        "name": name,
+        "model": config.model,
+        "mode": mode,
+        **evaluation.as_json(),
+        "config": {**dataclasses.asdict(config), "mode": mode},
+        "weights": fingerprints(_weights(config)),
+    }
+
+
+@contextmanager
+def _open_labeller(options: Options) -> Iterator[tuple[Labeller, PipelineConfig]]:
+    from sam2vss_ros.evaluation.evaluate import PipelineLabeller
+
+    with closing(build_pipeline(options)) as pipeline:
+        yield PipelineLabeller(pipeline), pipeline.config
+
+
+def _pipeline_part(options: Options) -> Options:
+    """The options that the pipeline knows: it does not know the paper's offline mode."""
+    return {k: v for k, v in options.items() if (k, v) != ("mode", PAPER_REFINE)}
+
+
+def _weights(config: PipelineConfig) -> list[Path]:
+    """The files and folders that a variant's weights come from."""
+    from sam2vss_ros.sam2.models import find_weights, model_card
+    from sam2vss_ros.semantics.model import EMBEDDED
+
+    model = Path(config.checkpoint) if config.checkpoint else find_weights(model_card(config.model))
+    semantics = EMBEDDED if config.semantics == "nano" else Path(config.semantics)
+    return [path for path in (model, semantics) if path is not None]
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _print_results(results: Sequence[Result], truth: ClassCatalog) -> None:
+    """The figures and the classes of all variants, as Markdown."""
+    from sam2vss_ros.bench.report import markdown
+    from sam2vss_ros.evaluation.page import COUNTS, FIGURES, IOU
+
+    names = [result["name"] for result in results]
+    figures = [f for f in FIGURES if any(r.get(f.key) is not None for r in results)]
+    rows = [
+        (f.name + (" %" if f.percent else ""), *(f.text(r.get(f.key)) for r in results))
+        for f in figures
+    ]
+    rows += [(name, *(str(r.get(key, "")) for r in results)) for key, name in COUNTS.items()]
+    print("\n" + markdown(("", *names), rows))
+    pixels = [sum(row) for row in results[0]["confusion_matrix"]]
+    classes = [
+        (
+            c.name,
+            f"{100 * count / max(1, sum(pixels)):.1f}",
+            *(IOU.text(r["per_class_iou"][c.name]) for r in results),
+        )
+        for c, count in zip(truth.classes, pixels, strict=True)
+    ]
+    print("\n" + markdown(("class", "% of pixels", *(f"{n} IoU %" for n in names)), classes))
+    for id_, count in results[-1]["foreign_pixels"].items():
+        print(f"not scored: {count} pixels with id {id_}, which is no class of {truth.name}")

@@ -1,0 +1,498 @@
+"""The report of an evaluation as one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from string import Template
+from typing import Any, NamedTuple
+
+from sam2vss_ros.evaluation.gallery import BadFrame
+from sam2vss_ros.evaluation.plots import Line, Series, line_chart
+from sam2vss_ros.semantics.catalog import ClassCatalog
+
+STREAMS_DRAWN = 24
+"""Streams with a plot; where there are more, those with the lowest mIoU in the first variant."""
+
+TEXT_CLASSES = 32
+"""Classes beyond which the cells of the confusion matrix carry no text."""
+
+COLORS = (
+    "#2563eb", "#e0621a", "#0d9488", "#9333ea", "#db2777", "#65a30d", "#0891b2", "#a16207",
+)  # fmt: skip
+
+
+class Figure(NamedTuple):
+    """How a figure of the JSON is shown; `percent` of 0..1, and which way is better."""
+
+    key: str
+    name: str
+    meaning: str
+    percent: bool = True
+    higher_is_better: bool = True
+
+    def text(self, value: float | None) -> str:
+        """The figure in its unit."""
+        return "–" if value is None else f"{100 * value if self.percent else value:.1f}"
+
+    def delta(self, value: float | None, base: float | None) -> str:
+        """How much more than the baseline's, coloured by whether that is better."""
+        if value is None or base is None:
+            return ""
+        shown = (100 if self.percent else 1) * (value - base)
+        kind = "same"
+        if abs(shown) >= 0.05:
+            kind = "better" if (shown > 0) == self.higher_is_better else "worse"
+        return f'<span class="delta {kind}">{_signed(shown)}</span>'
+
+
+FIGURES = (
+    Figure("miou", "mIoU", "mean over classes of intersection over union"),
+    Figure("mbiou", "mBIoU", "the same, only near boundaries"),
+    Figure("trimap_miou", "trimap mIoU", "mIoU within 5 px of the true boundaries"),
+    Figure("strict_vc8", "strict VC8", "pixels right in all of 8 frames"),
+    Figure("strict_vc16", "strict VC16", "pixels right in all of 16 frames"),
+    Figure("mvc8", "mVC8", "pixels that keep one label, right or wrong, over 8 frames"),
+    Figure("mvc16", "mVC16", "the same over 16 frames"),
+    Figure("flicker", "flicker", "pixels that change without cause", higher_is_better=False),
+    Figure("flow_consistency", "flow", "consistency along optical flow, mIoU"),
+    Figure("fwiou", "fwIoU", "IoU weighted by the classes' pixels"),
+    Figure("pixel_accuracy", "pixel acc.", "pixels with their true class"),
+    Figure("mean_accuracy", "mean acc.", "mean over classes of pixels found"),
+    Figure("fps", "frames/s", "of the labeller's own time", percent=False),
+    Figure("latency_ms_p50", "p50 ms", "median time of a frame", False, False),
+    Figure("latency_ms_p95", "p95 ms", "time that 95 % of the frames keep", False, False),
+)
+IOU = FIGURES[0]
+
+COUNTS = {
+    "streams": "streams",
+    "frames": "frames in",
+    "frames_scored": "scored",
+    "frames_unmatched": "without labels",
+    "frames_failed": "failed",
+    "labels_unmatched": "labels without a frame",
+}
+
+PLOTS = {"miou": "mIoU of each frame, %", "flicker": "flicker, % of the pixels"}
+"""What is drawn over time: a figure of `FrameScore`, and its title."""
+
+
+@dataclass
+class Visuals:
+    """What the page shows of a variant that is not in its JSON: series by stream and figure, and
+    the worst frames."""
+
+    series: dict[str, dict[str, Series]] = field(default_factory=dict)
+    worst: list[BadFrame] = field(default_factory=list)
+
+
+def page(
+    about: Mapping[str, Any],
+    variants: Sequence[Mapping[str, Any]],
+    baseline: str,
+    truth: ClassCatalog,
+    visuals: Mapping[str, Visuals],
+) -> str:
+    """The whole page.
+
+    about: `source`, in words, and `provenance`. variants: the JSON of evaluations, each with its
+    `name`, `config` and `weights`; the one called `baseline` is what the others are compared with.
+    visuals: by the names of those variants that have any.
+    """
+    colors = {v["name"]: COLORS[i % len(COLORS)] for i, v in enumerate(variants)}
+    base = next(v for v in variants if v["name"] == baseline)
+    sections = {
+        "Summary": _summary(variants, base, colors),
+        "Classes": _classes(variants, base, truth),
+        "Over time": _over_time(visuals, colors),
+        "Worst frames": _worst_frames(visuals, truth),
+        "Confusion": _confusion(variants, truth),
+        "Frames": _frames(variants),
+        "Rules": _rules(base),
+        "To repeat it": _repeat(about["provenance"], variants),
+    }
+    links = "".join(f'<a href="#{_anchor(name)}">{name}</a>' for name in sections)
+    body = "".join(
+        f'<section id="{_anchor(name)}"><h2>{name}</h2>{content}</section>'
+        for name, content in sections.items()
+    )
+    told = about["provenance"]
+    return PAGE.substitute(
+        title=escape(" / ".join(v["name"] for v in variants)),
+        source=escape(about["source"]),
+        facts=escape(
+            f"{told['date'].replace('T', ' ')} · {told['machine']['processor']} · "
+            f"sam2vss_ros {told['sam2vss_ros']}"
+        ),
+        links=links,
+        body=body,
+    )
+
+
+def _summary(
+    variants: Sequence[Mapping[str, Any]], base: Mapping[str, Any], colors: Mapping[str, str]
+) -> str:
+    """Tiles for one variant, a table side by side for several."""
+    shown = [f for f in FIGURES if any(v.get(f.key) is not None for v in variants)]
+    if len(variants) == 1:
+        tiles = "".join(
+            f'<div class="tile" title="{escape(f.meaning)}"><b>{f.text(base.get(f.key))}'
+            f"{'<i>%</i>' if f.percent else ''}</b><span>{escape(f.name)}</span></div>"
+            for f in shown
+        )
+        return f'<div class="tiles">{tiles}</div>'
+    rows = []
+    for v in variants:
+        cells = [f'<th scope="row">{_chip(colors[v["name"]])}{escape(v["name"])}</th>']
+        for f in shown:
+            value = v.get(f.key)
+            best = _best(f, [w.get(f.key) for w in variants])
+            text = (
+                f"<b>{f.text(value)}</b>" if value is not None and value == best else f.text(value)
+            )
+            delta = "" if v is base else f.delta(value, base.get(f.key))
+            cells.append(f"<td>{text}{delta}</td>")
+        rows.append(cells)
+    header = [
+        "<th></th>",
+        *(f'<th title="{escape(f.meaning)}">{escape(f.name)}</th>' for f in shown),
+    ]
+    note = f"Small figures: difference to {base['name']}, in the same unit. Bold: the best."
+    return _table(header, rows) + f'<p class="note">{escape(note)}</p>'
+
+
+def _classes(
+    variants: Sequence[Mapping[str, Any]], base: Mapping[str, Any], truth: ClassCatalog
+) -> str:
+    pixels = [sum(row) for row in base["confusion_matrix"]]
+    total = sum(pixels) or 1
+    names = [""] if len(variants) == 1 else [v["name"] for v in variants]
+    header = ["<th>class</th>", "<th>% of pixels</th>"]
+    for name in names:
+        header += [f"<th>{escape(f'{name} IoU'.strip())}</th>", "<th>accuracy</th>"]
+    rows = []
+    for c, count in zip(truth.classes, pixels, strict=True):
+        cells = [
+            f'<th scope="row">{_chip(_css(c.color))}{escape(c.name)}</th>',
+            f"<td>{100 * count / total:.1f}</td>",
+        ]
+        for v in variants:
+            iou, accuracy = v["per_class_iou"][c.name], v["per_class_accuracy"][c.name]
+            delta = "" if v is base else IOU.delta(iou, base["per_class_iou"][c.name])
+            bar = f"--share: {100 * (iou or 0):.1f}%"
+            cells.append(f'<td class="bar" style="{bar}">{IOU.text(iou)}{delta}</td>')
+            cells.append(f'<td class="soft">{IOU.text(accuracy)}</td>')
+        rows.append(cells)
+    mean = ['<th scope="row">mean</th>', "<td></td>"]
+    for v in variants:
+        delta = "" if v is base else IOU.delta(v["miou"], base["miou"])
+        mean.append(f"<td><b>{IOU.text(v['miou'])}</b>{delta}</td>")
+        mean.append(f'<td class="soft">{IOU.text(v["mean_accuracy"])}</td>')
+    return _table(header, rows, mean)
+
+
+def _over_time(visuals: Mapping[str, Visuals], colors: Mapping[str, str]) -> str:
+    """Plots of every stream, the lines of all variants in one."""
+    first = next(iter(visuals.values())).series
+    drawn = sorted(first, key=lambda name: _mean(first[name]["miou"]))[:STREAMS_DRAWN]
+    parts = [_legend(colors.items())] if len(visuals) > 1 else []
+    if len(drawn) < len(first):
+        parts.append(
+            f'<p class="note">The {len(drawn)} of {len(first)} streams with the lowest mIoU; '
+            "frames.csv has all.</p>"
+        )
+    for stream in (s for s in first if s in drawn):
+        parts.append(f"<h3>{escape(stream)}</h3>")
+        for key, title in PLOTS.items():
+            lines = [
+                Line(name, colors[name], seen.series[stream][key]) for name, seen in visuals.items()
+            ]
+            parts.append(f'<p class="axis">{title}</p>{line_chart(lines, f"{stream}: {title}")}')
+    return "".join(parts)
+
+
+def _worst_frames(visuals: Mapping[str, Visuals], truth: ClassCatalog) -> str:
+    """The strips of every variant; those of the last one are open."""
+    parts = [_legend((c.name, _css(c.color)) for c in truth.classes)]
+    for name, seen in visuals.items():
+        figures = "".join(map(_bad_frame, seen.worst))
+        last = name == list(visuals)[-1]
+        parts.append(_details(name, figures, last) if len(visuals) > 1 else figures)
+    return "".join(parts)
+
+
+def _bad_frame(bad: BadFrame) -> str:
+    data = base64.b64encode(bad.strip).decode("ascii")
+    place = f"{bad.stream} · frame {bad.index} · {bad.name}"
+    return (
+        f"<figure><figcaption><b>{escape(place)}</b><span>mIoU {100 * bad.miou:.1f} %</span>"
+        f"<span>{escape(bad.mistake)}</span></figcaption>"
+        '<div class="panels"><span>image</span><span>truth</span><span>prediction</span>'
+        "<span>errors in red</span></div>"
+        f'<img alt="{escape(f"{place}: image, truth, prediction, errors")}" '
+        f'src="data:image/jpeg;base64,{data}"></figure>'
+    )
+
+
+def _confusion(variants: Sequence[Mapping[str, Any]], truth: ClassCatalog) -> str:
+    names = [c.name for c in truth.classes]
+    note = (
+        '<p class="note">Row: the true class; column: what it is taken for, in % of the row. '
+        "Pixels are told where the pointer rests.</p>"
+    )
+    if len(variants) == 1:
+        return note + _heat_map(variants[0]["confusion_matrix"], names)
+    return note + "".join(
+        _details(v["name"], _heat_map(v["confusion_matrix"], names), v is variants[-1])
+        for v in variants
+    )
+
+
+def _heat_map(counts: Sequence[Sequence[int]], names: Sequence[str]) -> str:
+    """A (C, C + 1) confusion matrix whose cells are as dark as their share of the row."""
+    columns = [*names, "no class"]
+    header = ["<th></th>", *(f'<th><span class="tilt">{escape(n)}</span></th>' for n in columns)]
+    rows = []
+    for i, (name, row) in enumerate(zip(names, counts, strict=True)):
+        total = sum(row)
+        cells = [f'<th scope="row">{escape(name)}</th>']
+        for j, count in enumerate(row):
+            if not count:
+                cells.append("<td></td>")
+                continue
+            share = count / total
+            color = "var(--right)" if i == j else "var(--wrong)"
+            shown = f"{100 * share:.0f}" if share >= 0.005 and len(names) <= TEXT_CLASSES else ""
+            title = f"{name} taken for {columns[j]}: {count} pixels, {100 * share:.2f} %"
+            cells.append(
+                f'<td title="{escape(title)}" style="background: color-mix(in srgb, {color} '
+                f'{100 * math.sqrt(share):.0f}%, transparent)">{shown}</td>'
+            )
+        rows.append(cells)
+    return _table(header, rows, kind="heat")
+
+
+def _frames(variants: Sequence[Mapping[str, Any]]) -> str:
+    header = ["<th></th>", *(f"<th>{name}</th>" for name in COUNTS.values())]
+    rows = [
+        [
+            f'<th scope="row">{escape(v["name"])}</th>',
+            *(f"<td>{v.get(k, '–')}</td>" for k in COUNTS),
+        ]
+        for v in variants
+    ]
+    foreign = "".join(
+        f'<p class="note">Not scored: {pixels} pixels with id {escape(str(id_))}, which is no '
+        "class of the labels.</p>"
+        for id_, pixels in variants[-1]["foreign_pixels"].items()
+    )
+    return _table(header, rows) + foreign
+
+
+def _rules(result: Mapping[str, Any]) -> str:
+    rules = {**result["rules"], **TIMING_RULES}
+    terms = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rules.items())
+    return f"<dl>{terms}</dl>"
+
+
+def _repeat(provenance: Mapping[str, Any], variants: Sequence[Mapping[str, Any]]) -> str:
+    told = dict(provenance)
+    parts = [f"<pre>{escape(told.pop('command'))}</pre>", _listing(told)]
+    for v in variants:
+        config = {k: v[k] for k in ("config", "weights") if k in v}
+        parts.append(_details(v["name"], _listing(config), False))
+    return "".join(parts)
+
+
+def _listing(data: Mapping[str, Any]) -> str:
+    """Nested plain data as a definition list."""
+    terms = []
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            shown = _listing(value)
+        elif isinstance(value, list):
+            shown = "".join(
+                _listing(v) if isinstance(v, Mapping) else escape(str(v)) for v in value
+            )
+        else:
+            shown = f"<code>{escape(str(value))}</code>"
+        terms.append(f"<dt>{escape(str(key))}</dt><dd>{shown}</dd>")
+    return f"<dl>{''.join(terms)}</dl>"
+
+
+def _table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    footer: Sequence[str] = (),
+    kind: str = "",
+) -> str:
+    """A table of cells that are HTML already."""
+    body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
+    foot = f"<tfoot><tr>{''.join(footer)}</tr></tfoot>" if footer else ""
+    return (
+        f'<div class="scroll"><table class="{kind}"><thead><tr>{"".join(header)}</tr></thead>'
+        f"<tbody>{body}</tbody>{foot}</table></div>"
+    )
+
+
+def _details(name: str, content: str, opened: bool) -> str:
+    return (
+        f"<details{' open' if opened else ''}><summary>{escape(name)}</summary>{content}</details>"
+    )
+
+
+def _legend(entries: Iterable[tuple[str, str]]) -> str:
+    """Names and their CSS colours."""
+    items = "".join(f"<span>{_chip(color)}{escape(name)}</span>" for name, color in entries)
+    return f'<p class="legend">{items}</p>'
+
+
+def _chip(color: str) -> str:
+    return f'<i class="chip" style="background: {color}"></i>'
+
+
+def _css(color: tuple[int, int, int]) -> str:
+    return "rgb({}, {}, {})".format(*color)
+
+
+def _anchor(name: str) -> str:
+    return name.lower().replace(" ", "-")
+
+
+def _best(figure: Figure, values: Iterable[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    choose = max if figure.higher_is_better else min
+    return choose(known, default=None)
+
+
+def _mean(series: Series) -> float:
+    known = [p for p in series.points() if p is not None]
+    return sum(known) / len(known) if known else math.inf
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−")
+
+
+TIMING_RULES = {
+    "fps": "frames per second of the labeller's own time: reading files and scoring do not count",
+    "latency_ms": "time of the labeller for one frame; quantiles from a histogram whose bins grow "
+    "by 1 %, right to within 0.5 %",
+    "frames": "every frame in order; a frame without a label image of its own name or stamp is "
+    "seen, not scored; one that cannot be read or processed is counted and skipped, and what "
+    "compares successive frames begins anew",
+}
+
+PAGE = Template(
+    """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>$title: evaluation</title>
+<style>
+:root {
+  --ink: #17202e; --soft: #647084; --rule: #e2e7ee; --page: #f4f6f9; --card: #ffffff;
+  --right: #2563eb; --wrong: #e0421a; --better: #12813c; --worse: #c22a17; --bar: #dbe7fd;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ink: #e4e9f1; --soft: #98a4b8; --rule: #303948; --page: #12161d; --card: #1a2029;
+    --right: #4f83ff; --wrong: #ff6a45; --better: #4cc777; --worse: #ff7d69; --bar: #263a63;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0; background: var(--page); color: var(--ink);
+  font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
+}
+header, main { max-width: 1240px; margin: 0 auto; padding: 0 24px; }
+header { padding-top: 28px; }
+h1 { font-size: 26px; line-height: 1.25; margin: 0 0 4px; overflow-wrap: anywhere; }
+h2 { font-size: 18px; margin: 0 0 14px; }
+h3 { font-size: 14px; margin: 18px 0 4px; }
+header p, .note, .axis { color: var(--soft); margin: 0 0 4px; }
+.note { font-size: 13px; margin-top: 8px; }
+.axis { font-size: 12px; margin: 8px 0 0; }
+nav {
+  position: sticky; top: 0; z-index: 1; background: var(--page);
+  border-bottom: 1px solid var(--rule);
+}
+nav div { max-width: 1240px; margin: 0 auto; padding: 10px 24px; }
+nav a { color: var(--soft); text-decoration: none; margin-right: 20px; font-size: 14px; }
+nav a:hover { color: var(--ink); }
+section {
+  background: var(--card); border: 1px solid var(--rule); border-radius: 10px;
+  padding: 20px 24px; margin: 20px 0; scroll-margin-top: 56px;
+}
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(128px, 1fr)); gap: 12px; }
+.tile { border: 1px solid var(--rule); border-radius: 8px; padding: 10px 14px; }
+.tile b { display: block; font-size: 26px; font-weight: 650; line-height: 1.2; }
+.tile i { font-size: 14px; font-style: normal; color: var(--soft); margin-left: 3px; }
+.tile span { color: var(--soft); font-size: 13px; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: 6px 12px; text-align: right; white-space: nowrap; }
+th { font-weight: 600; }
+thead th { color: var(--soft); font-size: 13px; vertical-align: bottom; }
+th:first-child { text-align: left; padding-left: 0; }
+tbody tr { border-top: 1px solid var(--rule); }
+tfoot tr { border-top: 2px solid var(--rule); }
+td.soft { color: var(--soft); }
+td.bar {
+  background: linear-gradient(to right, var(--bar) var(--share), transparent var(--share));
+  background-clip: content-box; min-width: 130px;
+}
+.delta { display: inline-block; min-width: 42px; font-size: 12px; margin-left: 6px; }
+.delta.better { color: var(--better); }
+.delta.worse { color: var(--worse); }
+.delta.same { color: var(--soft); }
+.chip {
+  display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 8px;
+  vertical-align: -1px; border: 1px solid rgb(0 0 0 / 20%);
+}
+.legend { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 0 0 8px; font-size: 13px; }
+.heat td, .heat th { padding: 0 6px; height: 30px; }
+.heat td { min-width: 38px; text-align: center; font-size: 12px; border: 1px solid var(--card); }
+.heat .tilt { writing-mode: vertical-rl; transform: rotate(180deg); padding-top: 4px; }
+.heat thead th { text-align: center; }
+.chart { width: 100%; height: auto; display: block; }
+.chart text { font-size: 11px; fill: var(--soft); }
+.chart .grid { stroke: var(--rule); }
+.chart .line { fill: none; stroke-width: 1.6; stroke-linejoin: round; stroke-linecap: round; }
+.chart .hover { fill: var(--ink); fill-opacity: 0; }
+.chart .hover:hover { fill-opacity: 0.12; }
+figure { margin: 0 0 22px; }
+figcaption { display: flex; flex-wrap: wrap; gap: 2px 18px; font-size: 13px; }
+figcaption span { color: var(--soft); }
+figure img { width: 100%; display: block; border-radius: 4px; }
+.panels { display: grid; grid-template-columns: repeat(4, 1fr); font-size: 12px; }
+.panels span { color: var(--soft); }
+details { border-top: 1px solid var(--rule); padding: 8px 0; }
+summary { cursor: pointer; font-weight: 600; margin-bottom: 8px; overflow-wrap: anywhere; }
+dl {
+  display: grid; grid-template-columns: max-content 1fr; gap: 3px 18px; margin: 0; font-size: 13px;
+}
+dt { color: var(--soft); }
+dd { margin: 0; overflow-wrap: anywhere; }
+pre {
+  background: var(--page); border-radius: 6px; padding: 10px 14px; font-size: 13px;
+  white-space: pre-wrap; overflow-wrap: anywhere;
+}
+@media print { nav { display: none; } section { break-inside: avoid; } }
+</style>
+</head>
+<body>
+<header><h1>$title</h1><p>$source</p><p>$facts</p></header>
+<nav><div>$links</div></nav>
+<main>$body</main>
+</body>
+</html>
+"""
+)
