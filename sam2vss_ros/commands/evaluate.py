@@ -341,10 +341,7 @@ def _print_results(results: Sequence[Result], truth: ClassCatalog) -> None:
 
     names = [result["name"] for result in results]
     figures = [f for f in FIGURES if any(r.get(f.key) is not None for r in results)]
-    rows = [
-        (f.name + (" %" if f.percent else ""), *(f.text(r.get(f.key)) for r in results))
-        for f in figures
-    ]
+    rows = [(f.title, *(f.text(r.get(f.key)) for r in results)) for f in figures]
     rows += [(name, *(str(r.get(key, "")) for r in results)) for key, name in COUNTS.items()]
     print("\n" + markdown(("", *names), rows))
     pixels = [sum(row) for row in results[0]["confusion_matrix"]]

@@ -34,6 +34,11 @@ class Figure(NamedTuple):
     percent: bool = True
     higher_is_better: bool = True
 
+    @property
+    def title(self) -> str:
+        """Its name with its unit."""
+        return f"{self.name} %" if self.percent else self.name
+
     def text(self, value: float | None) -> str:
         """The figure in its unit."""
         return "–" if value is None else f"{100 * value if self.percent else value:.1f}"
@@ -107,7 +112,7 @@ def page(
     base = next(v for v in variants if v["name"] == baseline)
     sections = {
         "Summary": _summary(variants, base, colors),
-        "Classes": _classes(variants, base, truth),
+        "Classes": _classes(variants, base, truth, colors),
         "Over time": _over_time(visuals, colors),
         "Worst frames": _worst_frames(visuals, truth),
         "Confusion": _confusion(variants, truth),
@@ -126,7 +131,7 @@ def page(
         source=escape(about["source"]),
         facts=escape(
             f"{told['date'].replace('T', ' ')} · {told['machine']['processor']} · "
-            f"sam2vss_ros {told['sam2vss_ros']}"
+            f"sam2vss_ros {told['sam2vss_ros']} {(told['git_commit'] or '')[:12]}"
         ),
         links=links,
         body=body,
@@ -145,35 +150,33 @@ def _summary(
             for f in shown
         )
         return f'<div class="tiles">{tiles}</div>'
+    header = ["<th></th>", *(_variant(v["name"], colors) for v in variants), "<th></th>"]
     rows = []
-    for v in variants:
-        cells = [f'<th scope="row">{_chip(colors[v["name"]])}{escape(v["name"])}</th>']
-        for f in shown:
+    for f in shown:
+        best = _best(f, [v.get(f.key) for v in variants])
+        cells = [f'<th scope="row">{escape(f.title)}</th>']
+        for v in variants:
             value = v.get(f.key)
-            best = _best(f, [w.get(f.key) for w in variants])
-            text = (
-                f"<b>{f.text(value)}</b>" if value is not None and value == best else f.text(value)
-            )
+            text = f"<b>{f.text(value)}</b>" if value == best else f.text(value)
             delta = "" if v is base else f.delta(value, base.get(f.key))
             cells.append(f"<td>{text}{delta}</td>")
+        cells.append(f'<td class="meaning">{escape(f.meaning)}</td>')
         rows.append(cells)
-    header = [
-        "<th></th>",
-        *(f'<th title="{escape(f.meaning)}">{escape(f.name)}</th>' for f in shown),
-    ]
     note = f"Small figures: difference to {base['name']}, in the same unit. Bold: the best."
-    return _table(header, rows) + f'<p class="note">{escape(note)}</p>'
+    return _table([header], rows, kind="wide") + f'<p class="note">{escape(note)}</p>'
 
 
 def _classes(
-    variants: Sequence[Mapping[str, Any]], base: Mapping[str, Any], truth: ClassCatalog
+    variants: Sequence[Mapping[str, Any]],
+    base: Mapping[str, Any],
+    truth: ClassCatalog,
+    colors: Mapping[str, str],
 ) -> str:
     pixels = [sum(row) for row in base["confusion_matrix"]]
     total = sum(pixels) or 1
-    names = [""] if len(variants) == 1 else [v["name"] for v in variants]
     header = ["<th>class</th>", "<th>% of pixels</th>"]
-    for name in names:
-        header += [f"<th>{escape(f'{name} IoU'.strip())}</th>", "<th>accuracy</th>"]
+    header += ["<th>IoU %</th>", "<th>accuracy %</th>"] * len(variants)
+    above = ["<th></th>", "<th></th>", *(_variant(v["name"], colors, 2) for v in variants)]
     rows = []
     for c, count in zip(truth.classes, pixels, strict=True):
         cells = [
@@ -192,7 +195,7 @@ def _classes(
         delta = "" if v is base else IOU.delta(v["miou"], base["miou"])
         mean.append(f"<td><b>{IOU.text(v['miou'])}</b>{delta}</td>")
         mean.append(f'<td class="soft">{IOU.text(v["mean_accuracy"])}</td>')
-    return _table(header, rows, mean)
+    return _table([above, header] if len(variants) > 1 else [header], rows, mean, kind="wide")
 
 
 def _over_time(visuals: Mapping[str, Visuals], colors: Mapping[str, str]) -> str:
@@ -267,13 +270,14 @@ def _heat_map(counts: Sequence[Sequence[int]], names: Sequence[str]) -> str:
             share = count / total
             color = "var(--right)" if i == j else "var(--wrong)"
             shown = f"{100 * share:.0f}" if share >= 0.005 and len(names) <= TEXT_CLASSES else ""
+            dark = ' class="dark"' if share > 0.3 else ""
             title = f"{name} taken for {columns[j]}: {count} pixels, {100 * share:.2f} %"
             cells.append(
-                f'<td title="{escape(title)}" style="background: color-mix(in srgb, {color} '
-                f'{100 * math.sqrt(share):.0f}%, transparent)">{shown}</td>'
+                f'<td title="{escape(title)}"{dark} style="background: color-mix(in srgb, '
+                f'{color} {100 * math.sqrt(share):.0f}%, transparent)">{shown}</td>'
             )
         rows.append(cells)
-    return _table(header, rows, kind="heat")
+    return _table([header], rows, kind="heat")
 
 
 def _frames(variants: Sequence[Mapping[str, Any]]) -> str:
@@ -290,7 +294,7 @@ def _frames(variants: Sequence[Mapping[str, Any]]) -> str:
         "class of the labels.</p>"
         for id_, pixels in variants[-1]["foreign_pixels"].items()
     )
-    return _table(header, rows) + foreign
+    return _table([header], rows) + foreign
 
 
 def _rules(result: Mapping[str, Any]) -> str:
@@ -300,7 +304,7 @@ def _rules(result: Mapping[str, Any]) -> str:
 
 
 def _repeat(provenance: Mapping[str, Any], variants: Sequence[Mapping[str, Any]]) -> str:
-    told = dict(provenance)
+    told = {key: value for key, value in provenance.items() if value is not None}
     parts = [f"<pre>{escape(told.pop('command'))}</pre>", _listing(told)]
     for v in variants:
         config = {k: v[k] for k in ("config", "weights") if k in v}
@@ -324,18 +328,24 @@ def _listing(data: Mapping[str, Any]) -> str:
     return f"<dl>{''.join(terms)}</dl>"
 
 
+def _variant(name: str, colors: Mapping[str, str], columns: int = 1) -> str:
+    """A heading over the columns of a variant."""
+    return f'<th colspan="{columns}">{_chip(colors[name])}{escape(name)}</th>'
+
+
 def _table(
-    header: Sequence[str],
+    header: Sequence[Sequence[str]],
     rows: Iterable[Sequence[str]],
     footer: Sequence[str] = (),
     kind: str = "",
 ) -> str:
     """A table of cells that are HTML already."""
-    body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
-    foot = f"<tfoot><tr>{''.join(footer)}</tr></tfoot>" if footer else ""
+    head, body, foot = (
+        "".join(f"<tr>{''.join(row)}</tr>" for row in part) for part in (header, rows, [footer])
+    )
     return (
-        f'<div class="scroll"><table class="{kind}"><thead><tr>{"".join(header)}</tr></thead>'
-        f"<tbody>{body}</tbody>{foot}</table></div>"
+        f'<div class="scroll"><table class="{kind}"><thead>{head}</thead><tbody>{body}</tbody>'
+        f"<tfoot>{foot}</tfoot></table></div>"
     )
 
 
@@ -399,12 +409,12 @@ PAGE = Template(
 <style>
 :root {
   --ink: #17202e; --soft: #647084; --rule: #e2e7ee; --page: #f4f6f9; --card: #ffffff;
-  --right: #2563eb; --wrong: #e0421a; --better: #12813c; --worse: #c22a17; --bar: #dbe7fd;
+  --right: #2563eb; --wrong: #e0421a; --better: #12813c; --worse: #c22a17; --bar: #7ba4f7;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --ink: #e4e9f1; --soft: #98a4b8; --rule: #303948; --page: #12161d; --card: #1a2029;
-    --right: #4f83ff; --wrong: #ff6a45; --better: #4cc777; --worse: #ff7d69; --bar: #263a63;
+    --right: #4f83ff; --wrong: #ff6a45; --better: #4cc777; --worse: #ff7d69; --bar: #4f74c4;
   }
 }
 * { box-sizing: border-box; }
@@ -438,6 +448,7 @@ section {
 .tile span { color: var(--soft); font-size: 13px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+table.wide { width: 100%; }
 th, td { padding: 6px 12px; text-align: right; white-space: nowrap; }
 th { font-weight: 600; }
 thead th { color: var(--soft); font-size: 13px; vertical-align: bottom; }
@@ -445,9 +456,11 @@ th:first-child { text-align: left; padding-left: 0; }
 tbody tr { border-top: 1px solid var(--rule); }
 tfoot tr { border-top: 2px solid var(--rule); }
 td.soft { color: var(--soft); }
+td.meaning { color: var(--soft); font-size: 13px; text-align: left; white-space: normal; }
 td.bar {
-  background: linear-gradient(to right, var(--bar) var(--share), transparent var(--share));
-  background-clip: content-box; min-width: 130px;
+  background: linear-gradient(to right, var(--bar) var(--share), var(--rule) var(--share));
+  background-size: 100% 3px; background-position: bottom; background-repeat: no-repeat;
+  background-origin: content-box; background-clip: content-box;
 }
 .delta { display: inline-block; min-width: 42px; font-size: 12px; margin-left: 6px; }
 .delta.better { color: var(--better); }
@@ -460,6 +473,7 @@ td.bar {
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 0 0 8px; font-size: 13px; }
 .heat td, .heat th { padding: 0 6px; height: 30px; }
 .heat td { min-width: 38px; text-align: center; font-size: 12px; border: 1px solid var(--card); }
+.heat td.dark { color: #ffffff; }
 .heat .tilt { writing-mode: vertical-rl; transform: rotate(180deg); padding-top: 4px; }
 .heat thead th { text-align: center; }
 .chart { width: 100%; height: auto; display: block; }
@@ -489,7 +503,7 @@ pre {
 </style>
 </head>
 <body>
-<header><h1>$title</h1><p>$source</p><p>$facts</p></header>
+<header><p>sam2vss evaluate</p><h1>$title</h1><p>$source</p><p>$facts</p></header>
 <nav><div>$links</div></nav>
 <main>$body</main>
 </body>

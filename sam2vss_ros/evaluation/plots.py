@@ -80,10 +80,12 @@ def line_chart(lines: Sequence[Line], label: str, digits: int = 1) -> str:
         f'<text x="{LEFT - 6}" y="{y(t) + 4:.1f}" text-anchor="end">{t:g}</text>'
         for t in ticks
     ]
-    for i in sorted({round(k * (count - 1) / 8) for k in range(9)}):
-        parts.append(
-            f'<text x="{x(i):.1f}" y="{HEIGHT - 6}" text-anchor="middle">{i * step}</text>'
-        )
+    for frame in _ticks(0, count * step - 1):
+        if frame.is_integer() and frame < count * step:
+            parts.append(
+                f'<text x="{x(frame / step):.1f}" y="{HEIGHT - 6}" text-anchor="middle">'
+                f"{frame:g}</text>"
+            )
     for line, points in zip(lines, columns, strict=True):
         path = _path([None if v is None else (x(i), y(100 * v)) for i, v in enumerate(points)])
         parts.append(f'<path class="line" stroke="{line.color}" d="{path}"/>')
