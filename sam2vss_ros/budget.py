@@ -16,12 +16,7 @@ from __future__ import annotations
 from collections import deque
 from enum import IntEnum
 
-from torch import Tensor
-
-from sam2vss_ros.objects import Track
-from sam2vss_ros.sam2.masks import iou_of
-from sam2vss_ros.sam2.tracker import Tracked
-from sam2vss_ros.types import TrackState
+from sam2vss_ros.sam2.turns import Calm
 
 WINDOW = 8
 """Frames whose mean time is held against the target."""
@@ -29,9 +24,8 @@ ROOM = 0.8
 """Share of the time allowed below which a level may be taken back."""
 PATIENCE, MOST_PATIENCE = 32, 256
 """Frames with room before a level is taken back; doubled whenever that did not last."""
-STEADY_IOU, SMALL_IOU, SMALL_AREA = 0.85, 0.5, 0.01
-"""An object may rest when its mask overlaps the one before by STEADY_IOU, or by SMALL_IOU where it
-covers less than SMALL_AREA of the image."""
+CALM = Calm(steady=0.85, small=0.5)
+"""Who takes turns at the third level."""
 
 
 class Level(IntEnum):
@@ -106,49 +100,3 @@ class Budget:
         self.level = Level(self.level + step)
         self._seconds.clear()
         self._calm = 0
-
-
-class Turns:
-    """Whose turn it is to be followed, and the last masks of those whose turn it is not."""
-
-    def __init__(self) -> None:
-        self._last: Tracked | None = None
-        self._row: dict[int, int] = {}  # track id -> its place in `_last`
-        self._calm: set[int] = set()  # ids of small or steady objects
-        self._resting: list[int] = []  # ids, on this frame
-
-    def rest(self, tracks: list[Track]) -> Tracked | None:
-        """Those of `tracks` that rest on this frame, as they were on the last; None: nobody does.
-
-        Half of the small or steady ones do, but nobody on two frames in a row.
-        """
-        able = [
-            t.track_id
-            for t in tracks
-            if t.track_id in self._calm and t.state == TrackState.CONFIRMED and not t.missed
-        ]
-        rested = set(self._resting)
-        self._resting = [i for i in able if i not in rested][: (len(able) + 1) // 2]
-        if not self._resting:
-            return None
-        assert self._last is not None
-        return self._last.take([self._row[i] for i in self._resting])
-
-    def note(self, ids: list[int], tracked: Tracked | None) -> None:
-        """Remember how the visible objects look at the end of a frame; `ids` in their order."""
-        calm = self._calm & set(self._resting)
-        followed = [i for i in ids if i in self._row and i not in calm]
-        row = {track_id: i for i, track_id in enumerate(ids)}
-        if followed:
-            assert self._last is not None and tracked is not None
-            before = self._last.masks[[self._row[i] for i in followed]] > 0
-            now = tracked.masks[[row[i] for i in followed]] > 0
-            calm |= {i for i, yes in zip(followed, _calm(before, now), strict=True) if yes}
-        self._last, self._row, self._calm = tracked, row, calm & row.keys()
-
-
-def _calm(before: Tensor, now: Tensor) -> list[bool]:
-    """Which of (B, s, s) bool masks are small or steady from one frame to the next."""
-    overlap = iou_of(before, now)
-    small = now.float().mean((1, 2)) < SMALL_AREA
-    return ((overlap >= STEADY_IOU) | (small & (overlap >= SMALL_IOU))).tolist()

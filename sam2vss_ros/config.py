@@ -156,7 +156,7 @@ class PipelineConfig(Checked):
     )
     engine: str = option(
         "auto",
-        "how objects are tracked: exact (SAM 2's arithmetic), fast (steady objects are remembered "
+        "how objects are tracked: exact (SAM 2's arithmetic), fast (steady objects are followed "
         "every second frame; from 512 pixels on in windows around them) or auto (what suits the "
         "model: nano fast, others exact)",
         choices=("auto", "exact", "fast"),

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.appearance import appearance, colours
-from sam2vss_ros.budget import Budget, Level, Turns
+from sam2vss_ros.budget import CALM, Budget, Level
 from sam2vss_ros.config import PipelineConfig, options_of
 from sam2vss_ros.objects import ObjectMemory, Track
 from sam2vss_ros.sam2 import policy, stages
@@ -36,6 +36,7 @@ from sam2vss_ros.sam2.discovery import (
 from sam2vss_ros.sam2.engine import ENGINES
 from sam2vss_ros.sam2.models import load_model
 from sam2vss_ros.sam2.tracker import Tracked, Tracker
+from sam2vss_ros.sam2.turns import Calm, Turns
 from sam2vss_ros.scene import Continuity
 from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog
 from sam2vss_ros.semantics.classifier import Belief, geometry, pool_features
@@ -284,8 +285,7 @@ class VssPipeline:
                 self.objects.lose(track)
             return None
         level = self._budget.level
-        may_rest = level >= Level.TURNS and not self._break.suspicious
-        resting = self._turns.rest(active if may_rest else [])
+        resting = self._rest(active)
         rests = set(resting.slots) if resting else set()
         tracked = self._tracker.step(seen.features, [t.slot for t in active if t.slot not in rests])
         interval = self.config.memory_interval * (2 if level >= Level.MEMORY else 1)
@@ -320,6 +320,14 @@ class VssPipeline:
         if remembered is not None:
             self._remember(seen, remembered, rests)
         return self._visible(tracked)
+
+    def _rest(self, active: list[Track]) -> Tracked | None:
+        """Those that are not followed on this frame; new and hidden objects always are."""
+        if self._break.suspicious:
+            return None
+        able = [t for t in active if t.state == TrackState.CONFIRMED and not t.missed]
+        calm = CALM if self._budget.level >= Level.TURNS else Calm(self._tracker.engine.steady)
+        return self._turns.rest([t.track_id for t in able], calm)
 
     def _looks(self, seen: _Seen, tracked: Tracked) -> Tensor:
         """The appearance of B objects, (B, A), each computed once a frame."""
@@ -540,8 +548,7 @@ class VssPipeline:
             self._object(t, owner == position[t.track_id] if t.track_id in position else None)
             for t in self.objects.all()
         )
-        if self._budget.target_fps:
-            self._turns.note([t.track_id for t in visible], tracked)
+        self._turns.note([t.track_id for t in visible], tracked)
         watch.lap("fuse")
         return SemanticFrame(
             stamp_ns=frame.stamp_ns,

@@ -78,7 +78,7 @@ class Plan:
     @staticmethod
     def of(network: SAM2Base, tested: Iterable[Engine], frames: int) -> Plan:
         """Raises ValueError where `frames` are too few."""
-        # Steady objects are remembered every other frame, so memory takes twice as many to fill.
+        # Steady objects are followed every other frame, so memory takes twice as many to fill.
         beat = 2 if any(engine.steady <= 1 for engine in tested) else 1
         warm_up = beat * network.num_maskmem
         timed = (frames - warm_up - beat) // beat * beat

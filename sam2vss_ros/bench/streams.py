@@ -19,6 +19,7 @@ from sam2vss_ros.sam2 import stages
 from sam2vss_ros.sam2.engine import Engine
 from sam2vss_ros.sam2.models import Sam2Model
 from sam2vss_ros.sam2.tracker import Tracked, Tracker
+from sam2vss_ros.sam2.turns import Calm, Turns
 from sam2vss_ros.sam2.windows import boxes_of
 from sam2vss_ros.types import Prompt
 
@@ -43,14 +44,16 @@ class Stream(Protocol):
 
 
 class EngineStream:
-    """Our `Tracker`: a step for all objects, then the memory write.
+    """Our `Tracker`: a step for all objects but those that rest, then the memory write.
 
     hold: the objects stay where their prompts were, whatever the network says. The masks of an
     untrained network are noise, and the cost of the local engine depends on where objects are.
+    None of them rests then, as all would.
     """
 
     def __init__(self, model: Sam2Model, slots: int, engine: Engine, hold: bool = False) -> None:
         self.tracker = Tracker(model, slots, engine)
+        self._turns = Turns()
         self._hold = hold
         self._prompted: list[Tracked] = []
 
@@ -59,26 +62,29 @@ class EngineStream:
         """As `Stream.advance`; returns all objects in the order of their slots."""
         tracker, size = self.tracker, self.tracker.network.image_size
         features = stages.encode_image(tracker.network, image)
-        tracked = tracker.step(features, list(range(len(self._prompted))))
-        parts = []
+        known = range(len(self._prompted))
+        resting = self._turns.rest(() if self._hold else known, Calm(tracker.engine.steady))
+        rests = set(resting.slots) if resting else set()
+        tracked = tracker.step(features, [slot for slot in known if slot not in rests])
         if tracked is not None:
-            tracked = self._in_order(tracked)
+            tracked = self._held(tracked)
             tracker.commit(features, tracked)
-            parts.append(tracked)
+        parts = [part for part in (tracked, resting) if part is not None]
         for prompt in prompts:
             found = tracker.from_prompt(features, len(self._prompted), prompt, (size, size))
             tracker.start(features, found)
             self._prompted.append(found)
             parts.append(found)
         here = Tracked.join(parts)
+        here = here.take(sorted(range(len(here.slots)), key=here.slots.__getitem__))
+        self._turns.note(here.slots, here)
         self.masks = here.masks
         return here
 
-    def _in_order(self, tracked: Tracked) -> Tracked:
-        tracked = tracked.take(sorted(range(len(tracked.slots)), key=tracked.slots.__getitem__))
+    def _held(self, tracked: Tracked) -> Tracked:
         if not self._hold:
             return tracked
-        prompted = Tracked.join(self._prompted)
+        prompted = Tracked.join([self._prompted[slot] for slot in tracked.slots])
         boxes = boxes_of(prompted.masks, self.tracker.network.image_size // 16).cpu()
         self.tracker.bank.look(torch.tensor(prompted.slots), boxes)
         return dataclasses.replace(tracked, masks=prompted.masks, score=prompted.score)

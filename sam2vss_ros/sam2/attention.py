@@ -29,7 +29,8 @@ def attend(
     tokens and their code. places: (B, n) int64, the image tokens that are wanted, None for all.
     memory_places: (B, M, m) int64, where the memories' tokens lie, None for all N in order.
 
-    The first self-attention sees no memory: it runs once for all objects of one image.
+    The first self-attention and the queries that follow from it know nothing of memory: they are
+    computed once for all objects of one image.
     """
     grid = round(image.shape[1] ** 0.5)
     x = image + 0.1 * image_pos if attention.pos_enc_at_input else image
@@ -40,11 +41,10 @@ def attend(
         normed = layer.norm1(x)
         looking = normed + image_pos if layer.pos_enc_at_attn else normed
         x = x + _self_attention(layer.self_attn, looking, normed, turns)
-        if i == 0:
-            x = x.expand(len(memories[0]), -1, -1)
-            if places is not None:
-                x = x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
-                image_pos = image_pos[0][places]
+        if i == 0 and places is not None:
+            x = x.expand(len(places), -1, -1)
+            x = x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
+            image_pos = image_pos[0][places]
         normed = layer.norm2(x)
         looking = normed + image_pos if layer.pos_enc_at_cross_attn_queries else normed
         x = x + _cross_attention(
@@ -96,6 +96,7 @@ def _cross_attention(
 def _weigh(attention: RoPEAttention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Scaled dot-product attention of (B, ., C) tokens with the module's heads and output."""
     heads = attention.num_heads
+    q = q.expand(len(k), -1, -1)
     out = F.scaled_dot_product_attention(*(attention._separate_heads(t, heads) for t in (q, k, v)))
     projected: Tensor = attention.out_proj(attention._recombine_heads(out))
     return projected

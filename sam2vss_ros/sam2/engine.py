@@ -11,8 +11,8 @@ class Engine:
 
     local: an object is looked for, decoded and remembered in a window around its last masks, where
     the image has `windows.LEAST_GRID` tokens or more on a side (512 pixels).
-    steady: an object whose mask overlaps the one last remembered by this IoU is remembered on every
-    second frame only; above 1: every object on every frame.
+    steady: an object whose mask overlaps its last one by this IoU is followed on every second frame
+    only, see `turns`; above 1: every object on every frame.
     memories: most recent memories that are looked at, 0 for all that the network keeps.
     """
 
@@ -23,6 +23,6 @@ class Engine:
 
 ENGINES = {
     "exact": Engine(),
-    "fast": Engine(local=True, steady=0.95),
+    "fast": Engine(local=True, steady=0.96),
 }
 """The presets by the names under which users choose them."""

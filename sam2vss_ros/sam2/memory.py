@@ -16,7 +16,6 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from sam2vss_ros.sam2.engine import ENGINES, Engine
-from sam2vss_ros.sam2.masks import iou_of
 from sam2vss_ros.sam2.windows import Windows, sides_for, windows_around
 
 OLDEST = 4096
@@ -47,8 +46,7 @@ class MemoryBank:
     """`slots` objects x (1 conditioning + num_maskmem - 1 recent memories and the pointers).
 
     Memories are kept as tokens, (grid^2, D). Beside each is the box of its object in tokens, and
-    the box where the object was last (`windows.boxes_of`): windows are laid around them. The mask
-    that was last remembered tells whether an object is steady.
+    the box where the object was last (`windows.boxes_of`): windows are laid around them.
     """
 
     def __init__(self, network: SAM2Base, slots: int, engine: Engine = ENGINES["exact"]) -> None:
@@ -64,9 +62,6 @@ class MemoryBank:
         self._pointers = torch.zeros(
             slots, 1 + self._pointer_length, network.hidden_dim, device=device
         )
-        side = network.image_size // 4
-        self._masks = torch.zeros(slots, side, side, dtype=torch.bool, device=device)
-        self._rested = torch.zeros(slots, dtype=torch.bool)
         self._boxes = torch.zeros(slots, 1 + self._recent_length, 4, dtype=torch.int64)
         self._last_box = torch.zeros(slots, 4, dtype=torch.int64)
         # Writes since the conditioning frame; ring positions follow from it.
@@ -77,45 +72,29 @@ class MemoryBank:
         tensors = (
             self._memories,
             self._pointers,
-            self._masks,
-            self._rested,
             self._boxes,
             self._last_box,
             self._age,
         )
         return sum(t.nbytes for t in tensors)
 
-    def start(
-        self, slots: Tensor, memories: Tensor, pointers: Tensor, masks: Tensor, boxes: Tensor
-    ) -> None:
+    def start(self, slots: Tensor, memories: Tensor, pointers: Tensor, boxes: Tensor) -> None:
         """Begin (or begin again) objects from what their conditioning frames left behind.
 
-        slots: (B,) int64. memories: (B, D, h, w). pointers: (B, C). masks: (B, S/4, S/4) logits.
-        boxes: (B, 4).
+        slots: (B,) int64. memories: (B, D, h, w). pointers: (B, C). boxes: (B, 4).
         """
         self._age[slots] = 0
         self._put(slots, torch.zeros_like(slots), torch.zeros_like(slots), memories, pointers)
-        self._masks[slots] = masks > 0
-        self._rested[slots] = False
         self._boxes[slots, 0] = boxes
         self._last_box[slots] = boxes
 
-    def write(
-        self, slots: Tensor, memories: Tensor, pointers: Tensor, masks: Tensor, boxes: Tensor
-    ) -> None:
+    def write(self, slots: Tensor, memories: Tensor, pointers: Tensor, boxes: Tensor) -> None:
         """Add what was seen on this frame; the arguments are those of `start`."""
         age = self._age[slots]
         place = 1 + age % self._recent_length
         self._put(slots, place, 1 + age % self._pointer_length, memories, pointers)
-        self._masks[slots] = masks > 0
         self._boxes[slots, place] = boxes
         self._age[slots] = age + 1
-
-    def due(self, slots: Tensor, masks: Tensor) -> list[int]:
-        """Positions of the objects to be remembered: the others are steady and rest this once."""
-        iou = iou_of(masks > 0, self._masks[slots])
-        self._rested[slots] = (iou.cpu() >= self._engine.steady) & ~self._rested[slots]
-        return (~self._rested[slots]).nonzero()[:, 0].tolist()
 
     def look(self, slots: Tensor, boxes: Tensor) -> None:
         """Note where objects are on this frame, (B, 4), whether or not it is remembered."""

@@ -262,7 +262,8 @@ def _mask_features(network: SAM2Base, masks: Tensor, prompted: bool = False) -> 
     """What the memory encoder makes of (B, 1, ., .) logits: (B, C, . / 16, . / 16)."""
     binary = prompted and network.binarize_mask_from_pts_for_mem_enc
     scaled = (masks > 0).float() if binary else torch.sigmoid(masks)
-    scaled = scaled * network.sigmoid_scale_for_mem_enc + network.sigmoid_bias_for_mem_enc
+    bias = scaled.new_tensor(network.sigmoid_bias_for_mem_enc)
+    scaled = torch.add(bias, scaled, alpha=network.sigmoid_scale_for_mem_enc)
     downsampled: Tensor = network.memory_encoder.mask_downsampler(scaled)
     return downsampled
 

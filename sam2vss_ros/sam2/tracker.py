@@ -17,7 +17,14 @@ from sam2vss_ros.sam2 import stages
 from sam2vss_ros.sam2.engine import ENGINES, Engine
 from sam2vss_ros.sam2.memory import MemoryBank, Recall
 from sam2vss_ros.sam2.models import Sam2Model
-from sam2vss_ros.sam2.windows import LEAST_GRID, OUTSIDE, boxes_of, sides_for, windows_around
+from sam2vss_ros.sam2.windows import (
+    LEAST_GRID,
+    OUTSIDE,
+    Windows,
+    boxes_of,
+    sides_for,
+    windows_around,
+)
 from sam2vss_ros.types import Prompt
 
 
@@ -72,34 +79,37 @@ class Tracker:
 
     def step(self, features: stages.ImageFeatures, slots: list[int]) -> Tracked | None:
         """Find the objects of `slots`, in their order, on a frame; None where there are none."""
-        parts = [self._follow(features, recall) for recall in self.bank.recall(slots)]
+        parts = [self._attend(features, recall) for recall in self.bank.recall(slots)]
         if not parts:
             return None
-        tracked = Tracked.join(parts)
+        tracked = Tracked.join([self._find(features, part) for part in _whole_images_joined(parts)])
         if tracked.slots != tuple(slots):
             tracked = tracked.take([tracked.slots.index(slot) for slot in slots])
         self.bank.look(torch.tensor(tracked.slots), self._boxes(tracked))
         return tracked
 
-    def _follow(self, features: stages.ImageFeatures, recall: Recall) -> Tracked:
-        network, windows = self.network, recall.windows
+    def _attend(self, features: stages.ImageFeatures, recall: Recall) -> _Attended:
         pixels = stages.attend_to_memory(
-            network,
+            self.network,
             features,
             recall.memories,
             recall.memory_times,
             recall.pointers,
             recall.pointer_ages,
-            windows,
+            recall.windows,
             recall.memory_places,
         )
+        return _Attended(recall.slots.tolist(), pixels, recall.windows)
+
+    def _find(self, features: stages.ImageFeatures, attended: _Attended) -> Tracked:
+        network, windows = self.network, attended.windows
         high_res = features.high_res
         if windows is not None:
             high_res = (windows.crop(high_res[0]), windows.crop(high_res[1]))
         multimask = network.multimask_output_for_tracking
         single = not multimask and not network.sam_mask_decoder.dynamic_multimask_via_stability
-        decoded = stages.decode(network, pixels, high_res, windows=windows, single=single)
-        found = self._choose(decoded, recall.slots.tolist(), multimask)
+        decoded = stages.decode(network, attended.pixels, high_res, windows=windows, single=single)
+        found = self._choose(decoded, attended.slots, multimask)
         if windows is None:
             return found
         side = network.image_size // 4
@@ -128,22 +138,17 @@ class Tracker:
         )
 
     def commit(self, features: stages.ImageFeatures, tracked: Tracked) -> None:
-        """Write the objects as seen on this frame to their memory, but for those that rest."""
-        if self.engine.steady <= 1:
-            due = self.bank.due(torch.tensor(tracked.slots), tracked.masks)
-            if not due:
-                return
-            tracked = tracked.take(due)
+        """Write the objects as seen on this frame to their memory."""
         boxes = self._boxes(tracked)
         memories = self._encode(features, tracked, boxes)
         slots = torch.tensor(tracked.slots)
-        self.bank.write(slots, memories, tracked.pointers, tracked.masks, boxes)
+        self.bank.write(slots, memories, tracked.pointers, boxes)
 
     def start(self, features: stages.ImageFeatures, seen: Tracked) -> None:
         """Begin objects whose conditioning frame is this one."""
         boxes = self._boxes(seen)
         memories = self._encode(features, seen, boxes, prompted=True)
-        self.bank.start(torch.tensor(seen.slots), memories, seen.pointers, seen.masks, boxes)
+        self.bank.start(torch.tensor(seen.slots), memories, seen.pointers, boxes)
 
     def _boxes(self, tracked: Tracked) -> Tensor:
         """Where the objects are, (B, 4) on the CPU; without windows they may be anywhere."""
@@ -230,6 +235,26 @@ class Tracker:
             # Smaller than a pixel of the model's masks: it grows to the one it touches most.
             given = low == low.max()
         return given[:, 0]
+
+
+@dataclass(frozen=True)
+class _Attended:
+    """The decoder's input for the objects of `slots`, (B, C, ., .), in their windows if any."""
+
+    slots: list[int]
+    pixels: Tensor
+    windows: Windows | None
+
+
+def _whole_images_joined(parts: list[_Attended]) -> list[_Attended]:
+    """The same with those without windows in one batch: the decoder, other than attention, takes
+    less for each of many objects."""
+    whole = [part for part in parts if part.windows is None]
+    joined = [p for p in parts if p.windows is not None]
+    if whole:
+        slots = [slot for part in whole for slot in part.slots]
+        joined.append(_Attended(slots, torch.cat([part.pixels for part in whole]), None))
+    return joined
 
 
 def _resample(maps: Tensor, size: int) -> Tensor:

@@ -198,7 +198,6 @@ def test_the_conditioning_frame_stops_ageing(nano: Sam2Model) -> None:
     nothing = (
         torch.zeros(1, 32, GRID, GRID),
         torch.zeros(1, 64),
-        torch.zeros(1, 4 * GRID, 4 * GRID),
         torch.zeros(1, 4).long(),
     )
     bank.start(one, *nothing)
