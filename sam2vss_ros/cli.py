@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from sam2vss_ros.commands.arguments import BAD_INPUT, Parser
+from sam2vss_ros.commands.bag import add_bag
 from sam2vss_ros.commands.bench import add_bench
 from sam2vss_ros.commands.evaluate import add_evaluate
 from sam2vss_ros.commands.metrics import add_metrics
@@ -50,6 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_run(commands)
     add_evaluate(commands)
     add_metrics(commands)
+    add_bag(commands)
     add_models(commands)
     add_train(commands)
     add_bench(commands)

@@ -102,6 +102,24 @@ class Bag:
         if topic.count == 0:
             raise InputError(f"{self.path}, topic {name}: it has no messages")
 
+    def find_image_topic(self, wanted: str | None, besides: str | None = None) -> str:
+        """The topic `wanted`, or the only one with images `besides` another.
+
+        Raises InputError as `check_topic` does, and where there is no such topic or several.
+        """
+        if wanted is None:
+            found = [name for name in self.image_topics() if name != besides]
+            if not found:
+                raise InputError(f"{self.path} holds no topic with images; it {self.contents()}")
+            if len(found) > 1:
+                raise InputError(
+                    f"{self.path} holds several topics with images, choose one (--image-topic); "
+                    f"it {self.contents()}"
+                )
+            wanted = found[0]
+        self.check_topic(wanted, list(TO_RGB))
+        return wanted
+
     def contents(self) -> str:
         """What the bag holds, in words."""
         topics = ", ".join(f"{name} ({topic.type})" for name, topic in self.topics.items())
@@ -121,24 +139,22 @@ class Bag:
 
 
 class FrameDecoder:
-    """Makes frames of one topic's images, and refuses those that the live node skips."""
+    """Makes frames of a topic's image messages, and refuses those that the live node skips."""
 
-    def __init__(self, bag: Bag) -> None:
-        self._bag = bag
+    def __init__(self) -> None:
         self._last_stamp: int | None = None
 
-    def frame(self, connection: Connection, data: bytes) -> Frame:
+    def frame(self, message: Any) -> Frame:
         """The next frame, with the stamp of the message's header.
 
         Raises ImageError for a broken image and for one with the stamp of the frame before.
         """
-        message = self._bag.decode(connection, data)
         stamp = header_stamp_ns(message)
         if stamp == self._last_stamp:
             raise ImageError("stamp used twice", f"two images in a row have the stamp {stamp} ns")
-        image = TO_RGB[connection.msgtype](message)
+        image = TO_RGB[message.__msgtype__](message)
         self._last_stamp = stamp
-        # The bytes of a message are read-only, which torch does not like.
+        # What lies in the bytes of a message is read-only; torch wants to be able to write.
         return Frame(image if image.flags.writeable else image.copy(), stamp)
 
 
@@ -165,11 +181,11 @@ def open_bag(
     used.
     """
     bag = Bag(path)
-    image_topic = _image_topic(bag, image_topic, label_topic)
-    _check_encoding(bag, image_topic, lambda c, data: FrameDecoder(bag).frame(c, data))
+    image_topic = bag.find_image_topic(image_topic, besides=label_topic)
+    _check_encoding(bag, image_topic, FrameDecoder().frame)
     if label_topic is not None:
         bag.check_topic(label_topic, [RAW_IMAGE])
-        _check_encoding(bag, label_topic, lambda c, data: label_ids(bag.decode(c, data)))
+        _check_encoding(bag, label_topic, label_ids)
     count = bag.topics[image_topic].count
     files = {} if labels is None else _files_by_number(labels)
     source: LabelSource | None = None
@@ -217,7 +233,8 @@ class LabelTopic:
         self._held: dict[int, tuple[int, Any]] = {}  # time and message by stamp, oldest first
 
     def find(self, index: int, stamp_ns: int, time_ns: int) -> Labels | None:
-        while stamp_ns not in self._held and self._newest <= time_ns + LABEL_WINDOW_NS:
+        first, last = time_ns - LABEL_WINDOW_NS, time_ns + LABEL_WINDOW_NS
+        while stamp_ns not in self._held and self._newest <= last:
             if (coming := next(self._coming, None)) is None:
                 break
             connection, self._newest, data = coming
@@ -225,13 +242,15 @@ class LabelTopic:
             self._held[header_stamp_ns(message)] = self._newest, message
         while self._held:
             oldest, (time, _) = next(iter(self._held.items()))
-            if time >= time_ns - LABEL_WINDOW_NS:
+            if time >= first:
                 break
             del self._held[oldest]
-        if stamp_ns not in self._held:
+        time, message = self._held.get(stamp_ns, (last + 1, None))
+        if time > last:
             return None
+        del self._held[stamp_ns]
         self.joined += 1
-        return label_ids(self._held.pop(stamp_ns)[1])
+        return label_ids(message)
 
 
 class LabelFolder:
@@ -252,11 +271,11 @@ class LabelFolder:
 def _read(
     bag: Bag, topic: str, source: LabelSource | None
 ) -> Iterator[LabelledFrame | BrokenFrame]:
-    decoder, broken, frames = FrameDecoder(bag), "", 0
+    decoder, broken, frames = FrameDecoder(), "", 0
     for index, (connection, time, data) in enumerate(bag.messages(topic)):
         name, frame = f"{index:06d}", None
         try:
-            frame = decoder.frame(connection, data)
+            frame = decoder.frame(bag.decode(connection, data))
             frames += 1
             labels = source.find(index, frame.stamp_ns, time) if source else None
             if labels is not None and labels.shape != frame.image.shape[:2]:
@@ -276,26 +295,11 @@ def _read(
         )
 
 
-def _image_topic(bag: Bag, wanted: str | None, label_topic: str | None) -> str:
-    if wanted is None:
-        found = [name for name in bag.image_topics() if name != label_topic]
-        if not found:
-            raise InputError(f"{bag.path} holds no topic with images; it {bag.contents()}")
-        if len(found) > 1:
-            raise InputError(
-                f"{bag.path} holds several topics with images, choose one (--image-topic): it "
-                f"{bag.contents()}"
-            )
-        wanted = found[0]
-    bag.check_topic(wanted, list(TO_RGB))
-    return wanted
-
-
-def _check_encoding(bag: Bag, topic: str, decode: Callable[[Connection, bytes], object]) -> None:
+def _check_encoding(bag: Bag, topic: str, take: Callable[[Any], object]) -> None:
     """Raise InputError where the first message says that all of its topic are of no use."""
     connection, _, data = next(bag.messages(topic))
     try:
-        decode(connection, data)
+        take(bag.decode(connection, data))
     except ImageError as error:
         if error.reason in ("unknown encoding", "not a colour image"):
             raise InputError(f"{bag.path}, topic {topic}: {error}") from error

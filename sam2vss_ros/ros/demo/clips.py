@@ -88,6 +88,7 @@ def _open_bag(path: Path) -> tuple[int, Callable[[], Iterator[Rgb]]]:
 def _read_bag(bag: Bag, topic: str) -> Iterator[Rgb]:
     try:
         for connection, _, data in bag.messages(topic):
-            yield TO_RGB[connection.msgtype](bag.decode(connection, data))
+            message = bag.decode(connection, data)
+            yield TO_RGB[message.__msgtype__](message)
     except ImageError as error:
         raise InputError(f"{bag.path}, topic {topic}: {error}") from error

@@ -1,0 +1,388 @@
+"""Bags of camera images and their labels, written without ROS: what `sam2vss bag` does."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import shutil
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from rosbags.interfaces import (
+    Connection,
+    MessageDefinitionFormat,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+from tqdm import tqdm
+
+from sam2vss_ros.calibration import Calibration
+from sam2vss_ros.evaluation.bags import Bag, FrameDecoder
+from sam2vss_ros.evaluation.readers import BrokenFrame, InputError, LabelledStream
+from sam2vss_ros.images import ImageError, RgbImage
+from sam2vss_ros.overlay import draw_overlay
+from sam2vss_ros.semantics.catalog import ClassCatalog
+
+if TYPE_CHECKING:
+    from sam2vss_ros.pipeline import VssPipeline
+
+STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
+COMPRESSIONS = ("jpeg", "png")
+BAG_VERSION = 8
+"""The newest form of rosbag2's metadata that Humble can read; 9 is for Jazzy and later."""
+
+CAMERA = "/camera"
+FIRST_STAMP_NS = 1_000_000_000
+"""ROS takes a stamp of 0 for none."""
+
+DEFINITIONS = {
+    "sam2vss_ros/msg/ClassCatalogEntry": (
+        "uint16 id\nstring name\nuint8 r\nuint8 g\nuint8 b\nbool thing\n"
+    ),
+    "sam2vss_ros/msg/ClassCatalog": (
+        "std_msgs/Header header\nstring name\nuint16 unlabelled_id\n"
+        "sam2vss_ros/ClassCatalogEntry[] entries\n"
+    ),
+    "vision_msgs/msg/VisionClass": "uint16 class_id\nstring class_name\n",
+    "vision_msgs/msg/LabelInfo": (
+        "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold\n"
+    ),
+}
+"""The messages that no bag library knows: our own, and those of vision_msgs."""
+
+FOREVER = QosTime(9_223_372_036, 854_775_807)
+
+
+def offered_qos(depth: int, latched: bool = False) -> Qos:
+    """Reliable QoS, as recorded of a publisher; latched: a late subscriber gets the last ones."""
+    return Qos(
+        history=QosHistory.KEEP_LAST,
+        depth=depth,
+        reliability=QosReliability.RELIABLE,
+        durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
+        deadline=FOREVER,
+        lifespan=FOREVER,
+        liveliness=QosLiveliness.AUTOMATIC,
+        liveliness_lease_duration=FOREVER,
+        avoid_ros_namespace_conventions=False,
+    )
+
+
+STREAM, LATCHED = offered_qos(10), offered_qos(1, latched=True)
+
+
+class BagWriter:
+    """Writes messages into a new bag, see `new_bag`.
+
+    `left_out` names the topics that could not be copied because nothing tells what their messages
+    look like.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._connections: dict[tuple[str, str], Connection] = {}
+        self.left_out: set[str] = set()
+
+    def write(self, topic: str, message: Any, time_ns: int, qos: Qos = STREAM) -> None:
+        """Add a message, of a type of `types()`, as recorded at `time_ns`."""
+        key = topic, message.__msgtype__
+        if key not in self._connections:
+            self._connections[key] = self._writer.add_connection(
+                *key, typestore=types(), offered_qos_profiles=[qos]
+            )
+        data = types().serialize_cdr(message, message.__msgtype__)
+        self._writer.write(self._connections[key], time_ns, data)
+
+    def add(self, connection: Connection) -> None:
+        """Prepare for messages of another bag's connection."""
+        key = connection.topic, connection.msgtype
+        if key in self._connections:
+            return
+        definition = _definition(connection)
+        if definition is None:
+            self.left_out.add(connection.topic)
+            return
+        self._connections[key] = self._writer.add_connection(
+            *key,
+            msgdef=definition[0],
+            rihs01=definition[1],
+            offered_qos_profiles=connection.ext.offered_qos_profiles,
+        )
+
+    def copy(self, connection: Connection, time_ns: int, data: bytes) -> None:
+        """Add a message of such a connection as it is."""
+        own = self._connections.get((connection.topic, connection.msgtype))
+        if own is not None:
+            self._writer.write(own, time_ns, data)
+
+
+@contextmanager
+def new_bag(path: Path, storage: str) -> Iterator[BagWriter]:
+    """Make a bag; if it does not come to its end, nothing of it stays.
+
+    storage: a key of STORAGES. Raises InputError for a path that exists or cannot be written.
+    """
+    path = path.expanduser().absolute()
+    if path.exists():
+        raise InputError(f"{path} exists already; bags are not overwritten")
+    try:
+        with Writer(path, version=BAG_VERSION, storage_plugin=STORAGES[storage]) as writer:
+            yield BagWriter(writer)
+    except (OSError, sqlite3.Error) as error:
+        shutil.rmtree(path, ignore_errors=True)
+        raise InputError(f"{path} cannot be written: {error}") from error
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def make_bag(
+    streams: Sequence[LabelledStream],
+    out: Path,
+    calibrate: Callable[[int, int], Calibration],
+    catalog: ClassCatalog | None = None,
+    storage: str = "mcap",
+    compressed: str = "",
+    frame_id: str = "camera_optical_frame",
+) -> tuple[int, int]:
+    """Write labelled frames as what a camera and a perfect labeller would have published.
+
+    Topics, in `/camera`: `image_raw` (rgb8; compressed: `image_raw/compressed` in a format of
+    COMPRESSIONS), `camera_info` from `calibrate(width, height)`, `labels` (mono8, or mono16) and,
+    latched, what the ids of `catalog` mean: `label_info` for vision_msgs, `class_catalog` in our
+    own words. Messages of a frame have one stamp, FIRST_STAMP_NS after the frame's; they are
+    recorded at this time. Returns how many frames there are, and how many of them have labels.
+
+    Raises InputError for an `out` that exists or cannot be written and for a broken frame.
+    """
+    frames = labelled = 0
+    items = itertools.chain.from_iterable(stream.read() for stream in streams)
+    total = sum(stream.count for stream in streams)
+    with new_bag(out, storage) as bag:
+        for item in tqdm(items, total=total or None, unit="frame", desc=out.name):
+            if isinstance(item, BrokenFrame):
+                raise InputError(item.reason)
+            image, stamp = item.frame.image, item.frame.stamp_ns + FIRST_STAMP_NS
+            head = header(stamp, frame_id)
+            if catalog is not None and frames == 0:
+                write_classes(bag, CAMERA, catalog, unlabelled_id(catalog), stamp)
+            info = calibrate(image.shape[1], image.shape[0])
+            bag.write(f"{CAMERA}/camera_info", camera_info_message(info, head), stamp)
+            if compressed:
+                message = compressed_message(image, compressed, head)
+                bag.write(f"{CAMERA}/image_raw/compressed", message, stamp)
+            else:
+                bag.write(f"{CAMERA}/image_raw", image_message(image, "rgb8", head), stamp)
+            if item.labels is not None:
+                bag.write(f"{CAMERA}/labels", label_message(item.labels, head), stamp)
+                labelled += 1
+            frames += 1
+    return frames, labelled
+
+
+@dataclasses.dataclass
+class Labelling:
+    """What became of the images of a bag. `seconds` is the pipeline's own time."""
+
+    frames: int = 0
+    seconds: float = 0.0
+    skipped: Counter[str] = dataclasses.field(default_factory=Counter)
+    left_out: set[str] = dataclasses.field(default_factory=set)
+
+
+def label_bag(
+    pipeline: VssPipeline,
+    bag: Bag,
+    image_topic: str,
+    out: Path,
+    storage: str = "mcap",
+    namespace: str = "/vss",
+    overlay: bool = False,
+) -> Labelling:
+    """Copy a bag and add the pipeline's answers to the images of one of its topics.
+
+    Added are the topics that the node has under `namespace`: `label_image` under the header of its
+    image and recorded at the same time, `overlay` if wanted, and latched `class_catalog` and
+    `label_info`. Images that the node would skip are counted by reason.
+
+    Raises InputError for a damaged bag or one of ROS 1, for topics that the bag has already and an
+    `out` that exists or cannot be written.
+    """
+    if bag.is_ros1:
+        raise InputError(f"{bag.path} is of ROS 1: make a rosbag2 of it with rosbags-convert")
+    namespace = f"/{namespace.strip('/')}"
+    for name in ("label_image", "overlay", "class_catalog", "label_info"):
+        if f"{namespace}/{name}" in bag.topics:
+            raise InputError(f"{bag.path} has a topic {namespace}/{name}: give another --namespace")
+    result, decoder = Labelling(), FrameDecoder()
+    progress = tqdm(total=bag.topics[image_topic].count, unit="frame", desc=out.name)
+    with new_bag(out, storage) as copy, progress:
+        for connection in bag.connections:
+            copy.add(connection)
+        for position, (connection, recorded, data) in enumerate(bag.messages()):
+            if position == 0:
+                write_classes(
+                    copy,
+                    namespace,
+                    pipeline.catalog,
+                    pipeline.config.unlabelled_id,
+                    recorded,
+                    pipeline.config.min_class_score,
+                )
+            copy.copy(connection, recorded, data)
+            if connection.topic != image_topic:
+                continue
+            progress.update()
+            try:
+                message = bag.decode(connection, data)
+                frame = decoder.frame(message)
+            except ImageError as error:
+                result.skipped[error.reason] += 1
+                continue
+            start = time.perf_counter()
+            answer = pipeline.process(frame)
+            result.seconds += time.perf_counter() - start
+            result.frames += 1
+            labels = label_message(answer.label_image, message.header)
+            copy.write(f"{namespace}/label_image", labels, recorded)
+            if overlay:
+                drawn = draw_overlay(frame.image, answer, pipeline.catalog)
+                picture = image_message(drawn, "rgb8", message.header)
+                copy.write(f"{namespace}/overlay", picture, recorded)
+        if result.frames == 0:
+            raise InputError(f"{bag.path}, topic {image_topic}: no image can be used")
+    result.left_out = copy.left_out
+    return result
+
+
+def write_classes(
+    bag: BagWriter,
+    namespace: str,
+    catalog: ClassCatalog,
+    unlabelled: int,
+    time_ns: int,
+    threshold: float = 0.0,
+) -> None:
+    """Write what the ids of label images mean, as `class_catalog` and `label_info`, latched."""
+    make, head = types().types, header(time_ns, "")
+    entry, vision_class = (
+        make["sam2vss_ros/msg/ClassCatalogEntry"],
+        make["vision_msgs/msg/VisionClass"],
+    )
+    own = make["sam2vss_ros/msg/ClassCatalog"](
+        header=head,
+        name=catalog.name,
+        unlabelled_id=unlabelled,
+        entries=[entry(c.id, c.name, *c.color, c.thing) for c in catalog.classes],
+    )
+    info = make["vision_msgs/msg/LabelInfo"](
+        header=head,
+        class_map=[vision_class(c.id, c.name) for c in catalog.classes],
+        threshold=threshold,
+    )
+    bag.write(f"{namespace}/class_catalog", own, time_ns, LATCHED)
+    bag.write(f"{namespace}/label_info", info, time_ns, LATCHED)
+
+
+def unlabelled_id(catalog: ClassCatalog) -> int:
+    """The id of pixels without a class: the catalog's void, else the first free one from 255 on."""
+    if catalog.ignore_id is not None:
+        return catalog.ignore_id
+    return next(i for i in itertools.count(255) if i not in catalog.ids)
+
+
+def header(stamp_ns: int, frame_id: str) -> Any:
+    """A std_msgs/Header."""
+    stamp = types().types["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 1_000_000_000))
+    return types().types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
+
+
+def image_message(pixels: npt.NDArray[Any], encoding: str, head: Any) -> Any:
+    """A sensor_msgs/Image of (H, W) or (H, W, 3) pixels, little-endian, rows without padding."""
+    pixels = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
+    return types().types["sensor_msgs/msg/Image"](
+        header=head,
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        encoding=encoding,
+        is_bigendian=0,
+        step=pixels.nbytes // len(pixels),
+        data=pixels.reshape(-1).view(np.uint8),
+    )
+
+
+def label_message(ids: npt.NDArray[np.integer], head: Any) -> Any:
+    """A sensor_msgs/Image of (H, W) class ids: mono8 of 8-bit ids, else mono16."""
+    if ids.dtype == np.uint8:
+        return image_message(ids, "mono8", head)
+    return image_message(ids.astype(np.uint16), "mono16", head)
+
+
+def compressed_message(image: RgbImage, kind: str, head: Any) -> Any:
+    """A sensor_msgs/CompressedImage as image_transport makes one, of an (H, W, 3) RGB image."""
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if kind == "jpeg" else []
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return types().types["sensor_msgs/msg/CompressedImage"](
+        header=head,
+        format=f"rgb8; {kind} compressed bgr8",
+        data=cv2.imencode(f".{kind}", bgr, quality)[1].reshape(-1),
+    )
+
+
+def camera_info_message(calibration: Calibration, head: Any) -> Any:
+    """A sensor_msgs/CameraInfo of a whole image."""
+    make = types().types
+    fields = {
+        name: np.array(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(calibration).items()
+    }
+    whole = make["sensor_msgs/msg/RegionOfInterest"](
+        x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
+    )
+    return make["sensor_msgs/msg/CameraInfo"](
+        header=head, binning_x=0, binning_y=0, roi=whole, **fields
+    )
+
+
+@lru_cache(maxsize=1)
+def types() -> Typestore:
+    """All message types that are written: those of ROS 2, and DEFINITIONS."""
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    for name, text in DEFINITIONS.items():
+        store.register(get_types_from_msg(text, name))
+    return store
+
+
+def _definition(connection: Connection) -> tuple[str, str] | None:
+    """Definition and hash of a connection's type; older bags lack the hash, or even both."""
+    definition, name = connection.msgdef, connection.msgtype
+    if definition.format is MessageDefinitionFormat.NONE:
+        if name not in types().fielddefs:
+            return None
+        return types().generate_msgdef(name, ros_version=2)[0], types().hash_rihs01(name)
+    if connection.digest:
+        return definition.data, connection.digest
+    if definition.format is not MessageDefinitionFormat.MSG:
+        return None
+    store = get_typestore(Stores.EMPTY)
+    try:
+        store.register(get_types_from_msg(definition.data, name))
+        return definition.data, store.hash_rihs01(name)
+    except (TypesysError, KeyError):
+        return None
