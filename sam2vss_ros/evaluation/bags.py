@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +46,8 @@ twice this time are the most that is held in memory."""
 Labels = npt.NDArray[np.integer]
 
 
-class Topic(NamedTuple):
+@dataclass(frozen=True)
+class Topic:
     """The type of a topic's messages, as sensor_msgs/msg/Image, and how many there are."""
 
     type: str

@@ -52,7 +52,7 @@ def picture(index: int) -> Pixels:
 
 
 def ids(index: int, dtype: type = np.uint8) -> Pixels:
-    labels = np.zeros((HEIGHT, WIDTH), dtype)
+    labels: Pixels = np.zeros((HEIGHT, WIDTH), dtype)
     labels[index % HEIGHT :] = 1 + index % 10
     return labels
 
@@ -88,6 +88,11 @@ def frames(items: Any) -> list[LabelledFrame]:
     items = list(items)
     assert all(isinstance(item, LabelledFrame) for item in items), items
     return items
+
+
+def assert_labels(item: LabelledFrame, expected: Pixels) -> None:
+    assert item.labels is not None
+    np.testing.assert_array_equal(item.labels, expected)
 
 
 def run(*arguments: object) -> int:
@@ -139,7 +144,7 @@ def test_made_and_read(
             if i == 3:
                 assert item.labels is None
             else:
-                np.testing.assert_array_equal(item.labels, ids(i))
+                assert_labels(item, ids(i))
         assert stream.unmatched() == 0
 
 
@@ -202,14 +207,15 @@ def test_compressed(kind: str, folders: tuple[Path, Path], tmp_path: Path) -> No
 
 def test_wide_labels_stay_wide(tmp_path: Path) -> None:
     images, labels = tmp_path / "images", tmp_path / "labels"
-    images.mkdir(), labels.mkdir()
+    images.mkdir()
+    labels.mkdir()
     cv2.imwrite(str(images / "0.png"), picture(0))
     wide = ids(3, np.uint16) * 9000
     cv2.imwrite(str(labels / "0.png"), wide)
     run("bag", "make", "--images", images, "--labels", labels, "--out", tmp_path / "bag")
     (item,) = frames(open_bag(tmp_path / "bag", label_topic=LABELS).read())
     assert item.labels is not None and item.labels.dtype == np.uint16
-    np.testing.assert_array_equal(item.labels, wide)
+    assert_labels(item, wide)
 
 
 def test_a_video_with_labels_by_index(tmp_path: Path) -> None:
@@ -275,7 +281,7 @@ def test_labels_are_matched_by_stamp_not_by_order(tmp_path: Path, delay: int) ->
     stream = open_bag(write(tmp_path / "bag", *messages), label_topic=LABELS)
     for i, item in enumerate(frames(stream.read())):
         assert item.frame.stamp_ns == STAMP + i * STEP
-        np.testing.assert_array_equal(item.labels, ids(i))
+        assert_labels(item, ids(i))
     assert stream.unmatched() == 0
 
 
@@ -322,7 +328,7 @@ def test_labels_of_a_folder(tmp_path: Path, name: str) -> None:
     stream = open_bag(write_stream(tmp_path / "bag", labelled=False), labels=labels)
     read = frames(stream.read())
     assert [item.labels is not None for item in read] == [True, True, False, True]
-    np.testing.assert_array_equal(read[3].labels, ids(3))
+    assert_labels(read[3], ids(3))
     assert stream.unmatched() == 0
 
 
@@ -623,7 +629,7 @@ def test_a_recorded_bag_is_labelled(
     for item in open_bag(out, IMAGES, label_topic="/vss/label_image").read():
         if isinstance(item, LabelledFrame):
             labels = pipeline.process(item.frame).label_image
-            np.testing.assert_array_equal(item.labels, labels)
+            assert_labels(item, labels)
             labelled += 1
     assert labelled == 3
     with AnyReader([out]) as reader:
