@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,9 +143,10 @@ def _evaluate(args: argparse.Namespace) -> int:
     except (ValueError, FileNotFoundError) as error:
         raise InputError(f"classes: {error}") from error
     check_json(args.json)
-    limits = _limits(args.fail_under, figures_of(Evaluation(truth).as_json()))
+    empty = Evaluation(truth).as_json()
+    limits = _limits(args.fail_under, figures_of(empty))
     variants = _variants(args)
-    earlier = _earlier(args.baseline, variants, truth)
+    earlier = _earlier(args.baseline, variants, empty)
     streams = _streams(args)
     with Report(args.report, truth) if args.report else nullcontext() as report:
         results = [
@@ -235,10 +236,8 @@ def _variants(args: argparse.Namespace) -> dict[str, Options]:
     return variants
 
 
-def _earlier(
-    baseline: str | None, variants: Mapping[str, Options], truth: ClassCatalog
-) -> Result | None:
-    """The evaluation that `--baseline` names as a file."""
+def _earlier(baseline: str | None, variants: Mapping[str, Options], empty: Result) -> Result | None:
+    """The evaluation that `--baseline` names as a file; `empty` shows what it must hold."""
     from sam2vss_ros.evaluation.readers import InputError
 
     if baseline is None or baseline in variants:
@@ -246,15 +245,21 @@ def _earlier(
     path = Path(baseline)
     if not path.is_file():
         raise InputError(
-            f"baseline: {baseline} is neither a variant ({_names(variants)}) nor a file"
+            f"baseline: {baseline} is neither a variant ({', '.join(variants)}) nor a file"
         )
     try:
-        result: Result = json.loads(path.read_text(encoding="utf-8"))
-        classes = list(result["per_class_iou"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"baseline: {path} is not the --json of one evaluation") from error
-    if classes != [c.name for c in truth.classes]:
-        raise InputError(f"baseline: {path} is of other classes: {_names(classes)}")
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"baseline: {path} is no JSON: {error}") from error
+    missing = (empty.keys() | {"config", "weights"}) - set(result)
+    if missing:
+        raise InputError(
+            f"baseline: {path} is not the --json of one evaluation: {min(missing)} is missing"
+        )
+    if list(result["per_class_iou"]) != list(empty["per_class_iou"]):
+        raise InputError(
+            f"baseline: {path} is of other classes: {', '.join(result['per_class_iou'])}"
+        )
     return {**result, "name": baseline}
 
 
@@ -330,19 +335,15 @@ def _weights(config: PipelineConfig) -> list[Path]:
     return [path for path in (model, semantics) if path is not None]
 
 
-def _names(names: Iterable[str]) -> str:
-    return ", ".join(names)
-
-
 def _print_results(results: Sequence[Result], truth: ClassCatalog) -> None:
     """The figures and the classes of all variants, as Markdown."""
     from sam2vss_ros.bench.report import markdown
     from sam2vss_ros.evaluation.page import COUNTS, FIGURES, IOU
 
     names = [result["name"] for result in results]
-    figures = [f for f in FIGURES if any(r.get(f.key) is not None for r in results)]
-    rows = [(f.title, *(f.text(r.get(f.key)) for r in results)) for f in figures]
-    rows += [(name, *(str(r.get(key, "")) for r in results)) for key, name in COUNTS.items()]
+    figures = [f for f in FIGURES if any(r[f.key] is not None for r in results)]
+    rows = [(f.title, *(f.text(r[f.key]) for r in results)) for f in figures]
+    rows += [(name, *(str(r[key]) for r in results)) for key, name in COUNTS.items()]
     print("\n" + markdown(("", *names), rows))
     pixels = [sum(row) for row in results[0]["confusion_matrix"]]
     classes = [

@@ -142,10 +142,10 @@ def _summary(
     variants: Sequence[Mapping[str, Any]], base: Mapping[str, Any], colors: Mapping[str, str]
 ) -> str:
     """Tiles for one variant, a table side by side for several."""
-    shown = [f for f in FIGURES if any(v.get(f.key) is not None for v in variants)]
+    shown = [f for f in FIGURES if any(v[f.key] is not None for v in variants)]
     if len(variants) == 1:
         tiles = "".join(
-            f'<div class="tile" title="{escape(f.meaning)}"><b>{f.text(base.get(f.key))}'
+            f'<div class="tile" title="{escape(f.meaning)}"><b>{f.text(base[f.key])}'
             f"{'<i>%</i>' if f.percent else ''}</b><span>{escape(f.name)}</span></div>"
             for f in shown
         )
@@ -153,12 +153,12 @@ def _summary(
     header = ["<th></th>", *(_variant(v["name"], colors) for v in variants), "<th></th>"]
     rows = []
     for f in shown:
-        best = _best(f, [v.get(f.key) for v in variants])
+        best = _best(f, [v[f.key] for v in variants])
         cells = [f'<th scope="row">{escape(f.title)}</th>']
         for v in variants:
-            value = v.get(f.key)
+            value = v[f.key]
             text = f"<b>{f.text(value)}</b>" if value == best else f.text(value)
-            delta = "" if v is base else f.delta(value, base.get(f.key))
+            delta = "" if v is base else f.delta(value, base[f.key])
             cells.append(f"<td>{text}{delta}</td>")
         cells.append(f'<td class="meaning">{escape(f.meaning)}</td>')
         rows.append(cells)
@@ -285,7 +285,7 @@ def _frames(variants: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         [
             f'<th scope="row">{escape(v["name"])}</th>',
-            *(f"<td>{v.get(k, '–')}</td>" for k in COUNTS),
+            *(f"<td>{v[k]}</td>" for k in COUNTS),
         ]
         for v in variants
     ]
@@ -307,7 +307,7 @@ def _repeat(provenance: Mapping[str, Any], variants: Sequence[Mapping[str, Any]]
     told = {key: value for key, value in provenance.items() if value is not None}
     parts = [f"<pre>{escape(told.pop('command'))}</pre>", _listing(told)]
     for v in variants:
-        config = {k: v[k] for k in ("config", "weights") if k in v}
+        config = {"config": v["config"], "weights": v["weights"]}
         parts.append(_details(v["name"], _listing(config), False))
     return "".join(parts)
 
