@@ -191,7 +191,7 @@ def _limits(texts: Sequence[str], known: Mapping[str, float | None]) -> dict[str
         key, _, number = text.rpartition("=")
         if key not in known:
             raise InputError(
-                f"fail-under: {text!r} is not KEY=NUMBER with a key of {_names(known)}"
+                f"fail-under: {text!r} is not KEY=NUMBER with a key of {', '.join(known)}"
             )
         try:
             limits[key] = float(number)
