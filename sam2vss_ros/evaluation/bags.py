@@ -212,8 +212,9 @@ def header_stamp_ns(message: Any) -> int:
 
 
 class LabelSource(Protocol):
-    """Label images: `total` of them, of which `joined` found their image."""
+    """Label images: `total` of them, of which `joined` found their image, by a `rule`."""
 
+    rule: str
     total: int
     joined: int
 
@@ -226,6 +227,8 @@ class LabelSource(Protocol):
 
 class LabelTopic:
     """Label images of a topic of the bag, by their stamps."""
+
+    rule = "their stamps must be equal to the nanosecond"
 
     def __init__(self, bag: Bag, topic: str) -> None:
         self.total, self.joined = bag.topics[topic].count, 0
@@ -257,6 +260,8 @@ class LabelTopic:
 
 class LabelFolder:
     """Label images in files, by the stamp or the index of their image."""
+
+    rule = "their names must end with its stamp in nanoseconds, or with its index from 0"
 
     def __init__(self, files: Mapping[int, Path], by_index: bool) -> None:
         self.total, self.joined = len(files), 0
@@ -293,7 +298,7 @@ def _read(
     if source and source.joined == 0:
         raise InputError(
             f"{bag.path}, topic {topic}: none of the {source.total} label images is of one of its "
-            "images: their stamps must be the same to the nanosecond"
+            f"images: {source.rule}"
         )
 
 
