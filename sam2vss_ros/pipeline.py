@@ -57,7 +57,7 @@ LIKE_ITSELF_AFTER_BREAK = 0.75
 """Likeness to its past looks below which what is tracked is not the object."""
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """What the encoders say of a frame.
 
     features: the tracker's. pyramid, hidden: those the semantics read. log_dense: (K, s, s) log
@@ -105,6 +105,7 @@ class VssPipeline:
         )
         self.config = config
         self.device = model.device
+        self.model = model
         self._card = model.card
         self._dtype = model.dtype
         self._semantics = load_semantics(config.semantics, model.device)
@@ -130,7 +131,7 @@ class VssPipeline:
             "regions": RegionSource(self.catalog.things),
             "off": None,
         }
-        self._source = source or sources[kind]
+        self.source = source or sources[kind]
         self.objects = ObjectMemory(config)
         self._clock = clock
         self._budget, self._turns = Budget(config.target_fps), Turns()
@@ -152,8 +153,8 @@ class VssPipeline:
         """
         self._begin(frame)
         watch = _Stopwatch(self._clock)
-        with torch.inference_mode(), self._arithmetic():
-            seen = self._encode(frame.image)
+        with torch.inference_mode(), self.arithmetic():
+            seen = self.encode(frame.image)
             watch.lap("encode")
             tracked = self._track(seen)
             watch.lap("track")
@@ -215,8 +216,8 @@ class VssPipeline:
                 raise ValueError(f"{name}: cannot change while running; these can: {live}")
         with self._lock:
             self.config = dataclasses.replace(self.config, **changes)  # type: ignore[arg-type]
-            if isinstance(self._source, GridSource):
-                self._source = GridSource(self._tracker.network, self.config)
+            if isinstance(self.source, GridSource):
+                self.source = GridSource(self._tracker.network, self.config)
 
     def memory_bytes(self) -> int:
         """Bytes that the memory bank holds; constant for the life of the pipeline."""
@@ -224,7 +225,7 @@ class VssPipeline:
 
     def close(self) -> None:
         """Give the model and the memory back; the pipeline cannot be used afterwards."""
-        del self._tracker, self._semantics, self._semantic_encoder, self._source
+        del self._tracker, self._semantics, self._semantic_encoder, self.source, self.model
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -258,7 +259,8 @@ class VssPipeline:
         self._left_unexplained = 0.0
         self._owed: set[int] = set()  # slots whose memory of this interval is not written yet
 
-    def _encode(self, image: npt.NDArray[np.uint8]) -> _Seen:
+    def encode(self, image: npt.NDArray[np.uint8]) -> Seen:
+        """What the encoders say of an (H, W, 3) RGB image; no state is read or changed."""
         network = self._tracker.network
         pixels = stages.image_tensor(image, network.image_size, self.device)
         features = stages.encode_image(network, pixels)
@@ -274,9 +276,9 @@ class VssPipeline:
         if probabilities.shape[-1] != side:
             probabilities = F.interpolate(probabilities[None], (side, side), mode="bilinear")[0]
         coloured = colours(image, side, self.device)
-        return _Seen(features, pyramid, dense.hidden, log_dense, probabilities, coloured, {})
+        return Seen(features, pyramid, dense.hidden, log_dense, probabilities, coloured, {})
 
-    def _track(self, seen: _Seen) -> Tracked | None:
+    def _track(self, seen: Seen) -> Tracked | None:
         """Follow the active objects and move their lives on by this frame."""
         self.objects.age_lost(self.config)
         active = self.objects.active()
@@ -329,7 +331,7 @@ class VssPipeline:
         calm = CALM if self._budget.level >= Level.TURNS else Calm(self._tracker.engine.steady)
         return self._turns.rest([t.track_id for t in able], calm)
 
-    def _looks(self, seen: _Seen, tracked: Tracked) -> Tensor:
+    def _looks(self, seen: Seen, tracked: Tracked) -> Tensor:
         """The appearance of B objects, (B, A), each computed once a frame."""
         new = [i for i, slot in enumerate(tracked.slots) if slot not in seen.looks]
         if new:
@@ -337,7 +339,7 @@ class VssPipeline:
             seen.looks.update(zip([tracked.slots[i] for i in new], looks, strict=True))
         return torch.stack([seen.looks[slot] for slot in tracked.slots])
 
-    def _remember(self, seen: _Seen, tracked: Tracked, rests: set[int]) -> None:
+    def _remember(self, seen: Seen, tracked: Tracked, rests: set[int]) -> None:
         """Write the memories that are due; what is poor on this frame is due on the next."""
         due = [
             i
@@ -362,7 +364,7 @@ class VssPipeline:
         New is what is unexplained beyond the least that was since the last search; it calls for a
         search where an object can be added or recognised.
         """
-        if self._source is None:
+        if self.source is None:
             return False
         if self._frames == 0 or any(self._break):
             return True
@@ -376,7 +378,7 @@ class VssPipeline:
         early = useful and new >= self.config.min_unexplained
         return early or waited >= self.config.keyframe_interval
 
-    def _take_prompts(self, seen: _Seen, tracked: Tracked | None) -> Tracked | None:
+    def _take_prompts(self, seen: Seen, tracked: Tracked | None) -> Tracked | None:
         """Start the objects that users asked for."""
         with self._lock:
             asked = [
@@ -398,7 +400,7 @@ class VssPipeline:
         return tracked
 
     def _find_prompted(
-        self, seen: _Seen, slot: int, prompt: Prompt, size: tuple[int, int]
+        self, seen: Seen, slot: int, prompt: Prompt, size: tuple[int, int]
     ) -> Tracked:
         if prompt.mask is not None or self._card.understands_points:
             return self._tracker.from_prompt(seen.features, slot, prompt, size)
@@ -406,16 +408,16 @@ class VssPipeline:
         masks = torch.from_numpy(mask)[None].to(self.device)
         return self._tracker.from_masks(seen.features, [slot], masks)
 
-    def _discover(self, seen: _Seen, tracked: Tracked | None) -> Tracked | None:
+    def _discover(self, seen: Seen, tracked: Tracked | None) -> Tracked | None:
         """Start objects where nothing is explained, or bring lost ones back."""
-        assert self._source is not None
+        assert self.source is not None
         side = self._tracker.network.image_size // 4
         tracked = self._drop_duplicates(tracked)
         unexplained = torch.ones(side, side, dtype=torch.bool, device=self.device)
         if tracked is not None:
             unexplained = (tracked.masks <= 0).all(0)
         candidates = select(
-            self._source.propose(seen.features, seen.probabilities, unexplained),
+            self.source.propose(seen.features, seen.probabilities, unexplained),
             unexplained,
             max(1, round(self.config.min_area * side * side)),
             self.objects.room(),
@@ -464,7 +466,7 @@ class VssPipeline:
         return Belief(len(self.catalog), index)
 
     def _begin_objects(
-        self, seen: _Seen, tracked: Tracked | None, found: Tracked, tracks: list[Track]
+        self, seen: Seen, tracked: Tracked | None, found: Tracked, tracks: list[Track]
     ) -> Tracked:
         self._tracker.start(seen.features, found)
         for slot in found.slots:
@@ -489,7 +491,7 @@ class VssPipeline:
             self.objects.remove(tracks[i].track_id)
         return tracked.take(kept)
 
-    def _classify(self, seen: _Seen, tracked: Tracked | None) -> None:
+    def _classify(self, seen: Seen, tracked: Tracked | None) -> None:
         """Give each visible object this frame's evidence of its class, and its looks."""
         if tracked is None:
             return
@@ -519,7 +521,7 @@ class VssPipeline:
     def _fuse(
         self,
         frame: Frame,
-        seen: _Seen,
+        seen: Seen,
         tracked: Tracked | None,
         keyframe: bool,
         watch: _Stopwatch,
@@ -527,14 +529,12 @@ class VssPipeline:
         height, width = frame.image.shape[:2]
         by_slot = {t.slot: t for t in self.objects.active()}
         visible = [] if tracked is None else [by_slot[slot] for slot in tracked.slots]
-        # Masks have a quarter of the model's resolution: far beyond it there is nothing to gain.
-        side = 3 * self._tracker.network.image_size // 4
         fused = fuse(
             self.config.mode,
             seen.log_dense,
             seen.log_dense[:0] if tracked is None else tracked.masks,
             self._beliefs(visible),
-            (min(height, side), min(width, side)),
+            self.label_size(height, width),
         )
         classes, confidence, owner = (
             cv2.resize(x.cpu().numpy(), (width, height), interpolation=cv2.INTER_NEAREST)
@@ -602,7 +602,14 @@ class VssPipeline:
     def _coverage(self, tracked: Tracked | None) -> float:
         return 0.0 if tracked is None else float((tracked.masks > 0).any(0).float().mean())
 
-    def _arithmetic(self) -> AbstractContextManager[None]:
+    def label_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width at which the labels of an image are decided, then raised to its own."""
+        # Masks have a quarter of the model's resolution: far beyond it there is nothing to gain.
+        side = 3 * self._tracker.network.image_size // 4
+        return min(height, side), min(width, side)
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """The precision in which the networks run."""
         if self._dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, self._dtype)

@@ -35,8 +35,8 @@ def fuse(mode: str, dense: Tensor, masks: Tensor, beliefs: Tensor, size: tuple[i
     the dense label. fused: the pixel's dense evidence and the object's belief, as independent
     evidence.
     """
-    dense = _raise(dense, size)
-    owner = owners(_raise(masks, size)) if len(masks) else dense.new_full(size, -1).long()
+    dense = raise_to(dense, size)
+    owner = owners(raise_to(masks, size)) if len(masks) else dense.new_full(size, -1).long()
     if mode == "fused":
         # The last row, which index -1 finds, stands for pixels without an object.
         bonus = MASK_EVIDENCE * beliefs.clamp(min=LEAST_BELIEF).log()
@@ -71,5 +71,6 @@ def _votes(classes: Tensor, owner: Tensor, objects: int, count: int) -> Tensor:
     return votes / votes.sum(1, keepdim=True).clamp(min=1)
 
 
-def _raise(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def raise_to(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, ., .) logits or log probabilities -> (N, height, width)."""
     return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]

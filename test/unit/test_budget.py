@@ -136,8 +136,8 @@ class SlowCamera:
         self.written: list[list[int]] = []
         step, commit = self.pipe._tracker.step, self.pipe._tracker.commit
         # One picture needs to be encoded but once.
-        encode = functools.cache(lambda: VssPipeline._encode(self.pipe, self.image))
-        patch.setattr(self.pipe, "_encode", lambda image: encode())
+        encode = functools.cache(lambda: VssPipeline.encode(self.pipe, self.image))
+        patch.setattr(self.pipe, "encode", lambda image: encode())
 
         def slow_step(features: stages.ImageFeatures, slots: list[int]) -> Tracked | None:
             self._now += self.seconds

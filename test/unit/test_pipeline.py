@@ -742,15 +742,15 @@ def test_discovery_leaves_the_place_that_a_prompt_was_promised(
     run(pipe, street[:1])
     pipe.reset()
     asked: list[int] = []
-    assert pipe._source is not None
-    propose = pipe._source.propose
+    assert pipe.source is not None
+    propose = pipe.source.propose
 
     def slowly(*args: torch.Tensor) -> object:
         found = propose(*args)  # type: ignore[arg-type]
         asked.append(pipe.add_prompt(Prompt(mask=box(30, 20, 80, 70))))
         return found
 
-    monkeypatch.setattr(pipe._source, "propose", slowly)
+    monkeypatch.setattr(pipe.source, "propose", slowly)
     assert not pipe.process(Frame(street[1], 2)).objects
     assert ids(pipe.process(Frame(street[2], 3))) == asked
 
