@@ -226,10 +226,10 @@ def _variants(args: argparse.Namespace) -> dict[str, Options]:
     else:
         variants = {str(common.get("mode", PipelineConfig().mode)): common}
     for name, options in variants.items():
-        mode = options.get("mode")
-        if mode is not None and mode not in modes():
-            raise InputError(f"mode: {mode!r} is not one of {', '.join(modes())}")
         try:
+            mode = options.get("mode", PAPER_REFINE)
+            if mode not in modes():
+                raise ValueError(f"mode: {mode!r} is not one of {', '.join(modes())}")
             PipelineConfig.from_mapping(_pipeline_part(options))
         except (ValueError, TypeError) as error:
             raise InputError(f"compare: {name}: {error}" if args.compare else str(error)) from error
@@ -276,6 +276,8 @@ def _streams(args: argparse.Namespace) -> list[LabelledStream]:
     if args.image_topic or args.label_topic:
         raise InputError("topics are of a bag: give --bag, or --labels and no topics")
     if args.video:
+        if args.video.is_dir():
+            raise InputError(f"video: {args.video} is a folder: --images takes folders")
         return [labelled_video(args.video, args.labels, args.rate or 0.0)]
     return labelled_folder(args.images, args.labels, args.rate or 0.0)
 

@@ -232,6 +232,126 @@ def test_evaluate_counts_what_it_cannot_score(
     assert f"{30 * WIDTH} pixels with id 77" in capsys.readouterr().out
 
 
+def test_evaluate_puts_variants_side_by_side(
+    folders: dict[str, Path],
+    own_labels: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = run(
+        "evaluate", "--images", folders["both"], "--labels", own_labels, "--classes", "camvid",
+        "--device", "cpu", "--json", tmp_path / "figures.json", "--report", tmp_path / "report",
+        "--compare", "refine,fused", "mode=fused max_objects=1", "--fail-under", "miou=0.05",
+        "--fail-under", "frames_scored=8",
+    )  # fmt: skip
+    assert code == 0
+    result = json.loads((tmp_path / "figures.json").read_text())
+    assert result == json.loads((tmp_path / "report" / "report.json").read_text())
+    names = ["refine", "fused", "mode=fused max_objects=1"]
+    refine, fused, few = result["variants"]
+    assert [refine["name"], fused["name"], few["name"]] == names
+    assert (refine["mode"], fused["mode"], few["config"]["max_objects"]) == ("refine", "fused", 1)
+    assert fused["miou"] == fused["mbiou"] == 1.0 > refine["miou"]
+    for variant in (refine, fused, few):
+        assert 0 < variant["latency_ms_p50"] <= variant["latency_ms_p95"]
+        assert variant["frames_unmatched"] == variant["frames_failed"] == 0
+        assert variant["mvc8"] is variant["strict_vc8"] is variant["mvc16"] is None
+        assert any(w["path"].endswith("nano.safetensors") for w in variant["weights"])
+    assert result["provenance"]["packages"]["torch"]
+    rows = (tmp_path / "report" / "frames.csv").read_text().splitlines()
+    assert len(rows) == 1 + 3 * 8
+    page = (tmp_path / "report" / "index.html").read_text()
+    printed = capsys.readouterr().out
+    for name in names:
+        assert name in page and name in printed
+
+
+def test_evaluate_fails_under_a_limit(
+    folders: dict[str, Path],
+    own_labels: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """After the figures are written, one line says by how much; also against an earlier run."""
+    command = (
+        "evaluate", "--images", folders["both"], "--labels", own_labels, "--classes", "camvid",
+        "--device", "cpu", "--json", tmp_path / "now.json",
+    )  # fmt: skip
+    assert run(*command, "--fail-under", "miou=1.25", "--fail-under", "mvc8=0") == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == (
+        "sam2vss: fail-under: fused: miou is 1.0000, 0.2500 under 1.25; "
+        "fused: mvc8 has no value here"
+    )
+    earlier = (tmp_path / "now.json").rename(tmp_path / "earlier.json")
+    report = tmp_path / "report"
+    limits = ("--fail-under", "per_class_iou.Road=1", "--fail-under", "miou=1")
+    assert run(*command, "--mode", "refine", "--baseline", earlier, "--report", report) == 0
+    assert run(*command, *limits) == 0
+    assert "earlier.json" in (report / "index.html").read_text()
+    assert run(*command, "--baseline", tmp_path / "report" / "frames.csv") == 2
+    assert "frames.csv is no JSON" in capsys.readouterr().err
+    earlier.write_text('{"miou": 0.5}')
+    assert run(*command, "--baseline", earlier) == 2
+    assert "is not the --json of one evaluation: boundary_px is missing" in capsys.readouterr().err
+
+
+def test_evaluate_a_video(video: Path, tmp_path: Path) -> None:
+    """Labels are joined by the number of the frame; the video's own rate is kept."""
+    out = tmp_path / "out"
+    assert run("run", video, "--out", out, "--device", "cpu") == 0
+    (out / "labels" / "000004.png").unlink()
+    (out / "labels" / "000005.png").rename(out / "labels" / "drive_5.png")
+    cv2.imwrite(str(out / "labels" / "000099.png"), np.zeros((HEIGHT, WIDTH), np.uint8))
+    code = run(
+        "evaluate", "--video", video, "--labels", out / "labels", "--classes", "camvid",
+        "--device", "cpu", "--json", tmp_path / "figures.json",
+    )  # fmt: skip
+    assert code == 0
+    result = json.loads((tmp_path / "figures.json").read_text())
+    assert result["miou"] == 1.0
+    assert (result["frames"], result["frames_scored"]) == (6, 5)
+    assert (result["frames_unmatched"], result["labels_unmatched"]) == (1, 1)
+
+
+def test_evaluate_a_bag(folders: dict[str, Path], own_labels: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    for i in (0, 1, 3):
+        (labels / f"a_{i}.png").write_bytes((own_labels / f"a_{i}.png").read_bytes())
+    bag = tmp_path / "bag"
+    make = ("bag", "make", "--images", folders["a"], "--labels", labels, "--classes", "camvid")
+    assert run(*make, "--rate", 30, "--out", bag) == 0
+    code = run(
+        "evaluate", "--bag", bag, "--image-topic", "/camera/image_raw", "--label-topic",
+        "/camera/labels", "--classes", "camvid", "--device", "cpu", "--json", tmp_path / "f.json",
+    )  # fmt: skip
+    assert code == 0
+    result = json.loads((tmp_path / "f.json").read_text())
+    assert result["miou"] == 1.0
+    assert (result["frames"], result["frames_scored"], result["frames_unmatched"]) == (4, 3, 1)
+
+
+def test_evaluate_goes_on_after_a_broken_image(
+    folders: dict[str, Path], own_labels: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for file in list_images(folders["a"]):
+        (images / file.name).write_bytes(file.read_bytes())
+    cut = images / "a_1.png"
+    cut.write_bytes(cut.read_bytes()[:60])
+    code = run(
+        "evaluate", "--images", images, "--labels", own_labels, "--classes", "camvid",
+        "--device", "cpu", "--json", tmp_path / "f.json",
+    )  # fmt: skip
+    assert code == 0
+    result = json.loads((tmp_path / "f.json").read_text())
+    assert (result["frames"], result["frames_scored"], result["frames_failed"]) == (4, 3, 1)
+    assert result["labels_unmatched"] == 4, "those of the other stream"
+    assert re.search(r"a: a_1: .*a_1\.png cannot be read", caplog.text)
+
+
 def test_models_lists_what_is_at_hand(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -313,6 +433,31 @@ EVALUATE = "evaluate --images {images} --classes camvid "
             "evaluate --images {images} --labels {void} --classes {indoor}",
             "indoor and camvid have no class name in common",
         ),
+        (
+            "evaluate --labels {void} --classes camvid",
+            "one of the arguments --images --video --bag",
+        ),
+        (
+            "evaluate --video {images} --labels {void} --classes camvid",
+            "is a folder: --images takes folders",
+        ),
+        (EVALUATE + "--label-topic /labels", "topics are of a bag"),
+        (EVALUATE + "--labels {void} --image-topic /image", "topics are of a bag"),
+        ("evaluate --bag {missing} --labels {void} --classes camvid", "missing.* does not exist"),
+        (
+            "evaluate --bag {missing} --labels {void} --classes camvid --rate 5",
+            "rate: the images of a bag have stamps",
+        ),
+        (EVALUATE + "--labels {void} --report {text}", "report: .*text.mp4 cannot be written"),
+        (EVALUATE + "--labels {void} --compare best", "compare: 'best' is no mode .*paper-refine"),
+        (EVALUATE + "--labels {void} --compare refine,fused refine", "compare: refine is there tw"),
+        (EVALUATE + "--labels {void} --compare mode=best", "compare: mode=best: mode: 'best' is"),
+        (EVALUATE + "--labels {void} --compare max_objects=many", "max_objects: 'many' is no int"),
+        (EVALUATE + "--labels {void} --compare speed=1", "compare: 'speed=1' is not OPTION=VALUE"),
+        (EVALUATE + "--labels {void} --baseline {missing}", "neither a variant .fused. nor a file"),
+        (EVALUATE + "--labels {void} --fail-under iou=1", "fail-under: 'iou=1' is not .*miou, "),
+        (EVALUATE + "--labels {void} --fail-under miou", "fail-under: 'miou' is not KEY=NUMBER"),
+        (EVALUATE + "--labels {void} --fail-under miou=high", "fail-under: miou: 'high' is no num"),
         ("models --fetch sam9", "model: 'sam9' is not one of nano, "),
     ],
 )
