@@ -4,7 +4,8 @@ A slot holds the conditioning memory (the frame an object was prompted on), the 
 memories and the object pointers. Its size follows from the network, so memory never grows.
 
 Where an endless stream differs from upstream's `_prepare_memory_conditioned_features`, which has
-the whole video: the age of the conditioning frame's pointer stops at `OLDEST`.
+the whole video: the age of the conditioning frame's pointer stops at `OLDEST`. The conditioning
+frame itself stays the one that the object was found on, until it is found again.
 """
 
 from __future__ import annotations
