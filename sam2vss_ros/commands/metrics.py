@@ -42,9 +42,9 @@ def add_metrics(commands: Any) -> None:
         description=(
             "Print the figures of label images against ground truth. Files are joined by their\n"
             "names without suffix, and are frames in the order of their names; names that agree\n"
-            "up to the first `_` are one stream. Label images without a prediction are counted\n"
-            "(frames_unmatched); predictions without labels count for the flow only. The rule of\n"
-            "every figure stands in the JSON, under `rules`."
+            "up to the first `_` are one stream, names without one are together another. Label\n"
+            "images without a prediction are counted (frames_unmatched); predictions without\n"
+            "labels count for the flow only. The JSON states the rule of every figure."
         ),
         examples=(
             "  sam2vss metrics --labels val/labels --predictions mine --classes camvid\n"

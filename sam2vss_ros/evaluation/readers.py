@@ -109,7 +109,7 @@ def open_frames(path: str | Path, rate: float = 0.0) -> FrameSource:
 
 
 def labelled_folder(images: Path, labels: Path, rate: float = 0.0) -> list[LabelledStream]:
-    """Join images and label images by file stem; one stream per name prefix before the first `_`.
+    """Join images and label images by file stem, and stems into streams (`stems_by_stream`).
 
     Frames are in the order of their names, 1 / `rate` seconds apart (0: 30 frames per second).
     Images without labels stay in their stream, unscored; label images without an image are counted
@@ -198,10 +198,12 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
 
 
 def stems_by_stream(stems: Iterable[str]) -> dict[str, list[str]]:
-    """The stems of each stream, sorted; a stream's name is what its stems have before a `_`."""
+    """The stems of each stream, sorted; a stream's name is what its stems have before the first
+    `_`. Those without one (`000012`) are together the stream `frames`."""
     streams: dict[str, list[str]] = {}
     for stem in sorted(stems):
-        streams.setdefault(stem.split("_")[0], []).append(stem)
+        prefix, underscore, _ = stem.partition("_")
+        streams.setdefault(prefix if underscore else "frames", []).append(stem)
     return streams
 
 

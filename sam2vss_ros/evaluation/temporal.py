@@ -22,8 +22,8 @@ WINDOWS = (8, 16)
 PHOTOMETRIC_LIMIT = 20
 """Grey levels (of 255) by which a pixel may differ from where the flow says it came from."""
 
-_SMALLEST_FLOW = 12
-"""Pixels that OpenCV's flow needs along one side of an image."""
+_SMALLEST_FLOW = 32
+"""Pixels along each side of an image; in narrow ones OpenCV's flow reads beyond its memory."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -137,7 +137,7 @@ class FlowConsistency:
     def update(self, image: npt.NDArray[np.uint8], prediction: IndexImage) -> float:
         """Compare a frame with the one before: (H, W, 3) uint8 RGB and the (H, W) index image.
 
-        Returns the pair's own mIoU, NaN for the first of a clip and for images of less than 12 x 12
+        Returns the pair's own mIoU, NaN for the first of a clip and for images narrower than 32
         pixels. A frame of another size begins a new clip. Raises ValueError where image and
         prediction differ in size.
         """
@@ -145,7 +145,7 @@ class FlowConsistency:
             raise ValueError(f"the image is {image.shape[:2]}, the prediction {prediction.shape}")
         grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
         last, self._last = self._last, (grey, prediction)
-        if last is None or last[0].shape != grey.shape or max(grey.shape) < _SMALLEST_FLOW:
+        if last is None or last[0].shape != grey.shape or min(grey.shape) < _SMALLEST_FLOW:
             return float("nan")
         y, x = np.indices(grey.shape, np.float32)
         flow = self._flow.calc(last[0], grey, None)
