@@ -74,8 +74,8 @@ def score_folders(
 
     Frames are in the order of their names; `stems_by_stream` says which are one stream. What looks
     at successive frames begins anew after a label image without a prediction. `truth` and
-    `predicted` are as for `ConfusionMatrix`. Raises InputError for files that cannot be read, joined
-    or compared, and for labels without any class of `truth`.
+    `predicted` are as for `ConfusionMatrix`. Raises InputError for files that cannot be read,
+    joined or compared, and for labels without any class of `truth`.
     """
     if (folders.ids is None) != (folders.predicted_ids is None):
         raise InputError("ids: STQ needs the object ids of the labels and of the predictions")

@@ -213,14 +213,14 @@ def test_a_frame_has_its_own_figures() -> None:
 def test_frames_without_labels_are_not_scored_and_end_a_clip() -> None:
     """Only predictions differ in the second half; no flicker is seen across the gap."""
     board = two_classes()
-    truth = np.full((20, 20), 1, np.uint8)
+    truth, other = np.full((20, 20), 1, np.uint8), np.full((20, 20), 2, np.uint8)
     board.start_stream()
-    for prediction in (truth, truth):
-        board.update(truth, prediction)
+    board.update(truth, truth)
+    board.update(truth, truth)
     unlabelled = board.update(None, truth)
     assert np.isnan(list(vars(unlabelled).values())).all()
-    for prediction in (truth + 1, truth + 1):
-        board.update(truth, prediction)
+    board.update(truth, other)
+    board.update(truth, other)
     found = board.as_json()
     assert found["pixel_accuracy"] == 0.5 and found["flicker"] == 0
 
