@@ -32,6 +32,7 @@ class Turns:
         self._row: dict[int, int] = {}  # object -> its place in `_last`
         self._motion: dict[int, tuple[float, bool]] = {}  # IoU with the mask before; is it small?
         self._resting: list[int] = []  # objects, on this frame
+        self._rested: list[int] = []  # on the last
 
     def rest(self, able: Sequence[int], calm: Calm) -> Tracked | None:
         """Those of the objects `able` that rest on this frame, as they were on the last.
@@ -39,8 +40,7 @@ class Turns:
         Nobody rests on two frames in a row. None: nobody rests.
         """
         able = [i for i in able if i in self._motion and _is_calm(*self._motion[i], calm)]
-        rested = set(self._resting)
-        self._resting = [i for i in able if i not in rested][: (len(able) + 1) // 2]
+        self._resting = [i for i in able if i not in self._rested][: (len(able) + 1) // 2]
         if not self._resting:
             return None
         assert self._last is not None
@@ -58,6 +58,7 @@ class Turns:
             now = tracked.masks[[row[i] for i in followed]] > 0
             overlap, small = iou_of(before, now), now.float().mean((1, 2)) < SMALL_AREA
             motion |= zip(followed, zip(overlap.tolist(), small.tolist(), strict=True), strict=True)
+        self._rested, self._resting = self._resting, []
         self._last, self._row = tracked, row
         self._motion = {i: seen for i, seen in motion.items() if i in row}
 

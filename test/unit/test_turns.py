@@ -92,3 +92,14 @@ def test_no_object_at_all() -> None:
     turns = Turns()
     turns.note([], None)
     assert turns.rest([], CALM) is None
+
+
+def test_a_frame_on_which_nobody_may_rest() -> None:
+    """Where the stream breaks everybody is followed, or lost."""
+    turns = seen_twice([1, 2, 3])
+    assert resting(turns, [1, 2, 3]) == {1, 2}
+    turns.note([1, 2, 3], looks([1, 2, 3]))
+    turns.note([], None)
+    turns.note([4], looks([4]))
+    turns.note([4], looks([4]))
+    assert resting(turns, [4]) == {4}
