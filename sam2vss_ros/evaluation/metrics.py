@@ -33,6 +33,7 @@ RULES = {
     "miou": "one confusion matrix over all frames, void and foreign pixels of the ground truth "
     "dropped, mean over the classes with ground truth (VSPW); unlabelled is a miss",
     "fwiou": "IoU weighted by the pixels of the ground truth",
+    "pixel_accuracy": "share of the scored pixels that have their true class",
     "mean_accuracy": "mean over classes of the share of their pixels that is found",
     "mbiou": "Boundary IoU per class over all frames, mean over the classes with ground truth; "
     f"band of max(1, round({BAND_SHARE} * diagonal)) px (boundary_px, by image size), outside of "

@@ -236,7 +236,7 @@ def test_nothing_scored_is_plain_json() -> None:
 
 def test_every_figure_has_a_rule() -> None:
     found = two_classes().as_json()
-    known = set(found["rules"]) | {"pixel_accuracy", "foreign_pixels", "boundary_px", "rules"}
+    known = set(found["rules"]) | {"foreign_pixels", "boundary_px", "rules"}
     known |= {"per_class_iou", "per_class_accuracy", "per_class_biou"}
     for key in found:
         stem = key.replace("8", "").replace("16", "")
