@@ -190,11 +190,14 @@ def _score(
     output: LabelledOutput,
 ) -> FrameResult:
     """Count one frame. Where it failed, the next is not compared with what came before."""
-    labels = item.labels if isinstance(item, LabelledFrame) else None
-    failure = item.reason if isinstance(item, BrokenFrame) else output.failure
-    if not failure and labels is not None and labels.shape != item.frame.image.shape[:2]:
-        (h, w), (height, width) = labels.shape, item.frame.image.shape[:2]
-        failure = f"labels of another size: {w}x{h}, the image is {width}x{height}"
+    labels, failure = None, output.failure
+    if isinstance(item, BrokenFrame):
+        failure = item.reason
+    else:
+        labels, image = item.labels, item.frame.image
+        if labels is not None and labels.shape != image.shape[:2]:
+            (h, w), (height, width) = labels.shape, image.shape[:2]
+            failure = failure or f"labels of another size: {w}x{h}, the image is {width}x{height}"
     score = None
     evaluation.frames += 1
     if output.seconds:
@@ -207,9 +210,9 @@ def _score(
     else:
         evaluation.frames_unmatched += labels is None
         evaluation.frames_scored += labels is not None
-        assert item.frame is not None and output.label_image is not None
-        image = item.frame.image if evaluation.flow else None
-        score = evaluation.scores.update(labels, output.label_image, image)
+        assert output.label_image is not None
+        flow_image = image if evaluation.flow else None
+        score = evaluation.scores.update(labels, output.label_image, flow_image)
     return FrameResult(stream, index, item.name, item.frame, labels, output, score, failure)
 
 

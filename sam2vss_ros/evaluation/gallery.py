@@ -25,7 +25,7 @@ APART = 10
 
 PANEL_WIDTH, GAP, QUALITY = 360, 4, 82
 OPACITY = 0.65
-NONE, WRONG = (0, 0, 0), (235, 30, 60)
+NONE, WRONG = np.array([[0, 0, 0], [235, 30, 60]], np.uint8)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _strip(image: Image, rows: IndexImage, columns: IndexImage, colors: Image) -
     none = len(colors) - 1
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     wrong = ((rows != columns) & (rows != none))[..., None]
-    errors = np.where(wrong, np.uint8(WRONG), cv2.convertScaleAbs(grey, alpha=0.6, beta=70))
+    errors = np.where(wrong, WRONG, cv2.convertScaleAbs(grey, alpha=0.6, beta=70))
     errors[rows == none] = NONE
     panels = [image, _blend(image, colors[rows]), _blend(image, colors[columns]), errors]
     height, width = image.shape[:2]

@@ -103,7 +103,8 @@ def test_what_is_wrong_counts() -> None:
 
 
 def test_flow_is_scored_on_demand() -> None:
-    items = [labelled(i) for i in range(4)]
+    larger = [np.kron(drawn(i), np.ones((4, 4), np.uint8)) for i in range(4)]  # for the flow
+    items = [LabelledFrame(frame(i, labels), labels, f"f{i}") for i, labels in enumerate(larger)]
     result = evaluate(Reader(), [stream(items)], STREET, flow=True).as_json()
     assert 0.5 < result["flow_consistency"] <= 1.0
 
