@@ -1,4 +1,4 @@
-"""`sam2vss train nano` and `sam2vss train semantics`."""
+"""`sam2vss train nano`, `sam2vss train semantics` and `sam2vss train network`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from sam2vss_ros.commands.arguments import Parser, add_command
+from sam2vss_ros.commands.train_network import add_train_network
 
 
 def add_train(commands: Any) -> None:
-    """Declare `sam2vss train nano` and `sam2vss train semantics`."""
+    """Declare `sam2vss train` and what it trains."""
     parser = add_command(
         commands,
         "train",
-        usage="nano|semantics ...",
-        help_="train the embedded SAM 2, or classes for any SAM 2",
+        usage="nano|semantics|network ...",
+        help_="train the embedded networks, or classes for any SAM 2",
         description=(
             "nano       the embedded small SAM 2, on procedural video and labelled images\n"
-            "semantics  the dense head and the mask classifier, on the frozen features of a SAM 2"
+            "semantics  the dense head and the mask classifier, on the frozen features of a SAM 2\n"
+            "network    the embedded segmentation network, on labelled images"
         ),
         examples=(
             "  sam2vss train nano --data camvid/train --out nano.safetensors\n"
@@ -71,6 +73,7 @@ def add_train(commands: Any) -> None:
         help="keep every Nth image for the report at the end; 0 trains on all (default 10)",
     )
     semantics.set_defaults(command=_train_semantics)
+    add_train_network(kinds)
     for kind in (nano, semantics):
         kind.add_argument("--data", required=True, type=Path, metavar="DIR", help="labelled images")
         kind.add_argument("--out", required=True, type=Path, metavar="FILE", help=".safetensors")

@@ -1,0 +1,1 @@
+"""Segmentation networks of approach 1, behind one small interface."""
