@@ -1,0 +1,183 @@
+"""The paper's refiner as a baseline: SAM 2 offline, window by window.
+
+"Evaluating SAM2 for Video Semantic Segmentation" (arXiv 2512.01774), approach 1: in windows of 32
+frames masks are found on the first frame and followed to the last; the segmentation network labels
+every frame; a masklet m takes the class c_m = argmax_c #{S(x, y) = c in m}, and what lies in no
+masklet keeps the label S of the network. Every window begins anew.
+
+Where the texts at hand of the paper leave room, this is done here:
+
+* c_m has no index of time, so the count goes over the masklet's whole volume in the window. It
+  takes all pixels of m, also those that other masklets cover.
+* A pixel in several masklets is painted by the one with the highest mask logit; where these are
+  equal, as for the given masks of the first frame, by the one that discovery put first.
+* Masklets are SAM 2's own (the `exact` engine, every frame remembered, none dropped on the way).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam2vss_ros.evaluation.evaluate import LabelledOutput
+from sam2vss_ros.pipeline import Seen, VssPipeline
+from sam2vss_ros.sam2.discovery import select
+from sam2vss_ros.sam2.tracker import Tracked, Tracker
+from sam2vss_ros.semantics.catalog import ClassCatalog
+from sam2vss_ros.semantics.fusion import owners, raise_to
+from sam2vss_ros.types import Frame
+
+WINDOW = 32
+"""Frames over which masklets are followed (the paper's)."""
+
+MOST_MASKLETS = 256
+"""Masklets of a window where no limit is given: one for each point of the paper's grid."""
+
+
+class _Labelled(NamedTuple):
+    """A frame that waits for the end of its window.
+
+    classes: (h, w) int16, the network's class index per pixel. masklets: (h, w) int16, the masklet
+    that paints it, -1 for none. size: (height, width) of the image.
+    """
+
+    classes: npt.NDArray[np.int16]
+    masklets: npt.NDArray[np.int16]
+    size: tuple[int, int]
+    seconds: float
+
+
+class PaperRefiner:
+    """A labeller of the paper's approach 1, on the networks of a pipeline.
+
+    Of the pipeline's options those of the networks, the classes and discovery hold. The time of a
+    frame is what it takes to compute; that its labels come only at the end of the window is not
+    counted. At most a window of label images waits, at the size at which labels are decided.
+
+    masklets: the most per window, 0 for all up to `MOST_MASKLETS`.
+    """
+
+    def __init__(self, pipeline: VssPipeline, masklets: int = 0) -> None:
+        self.pipeline = pipeline
+        self.config = dataclasses.replace(
+            pipeline.config, engine="exact", max_objects=masklets or MOST_MASKLETS
+        )
+
+    @property
+    def catalog(self) -> ClassCatalog:
+        """The pipeline's."""
+        return self.pipeline.catalog
+
+    def label(self, frames: Iterable[Frame]) -> Iterator[LabelledOutput]:
+        """One answer per frame, at the end of each window; a frame that fails is skipped."""
+        frames = iter(frames)
+        while True:
+            window = _Window(self.pipeline, self.config.max_objects)
+            for frame in islice(frames, WINDOW):
+                window.look(frame)
+            if not window.waiting:
+                return
+            yield from window.labels()
+
+
+class _Window:
+    """The frames from one search for masks to the next, and the masklets that run through them."""
+
+    def __init__(self, pipeline: VssPipeline, most: int) -> None:
+        self.waiting: deque[_Labelled | LabelledOutput] = deque()
+        self._pipeline = pipeline
+        self._most = most
+        self._tracker: Tracker | None = None
+        self._slots: list[int] = []
+        self._votes = torch.zeros(0, len(pipeline.catalog), dtype=torch.int64)
+
+    def look(self, frame: Frame) -> None:
+        """Follow the masklets to a frame, and count the classes in them."""
+        start = time.perf_counter()
+        try:
+            classes, masklets = self._find(frame)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            self.waiting.append(LabelledOutput(None, time.perf_counter() - start, failure=reason))
+        else:
+            seconds = time.perf_counter() - start
+            height, width = frame.image.shape[:2]
+            self.waiting.append(_Labelled(classes, masklets, (height, width), seconds))
+
+    def labels(self) -> Iterator[LabelledOutput]:
+        """Paint the frames that wait, with the class of each masklet."""
+        winners = self._votes.argmax(1).numpy() if self._slots else np.zeros(1, np.int64)
+        ids = self._pipeline.catalog.ids.astype(self._pipeline.label_dtype)
+        while self.waiting:
+            frame = self.waiting.popleft()
+            if isinstance(frame, LabelledOutput):
+                yield frame
+                continue
+            start = time.perf_counter()
+            classes = np.where(frame.masklets >= 0, winners[frame.masklets], frame.classes)
+            height, width = frame.size
+            raised = cv2.resize(
+                classes.astype(np.int16), (width, height), interpolation=cv2.INTER_NEAREST
+            )
+            yield LabelledOutput(ids[raised], frame.seconds + time.perf_counter() - start)
+
+    def _find(self, frame: Frame) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
+        """Class and masklet of each pixel, as in `_Labelled`; adds to the votes."""
+        pipeline = self._pipeline
+        height, width = frame.image.shape[:2]
+        with torch.inference_mode(), pipeline.arithmetic():
+            seen = pipeline.encode(frame.image, pipeline.predict(frame))
+            size = pipeline.label_size(height, width, seen.log_dense)
+            classes = raise_to(seen.log_dense, size).argmax(0)
+            owner = torch.full_like(classes, -1)
+            tracked = self._follow(seen) if self._tracker else self._begin(seen)
+            if tracked is not None:
+                masks = raise_to(tracked.masks, size)
+                self._votes += _count(masks > 0, classes, len(pipeline.catalog)).cpu()
+                owner = owners(masks)
+        return classes.short().cpu().numpy(), owner.short().cpu().numpy()
+
+    def _begin(self, seen: Seen) -> Tracked | None:
+        """Find the masks of the first frame; they are remembered as they are."""
+        pipeline = self._pipeline
+        side = pipeline.model.network.image_size // 4
+        everywhere = torch.ones(side, side, dtype=torch.bool, device=pipeline.device)
+        found = everywhere.new_zeros(0, side, side)
+        if pipeline.source is not None:
+            candidates = pipeline.source.propose(seen.features, seen.probabilities, everywhere)
+            least = max(1, round(pipeline.config.min_area * side * side))
+            found = select(candidates, everywhere, least, self._most).masks
+        self._slots = list(range(len(found)))
+        self._votes = self._votes.new_zeros(len(found), len(pipeline.catalog))
+        self._tracker = Tracker(pipeline.model, len(found))
+        if not self._slots:
+            return None
+        begun = self._tracker.from_masks(seen.features, self._slots, found)
+        self._tracker.start(seen.features, begun)
+        return begun
+
+    def _follow(self, seen: Seen) -> Tracked | None:
+        """Every masklet on the next frame, remembered whatever it has become."""
+        assert self._tracker is not None
+        tracked = self._tracker.step(seen.features, self._slots)
+        if tracked is not None:
+            self._tracker.commit(seen.features, tracked)
+        return tracked
+
+
+def _count(masks: Tensor, classes: Tensor, count: int) -> Tensor:
+    """(N, count) int64 pixels of each class, of (h, w) classes, in (N, h, w) masks."""
+    # Sums of ones in float32 are exact below 2^24 pixels.
+    of_class = F.one_hot(classes.flatten(), count).float()
+    return (masks.flatten(1).float() @ of_class).long()
