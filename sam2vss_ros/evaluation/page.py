@@ -126,12 +126,13 @@ def page(
         for name, content in sections.items()
     )
     told = about["provenance"]
+    commit = told["git_commit"] or ""
     return PAGE.substitute(
         title=escape(" / ".join(v["name"] for v in variants)),
         source=escape(about["source"]),
         facts=escape(
             f"{told['date'].replace('T', ' ')} · {told['machine']['processor']} · "
-            f"sam2vss_ros {told['sam2vss_ros']} {(told['git_commit'] or '')[:12]}"
+            f"sam2vss_ros {told['sam2vss_ros']} {commit[:12]}{commit[40:]}"
         ),
         links=links,
         body=body,
@@ -175,7 +176,7 @@ def _classes(
     pixels = [sum(row) for row in base["confusion_matrix"]]
     total = sum(pixels) or 1
     header = ["<th>class</th>", "<th>% of pixels</th>"]
-    header += ["<th>IoU %</th>", "<th>accuracy %</th>"] * len(variants)
+    header += ["<th>IoU %</th>", "<th>acc. %</th>"] * len(variants)
     above = ["<th></th>", "<th></th>", *(_variant(v["name"], colors, 2) for v in variants)]
     rows = []
     for c, count in zip(truth.classes, pixels, strict=True):
@@ -385,13 +386,14 @@ def _mean(series: Series) -> float:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−")
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
 
 
 TIMING_RULES = {
     "fps": "frames per second of the labeller's own time: reading files and scoring do not count",
     "latency_ms": "time of the labeller for one frame; quantiles from a histogram whose bins grow "
-    "by 1 %, right to within 0.5 %",
+    "by 1 %, right to within 0.5 %; waiting for later frames, as paper-refine does for up to 31, "
+    "does not count",
     "frames": "every frame in order; a frame without a label image of its own name or stamp is "
     "seen, not scored; one that cannot be read or processed is counted and skipped, and what "
     "compares successive frames begins anew",
@@ -450,9 +452,10 @@ section {
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 table.wide { width: 100%; }
 th, td { padding: 6px 12px; text-align: right; white-space: nowrap; }
+table.wide th, table.wide td { padding: 6px 8px; }
 th { font-weight: 600; }
 thead th { color: var(--soft); font-size: 13px; vertical-align: bottom; }
-th:first-child { text-align: left; padding-left: 0; }
+tr th:first-child, table.wide tr th:first-child { text-align: left; padding-left: 0; }
 tbody tr { border-top: 1px solid var(--rule); }
 tfoot tr { border-top: 2px solid var(--rule); }
 td.soft { color: var(--soft); }

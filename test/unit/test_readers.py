@@ -11,8 +11,13 @@ import pytest
 from PIL import Image
 
 from sam2vss_ros.evaluation.readers import (
+    BrokenFrame,
     InputError,
+    LabelledFrame,
+    files_by_number,
     image_size,
+    labelled_folder,
+    labelled_video,
     list_images,
     open_frames,
     read_image,
@@ -132,3 +137,82 @@ def test_labels_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"cut\.png cannot be read as a label image"):
         read_labels(tmp_path / "cut.png")
+
+
+def write_pairs(root: Path, images: str, labels: str) -> tuple[Path, Path]:
+    """Folders with these files, 6 x 4 pixels; the images are red, the labels of class 3."""
+    for folder, names in (("images", images), ("labels", labels)):
+        (root / folder).mkdir()
+        for name in names.split():
+            pixels = np.zeros((4, 6, 3), np.uint8) if folder == "images" else np.full((4, 6), 3)
+            Image.fromarray(pixels.astype(np.uint8)).save(root / folder / name)
+    return root / "images", root / "labels"
+
+
+def test_folders_are_joined_by_stem_and_split_into_streams(tmp_path: Path) -> None:
+    folders = write_pairs(tmp_path, "b_1.png a_2.bmp a_1.png c_0.png", "a_2.png b_1.png z_1.png")
+    a, b, c = labelled_folder(*folders, rate=10)
+    assert [(s.name, s.count) for s in (a, b, c)] == [("a", 2), ("b", 1), ("c", 1)]
+    for _ in range(2):
+        one, two = a.read()
+        assert isinstance(one, LabelledFrame) and isinstance(two, LabelledFrame)
+        assert (one.name, one.frame.stamp_ns, one.labels) == ("a_1", 0, None)
+        assert (two.name, two.frame.stamp_ns) == ("a_2", 100_000_000)
+        assert two.labels is not None and two.labels.tolist() == [[3] * 6] * 4
+    (only,) = b.read()
+    assert only.frame is not None and only.frame.stamp_ns == 200_000_000, "no stamp is there twice"
+    assert sum(s.unmatched() for s in (a, b, c)) == 1
+    first = next(iter(labelled_folder(*folders)[1].read()))
+    assert first.frame is not None and first.frame.stamp_ns == round(2e9 / 30)
+
+
+def test_broken_files_are_frames_that_say_why(tmp_path: Path) -> None:
+    images, labels = write_pairs(tmp_path, "0.png 1.png 2.png", "0.png 1.png 2.png")
+    (images / "0.png").write_bytes(b"cut short")
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(labels / "1.png")
+    (stream,) = labelled_folder(images, labels)
+    broken, second, whole = stream.read()
+    assert isinstance(broken, BrokenFrame) and broken.frame is None
+    assert (broken.name, "0.png cannot be read" in broken.reason) == ("0", True)
+    assert isinstance(second, BrokenFrame) and "mode RGB" in second.reason
+    assert second.frame is not None, "the image is seen though its labels are broken"
+    assert isinstance(whole, LabelledFrame) and whole.labels is not None
+
+
+def test_folders_that_cannot_be_joined(tmp_path: Path) -> None:
+    images, labels = write_pairs(tmp_path, "a.png b.png", "c.png")
+    with pytest.raises(InputError, match="no image in .* has labels in .*, such as a and c"):
+        labelled_folder(images, labels)
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(labels / "b.png")
+    with pytest.raises(InputError, match=r"labels/b\.png is 5x4, its image .*b\.png is 6x4"):
+        labelled_folder(images, labels)
+    (images / "a.bmp").write_bytes(b"")
+    with pytest.raises(InputError, match=r"a\.bmp and .*a\.png have one name but for the suffix"):
+        labelled_folder(images, labels)
+
+
+def test_video_frames_are_joined_by_number(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "red.mp4")
+    _, labels = write_pairs(tmp_path, "", "000001.png drive_3.png 77.png")
+    stream = labelled_video(video, labels)
+    assert (stream.name, stream.count) == ("red", 5)
+    frames = [f for f in stream.read() if isinstance(f, LabelledFrame)]
+    assert [f.frame.stamp_ns for f in frames] == [i * 40_000_000 for i in range(5)]
+    assert [f.labels is not None for f in frames] == [False, True, False, True, False]
+    assert stream.unmatched() == 1
+    slow = list(labelled_video(video, labels, rate=5).read())
+    assert slow[4].frame is not None and slow[4].frame.stamp_ns == 800_000_000
+
+
+def test_files_by_number(tmp_path: Path) -> None:
+    _, labels = write_pairs(tmp_path, "", "a1_007.png 12.png")
+    assert {n: p.name for n, p in files_by_number(labels).items()} == {
+        7: "a1_007.png",
+        12: "12.png",
+    }
+    (labels / "x012.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"12\.png and .*x012\.png"):
+        files_by_number(labels)
+    (labels / "12b.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"12b\.png: its name does not end with"):
+        files_by_number(labels)
