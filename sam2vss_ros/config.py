@@ -113,11 +113,29 @@ class PipelineConfig(Checked):
         low=0,
         high=2048,
     )
+    network: str = option(
+        "head",
+        "network of the dense prediction: head (on SAM 2's own features), topic (label images of "
+        "another node), a model of the library transformers (folder or name on the hub), or a "
+        "TorchScript or ONNX file (.pt, .ts, .onnx)",
+    )
+    network_classes: str = option(
+        "",
+        "class file (YAML, or the name of a shipped one) of the network; empty: its own, which a "
+        "topic has not: then those of the semantics",
+    )
+    class_map: str = option(
+        "",
+        "file (YAML, or the name of a shipped one) that joins the network's classes to those of "
+        "the semantics; empty: equal names meet, and in modes network and refine its own classes "
+        "are published",
+    )
     mode: str = option(
         "fused",
         "how labels are made: refine (masks take the dense majority), classify (masks take the "
-        "class of their features) or fused (both as evidence)",
-        choices=("refine", "classify", "fused"),
+        "class of their features), fused (both as evidence) or network (the dense prediction "
+        "alone, no objects)",
+        choices=("refine", "classify", "fused", "network"),
         live=True,
     )
     discovery: str = option(

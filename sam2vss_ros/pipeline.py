@@ -1,8 +1,8 @@
 """VssPipeline: one image in, one SemanticFrame out.
 
-A frame flows one way through five stages: encode (image features, dense prediction), track (the
-known objects), discover (new ones, on keyframes), classify (each object's features), fuse (the
-images that are published).
+A frame flows one way through its stages: network (the dense prediction, where a network of its own
+makes it), encode (image features, else the dense prediction), track (the known objects), discover
+(new ones, on keyframes), classify (each object's features), fuse (the images that are published).
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ from sam2vss_ros.scene import Continuity
 from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog
 from sam2vss_ros.semantics.classifier import Belief, geometry, pool_features
 from sam2vss_ros.semantics.fusion import fuse
-from sam2vss_ros.semantics.model import SemanticModel, load_semantics
+from sam2vss_ros.semantics.model import load_semantics
+from sam2vss_ros.semantics.networks.joining import join, load_class_map, same_classes
+from sam2vss_ros.semantics.networks.labels import LabelImages, MissingLabelsError
+from sam2vss_ros.semantics.networks.loading import load_network
+from sam2vss_ros.semantics.networks.network import SegmentationNetwork
 from sam2vss_ros.semantics.pointing import region_at
 from sam2vss_ros.types import (
     Frame,
@@ -52,6 +56,12 @@ from sam2vss_ros.types import (
     instance_value,
 )
 
+EMBEDDED = ("head",)
+"""Networks as small as the embedded SAM 2."""
+
+OF_DENSE = ("network", "refine")
+"""Modes that need no more than the dense prediction."""
+
 LIKE_ITSELF = 0.6
 LIKE_ITSELF_AFTER_BREAK = 0.75
 """Likeness to its past looks below which what is tracked is not the object."""
@@ -60,14 +70,14 @@ LIKE_ITSELF_AFTER_BREAK = 0.75
 class Seen(NamedTuple):
     """What the encoders say of a frame.
 
-    features: the tracker's. pyramid, hidden: those the semantics read. log_dense: (K, s, s) log
-    probabilities, probabilities: (K, S/4, S/4) on the grid of the tracker's masks. colours: the
-    image's, on the same grid. looks: the appearance of what each slot is tracked to.
+    features: the tracker's. semantic: those the mask classifier reads, three levels of a pyramid
+    and the dense head's last, where the mode asks for them. log_dense: (K, h, w) log probabilities,
+    probabilities: (K, S/4, S/4) on the grid of the tracker's masks. colours: the image's, on the
+    same grid. looks: the appearance of what each slot is tracked to.
     """
 
     features: stages.ImageFeatures
-    pyramid: tuple[Tensor, Tensor, Tensor]
-    hidden: Tensor
+    semantic: tuple[Tensor, ...] | None
     log_dense: Tensor
     probabilities: Tensor
     colours: Tensor
@@ -81,7 +91,7 @@ class VssPipeline:
     be called from any other and take effect before the next frame.
 
     Raises ModelUnavailableError, FileNotFoundError or ValueError, with a message for the user,
-    where a model, a semantics file, a class file or an option is not usable.
+    where a model, a semantics file, a network, a class file or an option is not usable.
 
     clock: seconds, of which the frame-time budget and `timings_ms` are told. source: where new
     objects come from, instead of what `discovery` names.
@@ -96,7 +106,8 @@ class VssPipeline:
         model = load_model(
             config.model, config.checkpoint, config.device, config.precision, config.image_size
         )
-        threads = config.threads or model.card.cpu_threads
+        # What suits a small model does not suit a large network beside it.
+        threads = config.threads or (model.card.cpu_threads if config.network in EMBEDDED else 0)
         if threads:
             torch.set_num_threads(threads)
         preset = ENGINES[model.card.engine if config.engine == "auto" else config.engine]
@@ -109,7 +120,11 @@ class VssPipeline:
         self._card = model.card
         self._dtype = model.dtype
         self._semantics = load_semantics(config.semantics, model.device)
-        self.catalog = _catalog(config, self._semantics)
+        self._network = _open_network(config, self._semantics.catalog, self.device)
+        self._speaks_semantics = self._network is None or same_classes(
+            self._network.catalog, self._semantics.catalog
+        )
+        self.catalog = _catalog(config, self._semantics.catalog, self._network)
         self.label_dtype = self.catalog.label_dtype(config.unlabelled_id)
         self._tracker = Tracker(model, config.max_objects, preset)
         self._shares_features = (
@@ -139,6 +154,7 @@ class VssPipeline:
         self._prompts: dict[int, tuple[Prompt, tuple[int, int]]] = {}  # with the image's size
         self._removals: set[int] = set()
         self._reset_wanted = False
+        self._mode = config.mode  # of the frame in hand
         self._size: tuple[int, int] | None = None
         self._last_stamp: int | None = None
         self._start_stream()
@@ -149,12 +165,18 @@ class VssPipeline:
         Time running backwards starts the stream afresh. After a scene cut all objects are lost
         until they are recognised; after a jump in time or at a new image size those are that do
         not look like themselves. Raises ValueError for a second frame with the stamp of the last
-        one.
+        one, and MissingLabelsError where `network` is topic, no labels came with the frame and the
+        dense head cannot stand in.
         """
         self._begin(frame)
         watch = _Stopwatch(self._clock)
         with torch.inference_mode(), self.arithmetic():
-            seen = self.encode(frame.image)
+            dense = self.predict(frame)
+            if dense is not None:
+                watch.lap("network")
+            if self._mode == "network":
+                return self._label_alone(frame, dense, watch)
+            seen = self.encode(frame.image, dense)
             watch.lap("encode")
             tracked = self._track(seen)
             watch.lap("track")
@@ -168,7 +190,7 @@ class VssPipeline:
                 tracked = policy.resolve_overlaps(tracked)
             self._classify(seen, tracked)
             watch.lap("classify")
-            result = self._fuse(frame, seen, tracked, keyframe, watch)
+            result = self._fuse(frame, seen.log_dense, tracked, keyframe, watch)
         self._frames += 1
         self._budget.observe(sum(watch.laps.values()) / 1e3)
         return result
@@ -208,14 +230,26 @@ class VssPipeline:
             return True
 
     def reconfigure(self, **changes: object) -> None:
-        """Change live options. Raises ValueError or TypeError naming the option."""
+        """Change live options; going to mode network or back forgets all objects.
+
+        Raises ValueError or TypeError naming the option.
+        """
         options = options_of(PipelineConfig)
         for name in changes:
             if name not in options or not options[name][1].live:
                 live = ", ".join(k for k, (_, o) in options.items() if o.live)
                 raise ValueError(f"{name}: cannot change while running; these can: {live}")
         with self._lock:
-            self.config = dataclasses.replace(self.config, **changes)  # type: ignore[arg-type]
+            config = dataclasses.replace(self.config, **changes)  # type: ignore[arg-type]
+            if config.mode not in OF_DENSE and not self._speaks_semantics:
+                raise ValueError(
+                    f"mode: {config.mode} needs the classes of the semantics, but those of network "
+                    f"{config.network} are in use: set class_map and configure again"
+                )
+            if "network" in {self.config.mode, config.mode} and self.config.mode != config.mode:
+                self._prompts.clear()
+                self._reset_wanted = True
+            self.config = config
             if isinstance(self.source, GridSource):
                 self.source = GridSource(self._tracker.network, self.config)
 
@@ -226,6 +260,7 @@ class VssPipeline:
     def close(self) -> None:
         """Give the model and the memory back; the pipeline cannot be used afterwards."""
         del self._tracker, self._semantics, self._semantic_encoder, self.source, self.model
+        del self._network
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -235,6 +270,9 @@ class VssPipeline:
         """Apply what was asked for since the last frame, but for the prompts."""
         if self._last_stamp is not None and frame.stamp_ns == self._last_stamp:
             raise ValueError(f"two frames with stamp {frame.stamp_ns} ns")
+        waiting = self.config.network == "topic" and frame.dense_labels is None
+        if waiting and not self._speaks_semantics:
+            raise MissingLabelsError(f"no labels came with the frame taken at {frame.stamp_ns} ns")
         rewound = self._last_stamp is not None and frame.stamp_ns < self._last_stamp
         with self._lock:
             if rewound or self._reset_wanted:
@@ -247,8 +285,9 @@ class VssPipeline:
             self._removals, self._reset_wanted = set(), False
             self._size = (frame.image.shape[0], frame.image.shape[1])
             self._last_stamp = frame.stamp_ns
-            if self._budget.target_fps != self.config.target_fps:
+            if (self._budget.target_fps, self._mode) != (self.config.target_fps, self.config.mode):
                 self._budget = Budget(self.config.target_fps)
+            self._mode = self.config.mode
 
     def _start_stream(self) -> None:
         self.objects.clear()
@@ -259,24 +298,51 @@ class VssPipeline:
         self._left_unexplained = 0.0
         self._owed: set[int] = set()  # slots whose memory of this interval is not written yet
 
-    def encode(self, image: npt.NDArray[np.uint8]) -> Seen:
-        """What the encoders say of an (H, W, 3) RGB image; no state is read or changed."""
+    def predict(self, frame: Frame) -> Tensor | None:
+        """(K, h, w) log probabilities of the network; None where the dense head makes them.
+
+        No state is changed.
+        """
+        if self._network is None:
+            return None
+        image = frame.dense_labels if self.config.network == "topic" else frame.image
+        return None if image is None else self._network.log_probabilities(image)
+
+    def encode(self, image: npt.NDArray[np.uint8], dense: Tensor | None = None) -> Seen:
+        """What the encoders say of an (H, W, 3) RGB image; no state is changed.
+
+        dense: what `predict` says of it; None: the dense head is to say it.
+        """
         network = self._tracker.network
         pixels = stages.image_tensor(image, network.image_size, self.device)
         features = stages.encode_image(network, pixels)
-        if self._shares_features:
-            pyramid = features.pyramid
-        else:
-            own = stages.image_tensor(image, self._semantics.image_size, self.device)
-            pyramid = stages.encode_image(self._semantic_encoder, own).pyramid
-        dense = self._semantics.head(pyramid)
-        log_dense = dense.logits[0].float().log_softmax(0)
+        semantic = None
+        if dense is None or self._mode not in OF_DENSE:
+            pyramid = features.pyramid if self._shares_features else self._own_pyramid(image)
+            head = self._semantics.head(pyramid)
+            semantic = (*pyramid, head.hidden)
+            if dense is None:
+                dense = head.logits[0].float().log_softmax(0)
         side = network.image_size // 4
-        probabilities = log_dense.exp()
-        if probabilities.shape[-1] != side:
-            probabilities = F.interpolate(probabilities[None], (side, side), mode="bilinear")[0]
-        coloured = colours(image, side, self.device)
-        return Seen(features, pyramid, dense.hidden, log_dense, probabilities, coloured, {})
+        probabilities = dense.exp()
+        if probabilities.shape[-2:] != (side, side):
+            probabilities = F.interpolate(
+                probabilities[None], (side, side), mode="bilinear", antialias=True
+            )[0]
+        return Seen(features, semantic, dense, probabilities, colours(image, side, self.device), {})
+
+    def _own_pyramid(self, image: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
+        """The features that the semantics read, by their own encoder."""
+        pixels = stages.image_tensor(image, self._semantics.image_size, self.device)
+        return stages.encode_image(self._semantic_encoder, pixels).pyramid
+
+    def _label_alone(self, frame: Frame, dense: Tensor | None, watch: _Stopwatch) -> SemanticFrame:
+        """Mode network: the dense prediction is the answer, nothing is followed."""
+        if dense is None:
+            logits = self._semantics.head(self._own_pyramid(frame.image)).logits
+            dense = logits[0].float().log_softmax(0)
+            watch.lap("encode")
+        return self._fuse(frame, dense, None, False, watch)
 
     def _track(self, seen: Seen) -> Tracked | None:
         """Follow the active objects and move their lives on by this frame."""
@@ -495,20 +561,7 @@ class VssPipeline:
         """Give each visible object this frame's evidence of its class, and its looks."""
         if tracked is None:
             return
-        masks = tracked.masks > 0
-        pointers = tracked.pointers if self._shares_features else None
-        pooled = pool_features((*seen.pyramid, seen.hidden), masks)
-        if pointers is None:
-            channels = self._semantics.classifier.pointer_norm.normalized_shape[0]
-            pointers = pooled.new_zeros(len(pooled), channels)
-        logits = self._semantics.classifier(pooled, pointers, geometry(masks))
-        of_features = logits.float().log_softmax(1)
-        of_pixels = pool_features((seen.log_dense[None],), masks).log_softmax(1)
-        evidence = {
-            "classify": of_features,
-            "refine": of_pixels,
-            "fused": (of_features + of_pixels) / 2,
-        }[self.config.mode].cpu()
+        evidence = self._evidence(seen, tracked).cpu()
         looks = self._looks(seen, tracked)
         by_slot = {t.slot: t for t in self.objects.active()}
         sure = policy.worth_remembering(tracked)
@@ -518,10 +571,26 @@ class VssPipeline:
             if i in sure or track.appearance is None:
                 track.look_like(look)
 
+    def _evidence(self, seen: Seen, tracked: Tracked) -> Tensor:
+        """(B, K) log probabilities of the classes of B objects, from this frame alone."""
+        masks = tracked.masks > 0
+        of_pixels = pool_features((seen.log_dense[None],), masks).log_softmax(1)
+        if self._mode == "refine":
+            return of_pixels
+        assert seen.semantic is not None
+        pooled = pool_features(seen.semantic, masks)
+        pointers = tracked.pointers
+        if not self._shares_features:
+            channels = self._semantics.classifier.pointer_norm.normalized_shape[0]
+            pointers = pooled.new_zeros(len(pooled), channels)
+        logits = self._semantics.classifier(pooled, pointers, geometry(masks))
+        of_features = logits.float().log_softmax(1)
+        return of_features if self._mode == "classify" else (of_features + of_pixels) / 2
+
     def _fuse(
         self,
         frame: Frame,
-        seen: Seen,
+        log_dense: Tensor,
         tracked: Tracked | None,
         keyframe: bool,
         watch: _Stopwatch,
@@ -530,11 +599,11 @@ class VssPipeline:
         by_slot = {t.slot: t for t in self.objects.active()}
         visible = [] if tracked is None else [by_slot[slot] for slot in tracked.slots]
         fused = fuse(
-            self.config.mode,
-            seen.log_dense,
-            seen.log_dense[:0] if tracked is None else tracked.masks,
+            self._mode,
+            log_dense,
+            log_dense[:0] if tracked is None else tracked.masks,
             self._beliefs(visible),
-            self.label_size(height, width),
+            self.label_size(height, width, log_dense),
         )
         classes, confidence, owner = (
             cv2.resize(x.cpu().numpy(), (width, height), interpolation=cv2.INTER_NEAREST)
@@ -602,11 +671,12 @@ class VssPipeline:
     def _coverage(self, tracked: Tracked | None) -> float:
         return 0.0 if tracked is None else float((tracked.masks > 0).any(0).float().mean())
 
-    def label_size(self, height: int, width: int) -> tuple[int, int]:
+    def label_size(self, height: int, width: int, log_dense: Tensor) -> tuple[int, int]:
         """Height and width at which the labels of an image are decided, then raised to its own."""
-        # Masks have a quarter of the model's resolution: far beyond it there is nothing to gain.
-        side = 3 * self._tracker.network.image_size // 4
-        return min(height, side), min(width, side)
+        # Far beyond the resolution of masks and dense prediction there is nothing to gain.
+        side = self._tracker.network.image_size // 4
+        rows, columns = (3 * max(side, fine) for fine in log_dense.shape[-2:])
+        return min(height, rows), min(width, columns)
 
     def arithmetic(self) -> AbstractContextManager[None]:
         """The precision in which the networks run."""
@@ -615,6 +685,8 @@ class VssPipeline:
         return torch.autocast(self.device.type, self._dtype)
 
     def _check_prompt(self, prompt: Prompt) -> None:
+        if self.config.mode == "network":
+            raise ValueError("mode: network follows no objects")
         if prompt.class_id is not None and prompt.class_id not in self.catalog.ids:
             raise ValueError(f"class_id: {prompt.class_id} is not in catalog {self.catalog.name}")
         if self._size is None:
@@ -643,13 +715,43 @@ class _Stopwatch:
         self._last = now
 
 
-def _catalog(config: PipelineConfig, semantics: SemanticModel) -> ClassCatalog:
+def _open_network(
+    config: PipelineConfig, semantics: ClassCatalog, device: torch.device
+) -> SegmentationNetwork | None:
+    """The network in the classes that are to be published; None is the dense head.
+
+    Those are the classes of the semantics, but for a network that is not joined to them and is used
+    in a mode that needs no more than the dense prediction: then they are its own.
+    """
+    if config.network == "head":
+        for name in ("network_classes", "class_map"):
+            if getattr(config, name):
+                raise ValueError(f"{name}: the head has the classes of the semantics")
+        return None
+    network: SegmentationNetwork
+    if config.network == "topic":
+        labels = load_catalog(config.network_classes) if config.network_classes else semantics
+        network = LabelImages(labels, device)
+    else:
+        network = load_network(config.network, device, config.network_classes)
+    foreign = {c.name for c in network.catalog.classes} != {c.name for c in semantics.classes}
+    if foreign and not config.class_map and config.mode in OF_DENSE:
+        return network
+    return join(network, semantics, load_class_map(config.class_map) if config.class_map else {})
+
+
+def _catalog(
+    config: PipelineConfig, semantics: ClassCatalog, network: SegmentationNetwork | None
+) -> ClassCatalog:
+    """What is published: the network's classes, renamed by the option `classes`."""
+    known = semantics if network is None else network.catalog
     if not config.classes:
-        return semantics.catalog
+        return known
     catalog = load_catalog(config.classes)
-    if len(catalog) != len(semantics.catalog):
+    if len(catalog) != len(known):
+        who = "the semantics know" if known is semantics else f"network {config.network} knows"
         raise ValueError(
-            f"classes: {config.classes} has {len(catalog)} classes, but the semantics know "
-            f"{len(semantics.catalog)}: {', '.join(c.name for c in semantics.catalog.classes)}"
+            f"classes: {config.classes} has {len(catalog)} classes, but {who} {len(known)}: "
+            f"{', '.join(c.name for c in known.classes)}"
         )
     return catalog

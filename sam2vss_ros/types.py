@@ -18,16 +18,30 @@ NO_OBJECT = 0
 
 @dataclass(frozen=True)
 class Frame:
-    """One camera image. `image` is (height, width, 3) uint8, RGB; `stamp_ns` its capture time."""
+    """One camera image. `image` is (height, width, 3) uint8, RGB; `stamp_ns` its capture time.
+
+    dense_labels: (h, w) uint8 or uint16, the image's labels as somebody else's network sees them,
+    at its resolution; they count where the option `network` is topic. Raises ValueError for other
+    shapes and types.
+    """
 
     image: npt.NDArray[np.uint8]
     stamp_ns: int
+    dense_labels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | None = None
 
     def __post_init__(self) -> None:
         shape, dtype = np.shape(self.image), getattr(self.image, "dtype", None)
         if len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
             raise ValueError(
                 f"a frame is a (height, width, 3) uint8 RGB array, not {shape} of {dtype}"
+            )
+        labels = self.dense_labels
+        if labels is not None and (
+            labels.ndim != 2 or 0 in labels.shape or labels.dtype not in (np.uint8, np.uint16)
+        ):
+            raise ValueError(
+                f"dense labels are a (height, width) array of uint8 or uint16, not {labels.shape} "
+                f"of {labels.dtype}"
             )
 
 

@@ -124,6 +124,11 @@ def load_catalog(name_or_path: str) -> ClassCatalog:
     Raises FileNotFoundError naming the file looked for and the shipped names; ValueError for a
     file that is no class file.
     """
+    return parse_catalog(*read_class_file(name_or_path))
+
+
+def read_class_file(name_or_path: str) -> tuple[Any, str]:
+    """The content of a class file and its path, for `parse_catalog`. Raises as `load_catalog`."""
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         path = CLASSES_FOLDER / f"{name_or_path}.yaml"
@@ -131,10 +136,9 @@ def load_catalog(name_or_path: str) -> ClassCatalog:
         shipped = ", ".join(sorted(p.stem for p in CLASSES_FOLDER.glob("*.yaml")))
         raise FileNotFoundError(f"class file {path} does not exist; shipped by name: {shipped}")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8")), str(path)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a class file: {error}") from error
-    return parse_catalog(data, str(path))
 
 
 CLASSES_FOLDER = Path(__file__).resolve().parents[1] / "classes"

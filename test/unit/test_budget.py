@@ -137,7 +137,7 @@ class SlowCamera:
         step, commit = self.pipe._tracker.step, self.pipe._tracker.commit
         # One picture needs to be encoded but once.
         encode = functools.cache(lambda: VssPipeline.encode(self.pipe, self.image))
-        patch.setattr(self.pipe, "encode", lambda image: encode())
+        patch.setattr(self.pipe, "encode", lambda *_: encode())
 
         def slow_step(features: stages.ImageFeatures, slots: list[int]) -> Tracked | None:
             self._now += self.seconds

@@ -1,0 +1,86 @@
+"""How networks want their images: size, range, order of the channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sam2vss_ros.sam2.stages import PIXEL_MEAN, PIXEL_STD
+
+
+@dataclass(frozen=True)
+class Input:
+    """Images from 0 to 1, less `mean`, divided by `std`; red first, or with `bgr` blue first.
+
+    size: height and width that every image is squashed to. Without it images keep their shape:
+    their shorter side gets `shortest` pixels (0: it keeps its own), fewer where the longer one
+    would exceed `longest` (0: no limit); both are rounded to multiples of `multiple`.
+    """
+
+    size: tuple[int, int] | None = None
+    shortest: int = 0
+    longest: int = 0
+    multiple: int = 1
+    mean: Sequence[float] = PIXEL_MEAN
+    std: Sequence[float] = PIXEL_STD
+    bgr: bool = False
+
+    def size_for(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that an image of this height and width gets."""
+        if self.size is not None:
+            return self.size
+        scale = self.shortest / min(height, width) if self.shortest else 1.0
+        if self.longest:
+            scale = min(scale, self.longest / max(height, width))
+        rows, columns = (
+            max(1, round(side * scale / self.multiple)) * self.multiple for side in (height, width)
+        )
+        return rows, columns
+
+    def tensor(self, image: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+        """(H, W, 3) uint8 RGB -> (1, 3, h, w) float32."""
+        rows, columns = self.size_for(*image.shape[:2])
+        if image.shape[:2] != (rows, columns):
+            shrinks = image.shape[0] > rows and image.shape[1] > columns
+            interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            image = np.asarray(cv2.resize(image, (columns, rows), interpolation=interpolation))
+        if self.bgr:
+            image = np.ascontiguousarray(image[..., ::-1])
+        pixels = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255
+        mean, std = (pixels.new_tensor(list(v)).view(3, 1, 1) for v in (self.mean, self.std))
+        return (pixels - mean) / std
+
+
+def parse_input(data: Any, source: str) -> Input:
+    """Build an Input from the entry `input` of a class file: size, mean, std, channels.
+
+    None stands for its defaults. Raises ValueError naming `source` and the key.
+    """
+    entry = {} if data is None else data
+    if not isinstance(entry, dict) or set(entry) - {"size", "mean", "std", "channels"}:
+        raise ValueError(f"{source}: input has the keys size, mean, std and channels, not {entry}")
+    size = entry.get("size")
+    if size is not None and not (
+        isinstance(size, list) and len(size) == 2 and all(type(v) is int and v > 0 for v in size)
+    ):
+        raise ValueError(f"{source}: input: size is [height, width] in pixels, not {size}")
+    channels = entry.get("channels", "rgb")
+    if channels not in ("rgb", "bgr"):
+        raise ValueError(f"{source}: input: channels is rgb or bgr, not {channels}")
+    mean, std = entry.get("mean", PIXEL_MEAN), entry.get("std", PIXEL_STD)
+    for key, values in (("mean", mean), ("std", std)):
+        numbers = isinstance(values, list | tuple) and all(
+            isinstance(v, int | float) for v in values
+        )
+        if not numbers or len(values) != 3 or (key == "std" and 0 in values):
+            raise ValueError(f"{source}: input: {key} is three numbers, not {values}")
+    return Input(
+        size=None if size is None else (size[0], size[1]), mean=mean, std=std, bgr=channels == "bgr"
+    )

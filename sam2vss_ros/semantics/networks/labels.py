@@ -1,0 +1,40 @@
+"""Label images that somebody else made, as a network's prediction."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sam2vss_ros.semantics.catalog import IMAGE_ID_LIMIT, ClassCatalog
+
+SURE = 0.9
+"""A label image does not say how sure it is: its class is taken to be right with this probability,
+the others share the rest."""
+
+
+class MissingLabelsError(ValueError):
+    """A frame came without the labels that stand for the network's prediction."""
+
+
+class LabelImages:
+    """The network behind a label image: `log_probabilities` reads labels instead of an image."""
+
+    name = "topic"
+
+    def __init__(self, catalog: ClassCatalog, device: torch.device) -> None:
+        self.catalog = catalog
+        count = len(catalog)
+        self._row = np.full(IMAGE_ID_LIMIT, count, np.int64)
+        self._row[catalog.ids] = np.arange(count)
+        # The last row is for ids of no class, such as unlabelled: they say nothing.
+        rows = torch.full((count + 1, count), 1 / count)
+        rows[:count] = (1 - SURE) / max(1, count - 1)
+        rows[:count].fill_diagonal_(SURE)
+        self._log_rows = rows.log().log_softmax(1).to(device)
+
+    def log_probabilities(self, image: npt.NDArray[np.integer]) -> Tensor:
+        """(H, W) class ids below 65536 -> (K, H, W) float32 log probabilities."""
+        rows = torch.from_numpy(self._row[image]).to(self._log_rows.device)
+        return self._log_rows.T[:, rows]
