@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sam2vss_ros.commands.arguments import (
     add_command,
@@ -43,8 +43,9 @@ def add_evaluate(commands: Any) -> None:
             "Run the pipeline over labelled frames, every one in order, as the node does with\n"
             "`overload: all`, and score its label images. The frames are\n"
             "  --images DIR   a folder of images in the order of their names; names that agree up\n"
-            "                 to the first `_` are one stream, and nothing is remembered from one\n"
-            "                 stream to the next. Labels have the name of their image.\n"
+            "                 to the first `_` (or have none) are one stream, and nothing is\n"
+            "                 remembered from one stream to the next. Labels have the name of\n"
+            "                 their image.\n"
             "  --video FILE   a video. Names of labels end with the number of their frame, from\n"
             "                 0, such as 000012.png.\n"
             "  --bag BAG      a rosbag2 (mcap or sqlite3) or a ROS 1 bag. Labels have exactly the\n"
@@ -231,6 +232,10 @@ def _variants(args: argparse.Namespace) -> dict[str, Options]:
             if mode not in modes():
                 raise ValueError(f"mode: {mode!r} is not one of {', '.join(modes())}")
             PipelineConfig.from_mapping(_pipeline_part(options))
+            if options.get("network") == "topic":
+                raise ValueError(
+                    "network: topic is for the live node; `sam2vss metrics` scores label images"
+                )
         except (ValueError, TypeError) as error:
             raise InputError(f"compare: {name}: {error}" if args.compare else str(error)) from error
     return variants
@@ -316,25 +321,34 @@ def _run(
 
 @contextmanager
 def _open_labeller(options: Options) -> Iterator[tuple[Labeller, PipelineConfig]]:
+    """The labeller that a variant names, and the options it runs with."""
     from sam2vss_ros.evaluation.evaluate import PipelineLabeller
+    from sam2vss_ros.evaluation.paper import PaperRefiner
 
-    with closing(build_pipeline(options)) as pipeline:
-        yield PipelineLabeller(pipeline), pipeline.config
+    with closing(build_pipeline(_pipeline_part(options))) as pipeline:
+        if options.get("mode") == PAPER_REFINE:
+            refiner = PaperRefiner(pipeline, cast(int, options.get("max_objects", 0)))
+            yield refiner, refiner.config
+        else:
+            yield PipelineLabeller(pipeline), pipeline.config
 
 
 def _pipeline_part(options: Options) -> Options:
-    """The options that the pipeline knows: it does not know the paper's offline mode."""
-    return {k: v for k, v in options.items() if (k, v) != ("mode", PAPER_REFINE)}
+    """The options as the pipeline takes them: for it, the paper's refiner is in mode refine."""
+    return {**options, "mode": "refine"} if options.get("mode") == PAPER_REFINE else options
 
 
 def _weights(config: PipelineConfig) -> list[Path]:
-    """The files and folders that a variant's weights come from."""
+    """The files and folders that a variant's weights come from, those on this machine."""
     from sam2vss_ros.sam2.models import find_weights, model_card
     from sam2vss_ros.semantics.model import EMBEDDED
+    from sam2vss_ros.semantics.networks.embedded import WEIGHTS
 
     model = Path(config.checkpoint) if config.checkpoint else find_weights(model_card(config.model))
     semantics = EMBEDDED if config.semantics == "nano" else Path(config.semantics)
-    return [path for path in (model, semantics) if path is not None]
+    embedded = {"head": None, "street": WEIGHTS}
+    network = embedded.get(config.network, Path(config.network).expanduser())
+    return [path for path in (model, semantics, network) if path is not None and path.exists()]
 
 
 def _print_results(results: Sequence[Result], truth: ClassCatalog) -> None:

@@ -271,7 +271,7 @@ def _heat_map(counts: Sequence[Sequence[int]], names: Sequence[str]) -> str:
             share = count / total
             color = "var(--right)" if i == j else "var(--wrong)"
             shown = f"{100 * share:.0f}" if share >= 0.005 and len(names) <= TEXT_CLASSES else ""
-            dark = ' class="dark"' if share > 0.3 else ""
+            dark = ' class="dark"' if share > 0.4 else ""
             title = f"{name} taken for {columns[j]}: {count} pixels, {100 * share:.2f} %"
             cells.append(
                 f'<td title="{escape(title)}"{dark} style="background: color-mix(in srgb, '

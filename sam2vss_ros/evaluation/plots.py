@@ -80,7 +80,7 @@ def line_chart(lines: Sequence[Line], label: str, digits: int = 1) -> str:
         f'<text x="{LEFT - 6}" y="{y(t) + 4:.1f}" text-anchor="end">{t:g}</text>'
         for t in ticks
     ]
-    for frame in _ticks(0, count * step - 1):
+    for frame in _ticks(0, count * step - 1, 10):
         if frame.is_integer() and frame < count * step:
             parts.append(
                 f'<text x="{x(frame / step):.1f}" y="{HEIGHT - 6}" text-anchor="middle">'
@@ -120,9 +120,9 @@ def _path(places: Sequence[tuple[float, float] | None]) -> str:
     return "".join(commands)
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers that enclose `low` to `high`, three to seven of them."""
-    rough = max(high - low, 1e-3) / 4
+def _ticks(low: float, high: float, parts: int = 4) -> list[float]:
+    """Round numbers that enclose `low` to `high`, in about so many parts."""
+    rough = max(high - low, 1e-3) / parts
     magnitude = 10.0 ** math.floor(math.log10(rough))
     size = next(m * magnitude for m in (1, 2, 5, 10) if m * magnitude >= rough)
     first, last = math.floor(low / size), max(math.ceil(high / size), math.floor(low / size) + 1)
