@@ -115,9 +115,10 @@ class PipelineConfig(Checked):
     )
     network: str = option(
         "head",
-        "network of the dense prediction: head (on SAM 2's own features), topic (label images of "
-        "another node), a model of the library transformers (folder or name on the hub), or a "
-        "TorchScript or ONNX file (.pt, .ts, .onnx)",
+        "network of the dense prediction: head (on SAM 2's own features), street (embedded), topic "
+        "(label images of another node), a file (.safetensors of sam2vss train network, "
+        "TorchScript .pt or .ts, .onnx), or a model of the library transformers (folder or name on "
+        "the hub)",
     )
     network_classes: str = option(
         "",

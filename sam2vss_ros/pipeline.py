@@ -56,7 +56,7 @@ from sam2vss_ros.types import (
     instance_value,
 )
 
-EMBEDDED = ("head",)
+EMBEDDED = ("head", "street")
 """Networks as small as the embedded SAM 2."""
 
 OF_DENSE = ("network", "refine")

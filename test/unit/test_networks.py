@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass, load_catalog
+from sam2vss_ros.semantics.networks.embedded import WEIGHTS
 from sam2vss_ros.semantics.networks.inputs import Input, parse_input
 from sam2vss_ros.semantics.networks.joining import JoinedNetwork, join, load_class_map
 from sam2vss_ros.semantics.networks.labels import SURE, LabelImages, MissingLabelsError
@@ -239,10 +240,10 @@ def test_a_missing_class_file_is_named(blocks: Blocks, tmp_path: Path) -> None:
     assert str(tmp_path / "network.yaml") in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["my_network.pt", "my_network.onnx", "my_network"])
-def test_a_missing_file_is_named(name: str) -> None:
-    with pytest.raises(FileNotFoundError, match=f"^network: {name} does not exist"):
-        load_network(name, CPU)
+@pytest.mark.parametrize("suffix", [".pt", ".onnx", ".safetensors", ""])
+def test_a_missing_file_is_named(suffix: str) -> None:
+    with pytest.raises(FileNotFoundError, match=f"^network: my_network{suffix} does not exist"):
+        load_network(f"my_network{suffix}", CPU)
 
 
 @pytest.mark.parametrize(
@@ -481,6 +482,20 @@ def test_torchvision_stays_out(offline: Any) -> None:
     assert "torchvision" not in sys.modules
 
 
+# -- the embedded network
+
+
+def test_street_is_embedded() -> None:
+    network = load_network("street", CPU)
+    assert network.name == "street" and network.catalog == load_catalog("camvid")
+    assert_distribution(network.log_probabilities(picture(96, 128)), 11)
+    by_path = load_network(str(WEIGHTS), CPU)
+    image = picture(96, 128)
+    assert torch.equal(by_path.log_probabilities(image), network.log_probabilities(image))
+    with pytest.raises(ValueError, match="network_classes: street has its classes"):
+        load_network("street", CPU, "camvid")
+
+
 # -- label images
 
 
@@ -712,6 +727,15 @@ def test_names_must_meet_where_features_are_classified(redness: Path) -> None:
         pipe.reconfigure(mode="fused")
     assert pipe.config.mode == "refine"
     pipe.reconfigure(mode="network")
+
+
+@pytest.mark.parametrize("mode", ["refine", "classify", "fused", "network"])
+def test_street_serves_every_mode(mode: str) -> None:
+    pipe = pipeline(mode=mode, network="street")
+    result = pipe.process(Frame(street(), 1))
+    assert pipe.catalog == load_catalog("camvid") and "network" in result.timings_ms
+    for other in ("network", "refine", "classify", "fused"):
+        pipe.reconfigure(mode=other)
 
 
 @pytest.mark.parametrize("option", ["network_classes", "class_map"])
