@@ -241,25 +241,27 @@ def test_evaluate_puts_variants_side_by_side(
     code = run(
         "evaluate", "--images", folders["both"], "--labels", own_labels, "--classes", "camvid",
         "--device", "cpu", "--json", tmp_path / "figures.json", "--report", tmp_path / "report",
-        "--compare", "refine,fused", "mode=fused max_objects=1", "--fail-under", "miou=0.05",
-        "--fail-under", "frames_scored=8",
+        "--compare", "network,paper-refine,refine", "fused", "mode=fused max_objects=1",
+        "--fail-under", "miou=0.05", "--fail-under", "frames_scored=8",
     )  # fmt: skip
     assert code == 0
     result = json.loads((tmp_path / "figures.json").read_text())
     assert result == json.loads((tmp_path / "report" / "report.json").read_text())
-    names = ["refine", "fused", "mode=fused max_objects=1"]
-    refine, fused, few = result["variants"]
-    assert [refine["name"], fused["name"], few["name"]] == names
-    assert (refine["mode"], fused["mode"], few["config"]["max_objects"]) == ("refine", "fused", 1)
-    assert fused["miou"] == fused["mbiou"] == 1.0 > refine["miou"]
-    for variant in (refine, fused, few):
+    names = ["network", "paper-refine", "refine", "fused", "mode=fused max_objects=1"]
+    network, paper, refine, fused, few = variants = result["variants"]
+    assert [v["name"] for v in variants] == names
+    assert [v["mode"] for v in variants] == [*names[:4], "fused"]
+    assert (few["config"]["max_objects"], paper["config"]["engine"]) == (1, "exact")
+    assert fused["miou"] == fused["mbiou"] == 1.0
+    assert len({v["pixel_accuracy"] for v in (network, paper, fused)}) == 3
+    for variant in variants:
         assert 0 < variant["latency_ms_p50"] <= variant["latency_ms_p95"]
         assert variant["frames_unmatched"] == variant["frames_failed"] == 0
         assert variant["mvc8"] is variant["strict_vc8"] is variant["mvc16"] is None
         assert any(w["path"].endswith("nano.safetensors") for w in variant["weights"])
     assert result["provenance"]["packages"]["torch"]
     rows = (tmp_path / "report" / "frames.csv").read_text().splitlines()
-    assert len(rows) == 1 + 3 * 8
+    assert len(rows) == 1 + 5 * 8
     page = (tmp_path / "report" / "index.html").read_text()
     printed = capsys.readouterr().out
     for name in names:
