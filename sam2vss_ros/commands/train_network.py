@@ -34,10 +34,10 @@ def add_train_network(kinds: Any) -> None:
     parser.add_argument("--classes", default="camvid", help="class file or its shipped name")
     parser.add_argument("--steps", type=int, default=8000, help="of eight views (default 8000)")
     parser.add_argument(
-        "--pixels",
+        "--shortest",
         type=int,
-        default=480 * 352,
-        help="of the input, whatever an image's shape (default 168960)",
+        default=352,
+        help="pixels of the input's shorter side (default 352)",
     )
     parser.add_argument(
         "--holdout",
@@ -77,7 +77,7 @@ def _train_network(args: argparse.Namespace) -> None:
     except (ValueError, OSError) as error:
         raise InputError(str(error)) from error
     how = {"images": len(used), "steps": args.steps, "seed": args.seed}
-    card = NetworkCard(catalog, args.pixels, 1.0, how)
+    card = NetworkCard(catalog, args.shortest, 1.0, how)
     if kept:
         card, score = calibrated(network, card, kept, device)
     save_embedded(network, card, args.out)
@@ -97,7 +97,7 @@ def _check_options(args: argparse.Namespace) -> None:
 
     if not 0 <= args.holdout < 1:
         raise InputError(f"holdout: {args.holdout} is not a share from 0 to below 1")
-    for name in ("steps", "pixels"):
+    for name in ("steps", "shortest"):
         if getattr(args, name) < 1:
             raise InputError(f"{name}: {getattr(args, name)} is not positive")
     if not args.out.absolute().parent.is_dir():

@@ -18,14 +18,15 @@ from tqdm import tqdm
 from sam2vss_ros.evaluation.confusion import ConfusionMatrix
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.semantics.networks.embedded import (
-    EmbeddedNetwork,
     NetworkCard,
     StreetNet,
     native_bfloat16,
     normalised,
+    ready,
 )
+from sam2vss_ros.semantics.networks.network import SegmentationNetwork
 from sam2vss_ros.training.data import VOID, LabelledStill, Stills, pixel_counts
-from sam2vss_ros.training.losses import class_weights, label_loss
+from sam2vss_ros.training.losses import class_weights
 from sam2vss_ros.training.runs import load_checkpoint, open_log, open_run, save_checkpoint
 from sam2vss_ros.training.views import ViewStream
 
@@ -158,9 +159,8 @@ def _train_step(
     state.network.train()
     with torch.autocast(device.type, torch.bfloat16, enabled=native_bfloat16(device)):
         logits, *coarser = (x.float() for x in state.network.all_logits(images))
-    entropy = label_loss(logits, labels, weights, VOID)
-    overlap = overlap_loss(logits, labels)
-    deep = torch.stack([label_loss(x, labels, weights, VOID) for x in coarser]).sum()
+    entropy, overlap = dense_losses(logits, labels, weights)
+    deep = torch.stack([coarse_loss(x, labels, weights) for x in coarser]).sum()
     loss = entropy + OVERLAP_SHARE * overlap + DEEP_SHARE * deep
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()
@@ -170,21 +170,31 @@ def _train_step(
     return {"entropy": float(entropy.detach()), "overlap": float(overlap.detach())}
 
 
-def overlap_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """One minus the mean soft IoU, over the batch, of the classes that are there.
+def dense_losses(logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted cross entropy, and one minus the mean soft IoU of the batch's classes.
 
     logits: (B, C, h, w), raised to half of the labels' size; labels: (B, H, W), VOID is skipped.
     """
     half = labels[:, ::2, ::2]
     raised = F.interpolate(logits, size=half.shape[-2:], mode="bilinear", align_corners=False)
-    known = (half != VOID).unsqueeze(1)
-    probability = raised.softmax(1) * known
-    truth = F.one_hot(half.clamp(min=0), logits.shape[1]).permute(0, 3, 1, 2) * known
-    both = (probability * truth).sum((0, 2, 3))
-    area = truth.sum((0, 2, 3))
+    log_probability = raised.log_softmax(1)
+    entropy = F.nll_loss(log_probability, half, weights, ignore_index=VOID)
+    known = half != VOID
+    probability = log_probability.exp() * known.unsqueeze(1)
+    index = half.clamp(min=0)
+    right = probability.gather(1, index.unsqueeze(1)).flatten()
+    both = right.new_zeros(logits.shape[1]).index_add(0, index.flatten(), right)
+    area = torch.bincount(half[known], minlength=logits.shape[1])
     iou = both / (probability.sum((0, 2, 3)) + area - both + 1)
     there = area > 0
-    return 1 - (iou * there).sum() / there.sum().clamp(min=1)
+    return entropy, 1 - (iou * there).sum() / there.sum().clamp(min=1)
+
+
+def coarse_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Weighted cross entropy of (B, C, h, w) logits with the labels in the middle of each cell."""
+    stride = labels.shape[-1] // logits.shape[-1]
+    middles = labels[:, stride // 2 :: stride, stride // 2 :: stride]
+    return F.cross_entropy(logits, middles, weights, ignore_index=VOID)
 
 
 @dataclass(frozen=True)
@@ -213,7 +223,7 @@ class NetworkScore:
 
 
 @torch.inference_mode()
-def score_network(network: EmbeddedNetwork, stills: list[LabelledStill]) -> NetworkScore:
+def score_network(network: SegmentationNetwork, stills: list[LabelledStill]) -> NetworkScore:
     """Predict whole stills, raised to their size, and compare with their labels.
 
     Temperature and calibration look at every fourth row and column.
@@ -239,9 +249,9 @@ def calibrated(
     network: StreetNet, card: NetworkCard, kept: list[LabelledStill], device: torch.device
 ) -> tuple[NetworkCard, NetworkScore]:
     """The card with the temperature and the figures of stills that were kept out of training."""
-    rough = score_network(EmbeddedNetwork(network, card, "", device), kept)
+    rough = score_network(ready(network, card, "", device), kept)
     card = replace(card, temperature=round(card.temperature * rough.temperature, 3))
-    score = score_network(EmbeddedNetwork(network, card, "", device), kept)
+    score = score_network(ready(network, card, "", device), kept)
     return replace(card, training=card.training | {"held_out": score.as_json()}), score
 
 

@@ -8,15 +8,11 @@ convolutions when the weights are loaded.
 from __future__ import annotations
 
 import json
-import math
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
@@ -25,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sam2vss_ros.semantics.catalog import ClassCatalog, catalog_data, parse_catalog
+from sam2vss_ros.semantics.networks.inputs import Input
+from sam2vss_ros.semantics.networks.network import TensorNetwork
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "street.safetensors"
 
@@ -38,6 +36,10 @@ CONTEXT_GRIDS = ((1, 1), (2, 2), (4, 4), (6, 1))
 """Rows and columns of the means that the context is made of."""
 
 SIDE_STEP = 32
+"""The sides of an input are multiples of the coarsest stride."""
+
+PIXEL_MEAN, PIXEL_STD = (110 / 255,) * 3, (64 / 255,) * 3
+"""Of images from 0 to 1."""
 
 
 class Convolution(nn.Sequential):
@@ -147,8 +149,8 @@ def _doubled(x: Tensor) -> Tensor:
 
 
 def normalised(images: Tensor) -> Tensor:
-    """(..., 3, H, W) uint8 RGB -> float32 of about zero mean and unit deviation."""
-    return (images.float() - 110.0) / 64.0
+    """(..., 3, H, W) uint8 RGB -> float32, as `PIXEL_MEAN` and `PIXEL_STD` say."""
+    return (images.float() - 255 * PIXEL_MEAN[0]) / (255 * PIXEL_STD[0])
 
 
 def native_bfloat16(device: torch.device) -> bool:
@@ -163,53 +165,30 @@ def native_bfloat16(device: torch.device) -> bool:
 class NetworkCard:
     """What the weight file says beside the weights.
 
-    pixels: how many the input has, whatever the shape of the image. temperature: what the logits
-    are divided by, fitted on images kept out. training: free text and figures on how it was made.
+    shortest: pixels of the input's shorter side. temperature: what the logits are divided by,
+    fitted on images kept out. training: figures on how the weights were made.
     """
 
     catalog: ClassCatalog
-    pixels: int
+    shortest: int
     temperature: float
     training: dict[str, Any]
 
 
-class EmbeddedNetwork:
-    """The trained network, ready for inference on one device."""
+def ready(network: StreetNet, card: NetworkCard, name: str, device: torch.device) -> TensorNetwork:
+    """The network for inference on `device`: images in, calibrated log probabilities out.
 
-    def __init__(
-        self, network: StreetNet, card: NetworkCard, name: str, device: torch.device
-    ) -> None:
-        self.name = name
-        self.card = card
-        self.catalog = card.catalog
-        self._device = device
-        self._dtype = torch.bfloat16 if native_bfloat16(device) else torch.float32
-        self._network = folded(network).to(
-            device=device, dtype=self._dtype, memory_format=torch.channels_last
-        )
+    It computes in bfloat16 where the device has it, and has a quarter of the input's resolution.
+    """
+    dtype = torch.bfloat16 if native_bfloat16(device) else torch.float32
+    inference = folded(network).to(device=device, dtype=dtype, memory_format=torch.channels_last)
 
-    @torch.inference_mode()
-    def log_probabilities(self, image: npt.NDArray[np.uint8]) -> Tensor:
-        """(H, W, 3) uint8 RGB -> (K, h, w) float32 log-probabilities at about a quarter of a side.
+    def run(images: Tensor) -> Tensor:
+        logits = inference(images.to(dtype)).float()
+        return F.log_softmax(logits / card.temperature, 1)
 
-        Calibrated by the card's temperature. They cover the whole image.
-        """
-        logits = self._network(normalised(self._input(image)).to(self._dtype))[0].float()
-        return F.log_softmax(logits / self.card.temperature, 0)
-
-    def _input(self, image: npt.NDArray[np.uint8]) -> Tensor:
-        height, width = input_size(image.shape[0], image.shape[1], self.card.pixels)
-        shrinks = height < image.shape[0]
-        flags = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        resized = cv2.resize(image, (width, height), interpolation=flags)
-        return torch.from_numpy(resized).to(self._device).permute(2, 0, 1)[None]
-
-
-def input_size(height: int, width: int, pixels: int) -> tuple[int, int]:
-    """The sides, multiples of 32, nearest to an image's shape with about `pixels` pixels."""
-    scale = math.sqrt(pixels / (height * width))
-    rounded = (max(1, round(side * scale / SIDE_STEP)) * SIDE_STEP for side in (height, width))
-    return next(rounded), next(rounded)
+    prepare = Input(shortest=card.shortest, multiple=SIDE_STEP, mean=PIXEL_MEAN, std=PIXEL_STD)
+    return TensorNetwork(name, card.catalog, prepare, torch.inference_mode()(run), device)
 
 
 def folded(network: StreetNet) -> StreetNet:
@@ -231,21 +210,21 @@ def save_embedded(network: StreetNet, card: NetworkCard, path: Path) -> None:
     about = {
         "network": "StreetNet",
         "catalog": catalog_data(card.catalog),
-        "pixels": card.pixels,
+        "shortest": card.shortest,
         "temperature": card.temperature,
         "training": card.training,
     }
     save_file(tensors, path, {"sam2vss": json.dumps(about)})
 
 
-def load_embedded(path: Path, device: torch.device) -> EmbeddedNetwork:
+def load_embedded(path: Path, device: torch.device) -> TensorNetwork:
     """Load the weights that `sam2vss train network` wrote, ready for inference on `device`.
 
     Raises FileNotFoundError naming the file and how to make one; ValueError for a file that is
     none of ours or is damaged.
     """
     network, card = read_embedded(path)
-    return EmbeddedNetwork(network, card, path.stem, device)
+    return ready(network, card, path.stem, device)
 
 
 def read_embedded(path: Path) -> tuple[StreetNet, NetworkCard]:
@@ -262,10 +241,11 @@ def read_embedded(path: Path) -> tuple[StreetNet, NetworkCard]:
             raise ValueError(f"it holds a {about['network']}")
         catalog = parse_catalog(about["catalog"], str(path))
         card = NetworkCard(
-            catalog, int(about["pixels"]), float(about["temperature"]), about["training"]
+            catalog, int(about["shortest"]), float(about["temperature"]), about["training"]
         )
         network = StreetNet(len(catalog))
         network.load_state_dict(tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"network: {path} is not a file of this network: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"network: {path} is not a file of this network: {reason}") from error
     return network, card

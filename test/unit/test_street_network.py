@@ -1,0 +1,373 @@
+"""The embedded segmentation network: inference, its file, and its training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sam2vss_ros.cli import main
+from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog
+from sam2vss_ros.semantics.networks import embedded
+from sam2vss_ros.semantics.networks.embedded import (
+    WEIGHTS,
+    NetworkCard,
+    StreetNet,
+    load_embedded,
+    read_embedded,
+    save_embedded,
+)
+from sam2vss_ros.training import data, network, views
+from sam2vss_ros.training.data import VOID, LabelledStill, load_stills
+
+CAMVID = load_catalog("camvid")
+CPU = torch.device("cpu")
+CARD = NetworkCard(CAMVID, 64, 1.5, {"steps": 0})
+
+
+def street(name: str = "a_0", size: int = 64, shade: int = 0) -> LabelledStill:
+    """Sky over road, a pole in the middle, a column of void at the left; in their own colours."""
+    labels = np.zeros((size, size), np.uint8)
+    labels[size // 2 :] = 3
+    labels[8 : size // 2, size // 2 : size // 2 + 3] = 2
+    labels[:, :4] = 255
+    image = CAMVID.palette()[np.where(labels == 255, 11, labels)]
+    return LabelledStill(name, np.maximum(image, shade).astype(np.uint8), labels)
+
+
+def worn_network() -> StreetNet:
+    """Random weights, and normalisations as a training leaves them."""
+    torch.manual_seed(5)
+    model = StreetNet(len(CAMVID))
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean = torch.randn(module.num_features) * 0.3
+            module.running_var = torch.rand(module.num_features) + 0.5
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, 0, 0.2)
+    return model.eval()
+
+
+# -- inference
+
+
+def test_folding_changes_nothing_but_the_form() -> None:
+    model, images = worn_network(), torch.randn(1, 3, 64, 96)
+    inference = embedded.folded(model)
+    kinds = [type(m) for m in inference.modules()]
+    assert torch.nn.BatchNorm2d not in kinds and embedded.Convolution not in kinds
+    with torch.no_grad():
+        torch.testing.assert_close(inference(images), model(images), rtol=1e-4, atol=1e-4)
+    assert any(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_log_probabilities_are_those_of_training(
+    monkeypatch: pytest.MonkeyPatch, bfloat16: bool
+) -> None:
+    """The image comes through the network as in training, calibrated, at a quarter of its size."""
+    monkeypatch.setattr(embedded, "native_bfloat16", lambda device: bfloat16)
+    model = worn_network()
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    found = embedded.ready(model, CARD, "street", CPU).log_probabilities(image)
+    with torch.no_grad():
+        logits = model(embedded.normalised(torch.from_numpy(image).permute(2, 0, 1)[None]))[0]
+    assert found.dtype == torch.float32 and found.shape == (11, 16, 24)
+    tolerance = 0.1 if bfloat16 else 1e-3
+    expected = F.log_softmax(logits / CARD.temperature, 0)
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("shape", "quarter"),
+    [((48, 64), (16, 24)), ((240, 60), (64, 16)), ((1, 1), (16, 16)), ((500, 900), (16, 32))],
+)
+def test_images_of_any_shape(shape: tuple[int, int], quarter: tuple[int, int]) -> None:
+    image = np.full((*shape, 3), 90, np.uint8)
+    found = embedded.ready(worn_network(), CARD, "street", CPU).log_probabilities(image)
+    assert found.shape == (11, *quarter)
+    torch.testing.assert_close(found.exp().sum(0), torch.ones(quarter))
+
+
+# -- the file
+
+
+def test_the_file_keeps_weights_and_card(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    model = worn_network()
+    save_embedded(model, CARD, path)
+    again, card = read_embedded(path)
+    assert card == CARD
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[key], value, rtol=1e-3, atol=1e-3)
+    loaded = load_embedded(path, CPU)
+    assert loaded.name == "mine" and loaded.catalog == CAMVID
+
+
+def test_what_is_no_file_of_ours_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    with pytest.raises(FileNotFoundError, match="mine.safetensors does not exist.*train network"):
+        load_embedded(path, CPU)
+    path.write_bytes(b"no weights at all")
+    with pytest.raises(ValueError, match="mine.safetensors is not a file of this network"):
+        load_embedded(path, CPU)
+
+    save_embedded(worn_network(), CARD, path)
+    with embedded.safe_open(path, "pt") as file:
+        about = file.metadata()
+    tensors = load_file(path)
+    save_file({k: v for k, v in tensors.items() if "fuse4" not in k}, path, about)
+    with pytest.raises(ValueError, match="mine.safetensors is not a file.*fuse4"):
+        load_embedded(path, CPU)
+    other = json.loads(about["sam2vss"]) | {"network": "OtherNet"}
+    save_file(tensors, path, {"sam2vss": json.dumps(other)})
+    with pytest.raises(ValueError, match="it holds a OtherNet"):
+        load_embedded(path, CPU)
+    save_file(tensors, path)
+    with pytest.raises(ValueError, match="mine.safetensors is not a file of this network"):
+        load_embedded(path, CPU)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ValueError, match="mine.safetensors is not a file of this network"):
+        load_embedded(path, CPU)
+
+
+def test_the_shipped_network_knows_camvid(shared: Path) -> None:
+    """Every tenth image of val. The whole of it, and each class: see the model card."""
+    stills = load_stills(shared / "data" / "camvid" / "val", CAMVID)[::10]
+    score = network.score_network(load_embedded(WEIGHTS, CPU), stills)
+    assert score.matrix.miou() > 0.6
+    assert score.calibration_error < 0.04
+    assert 0.9 < score.temperature < 1.1
+
+
+# -- views
+
+
+def test_views_keep_image_and_labels_together() -> None:
+    """What is sky is sky-coloured in every view: pasted, zoomed, turned and flipped alike."""
+    stream = views.ViewStream([street()], len(CAMVID), count=4, size=64, seed=0, first_step=0)
+    hue = {0: (1, 1, 1), 2: None, 3: None}
+    batch = next(iter(stream))
+    assert batch.images.shape == (4, 3, 64, 64) and batch.images.dtype == torch.uint8
+    assert batch.labels.shape == (4, 64, 64) and batch.labels.dtype == torch.int64
+    assert set(batch.labels.unique().tolist()) <= {VOID, *hue}
+    assert {0, 3} <= set(batch.labels.unique().tolist())
+
+
+def test_step_k_has_the_same_views_whatever_came_before_it() -> None:
+    def from_step(step: int) -> Any:
+        return iter(
+            views.ViewStream([street()], len(CAMVID), count=2, size=64, seed=1, first_step=step)
+        )
+
+    early, late = from_step(3), from_step(4)
+    third, fourth = next(early), next(early)
+    again = next(late)
+    assert torch.equal(fourth.images, again.images) and torch.equal(fourth.labels, again.labels)
+    assert not torch.equal(third.images, fourth.images)
+
+
+def test_a_view_maps_pixels_and_labels_by_one_map() -> None:
+    """A still whose image is its labels stays so, up to interpolation at boundaries."""
+    labels = np.kron(np.arange(6, dtype=np.uint8).reshape(2, 3), np.ones((60, 60), np.uint8))
+    for seed in range(20):
+        matrix = views.view_matrix(labels.shape, 96, np.random.default_rng(seed))
+        zoom = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+        assert views.ZOOM[0] * 3 - 0.01 <= zoom <= views.ZOOM[1] * 3 + 0.01
+        seen = cv2.warpAffine(labels, matrix, (96, 96), flags=cv2.INTER_NEAREST, borderValue=255)
+        assert (seen != 255).mean() > 0.2
+
+
+def test_relit_takes_any_brightness() -> None:
+    rng = np.random.default_rng(0)
+    dusk, day = (np.full((32, 32, 3), v, np.uint8) for v in (60, 130))
+    for image in (dusk, day):
+        means = [views.relit(image, rng).mean() for _ in range(60)]
+        assert min(means) < 80 and max(means) > 120
+    for extreme in (np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)):
+        assert views.relit(extreme, rng).dtype == np.uint8
+
+
+def test_images_with_rare_classes_come_more_often() -> None:
+    plain = LabelledStill(
+        "plain", street().image, np.where(street().labels == 2, 0, street().labels)
+    )
+    stream = views.ViewStream(
+        [plain, street()], len(CAMVID), count=1, size=64, seed=0, first_step=0
+    )
+    assert stream._chance[1] > 2 * stream._chance[0] > 0
+    assert stream._chance.sum() == pytest.approx(1)
+
+
+# -- losses and figures
+
+
+def test_a_perfect_prediction_costs_nothing_and_void_is_skipped() -> None:
+    labels = torch.from_numpy(street().labels.astype(np.int64))[None]
+    labels[labels == 255] = VOID
+    perfect = 40 * F.one_hot(labels.clamp(min=0), 11).permute(0, 3, 1, 2).float()
+    weights = torch.ones(11)
+    entropy, overlap = network.dense_losses(perfect, labels, weights)
+    assert entropy < 0.2 and overlap < 0.15  # raised and lowered again: boundaries blur
+    perfect[:, :, labels[0] == VOID] = torch.randn(11, 1)
+    _, again = network.dense_losses(perfect, labels, weights)
+    assert again == pytest.approx(overlap.item(), abs=0.02)
+    entropy, overlap = network.dense_losses(-perfect, labels, weights)
+    assert entropy > 5 and overlap > 0.9
+    assert network.coarse_loss(perfect[:, :, 4::8, 4::8], labels, weights) < 1e-4
+
+
+def test_void_alone_costs_nothing_but_nan_free_overlap() -> None:
+    labels = torch.full((1, 16, 16), VOID)
+    _, overlap = network.dense_losses(torch.randn(1, 11, 4, 4), labels, torch.ones(11))
+    assert overlap == 1
+
+
+def test_the_learning_rate_rises_rests_and_falls_to_zero() -> None:
+    rates = [network.learning_rate(step, 1000) for step in range(1001)]
+    peak = network.PEAK_RATE
+    assert rates[0] < 0.01 * peak and rates[network.WARMUP_STEPS] == rates[500] == peak
+    assert 0 < rates[999] < 0.01 * peak and rates[1000] == 0
+
+
+def test_the_end_of_each_recording_is_kept_out() -> None:
+    names = [f"a_{i:03d}" for i in range(10)] + [f"b2_f{i:03d}" for i in range(20)]
+    used, kept = network.split_off([street(n) for n in names], 0.1)
+    assert [s.name for s in kept] == ["a_009", "b2_f018", "b2_f019"]
+    assert sorted(s.name for s in [*used, *kept]) == sorted(names)
+    assert network.split_off([street()], 0.0)[1] == []
+
+
+def test_temperature_and_calibration_error_find_false_confidence() -> None:
+    torch.manual_seed(0)
+    honest = torch.randn(20000, 5) * 2
+    truth = torch.distributions.Categorical(logits=honest).sample()
+    assert network.best_temperature(honest, truth) == pytest.approx(1, abs=0.05)
+    assert network.calibration_error(honest, truth) < 0.02
+    assert network.best_temperature(3 * honest, truth) == pytest.approx(3, rel=0.05)
+    assert network.calibration_error(3 * honest, truth) > 0.1
+    none = torch.zeros(0, dtype=torch.long)
+    assert network.calibration_error(torch.zeros(0, 5), none) == 0
+
+
+# -- runs
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Material made here and not by another process, which takes seconds to start."""
+    monkeypatch.setattr(data.SeededStream, "in_background", data.SeededStream.__iter__)
+    monkeypatch.setattr(network, "CHECKPOINT_EVERY", 1)
+
+
+def train(out: Path, steps: int, resume: bool = False) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = network.train_network(
+        [street()], CAMVID, out, steps=steps, resume=resume, device=CPU, views=2, size=64
+    ).state_dict()
+    return weights
+
+
+@pytest.mark.usefixtures("in_process")
+def test_an_interrupted_run_resumes_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(tmp_path / "whole", 3)
+    step = network._train_step
+
+    def stopping(state: Any, *args: Any) -> dict[str, float]:
+        if state.step == 2:
+            raise KeyboardInterrupt
+        return step(state, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(network, "_train_step", stopping)
+        train(tmp_path / "broken", 3)
+    with pytest.raises(FileExistsError, match="--resume"):
+        train(tmp_path / "broken", 3)
+    resumed = train(tmp_path / "broken", 3, resume=True)
+    for key, value in whole.items():
+        assert torch.equal(value, resumed[key]), key
+    log = (tmp_path / "broken" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == [1, 2, 3]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_it_learns_a_street(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From nothing: the losses of the first steps must fall clearly."""
+    monkeypatch.setattr(network, "WARMUP_STEPS", 5)
+    monkeypatch.setattr(network, "CHECKPOINT_EVERY", 100)
+    train(tmp_path, 25)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    for loss, limit in (("entropy", 0.7), ("overlap", 0.92)):
+        first, last = (np.mean([r[loss] for r in part]) for part in (log[:5], log[-5:]))
+        assert last < limit * first, loss
+
+
+def folder_of(stills: list[LabelledStill], root: Path, catalog: ClassCatalog = CAMVID) -> Path:
+    for kind in ("images", "labels"):
+        (root / kind).mkdir(parents=True)
+    for still in stills:
+        ids = np.where(still.labels == 255, catalog.ignore_id, still.labels).astype(np.uint8)
+        cv2.imwrite(str(root / "images" / f"{still.name}.png"), still.image[..., ::-1])
+        cv2.imwrite(str(root / "labels" / f"{still.name}.png"), ids)
+    return root
+
+
+@pytest.mark.usefixtures("in_process")
+def test_the_command_trains_and_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = dict(network.train_network.__kwdefaults__ or {}) | {"views": 2, "size": 64}
+    monkeypatch.setattr(network.train_network, "__kwdefaults__", small)
+    folder = folder_of([street(f"a_{i}") for i in range(4)], tmp_path / "data")
+    out = tmp_path / "net.safetensors"
+    command = ["train", "network", "--data", str(folder), "--out", str(out), "--device", "cpu"]
+    command += ["--steps", "2", "--holdout", "0.25", "--shortest", "64"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "trained on 3 images" in printed and "on 1 held-out images: mIoU" in printed
+    assert "Pole" in printed
+    card = read_embedded(out)[1]
+    assert card.shortest == 64 and card.catalog == CAMVID
+    assert card.training["images"] == 3 and card.training["steps"] == 2
+    assert card.training["held_out"]["per_class_iou"]["Car"] is None
+    assert load_embedded(out, CPU).log_probabilities(street().image).shape == (11, 16, 16)
+    assert main(command) == 2
+    assert "give --resume to go on or another --out" in capsys.readouterr().err
+    assert main([*command, "--resume"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "images: no images there"),
+        (("--holdout", "1"), "holdout: 1.0 is not a share from 0 to below 1"),
+        (("--steps", "0"), "steps: 0 is not positive"),
+        (("--shortest", "-5"), "shortest: -5 is not positive"),
+        (("--classes", "nowhere"), "shipped by name"),
+        (("--out", "/nowhere/net.safetensors"), "out: the folder of /nowhere/net"),
+    ],
+)
+def test_bad_options_are_named(
+    options: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "net.safetensors"
+    command = ("train", "network", "--data", str(tmp_path), "--out", str(out), *options)
+    assert main(command) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and message in lines[0]
+    assert not out.exists()
+
+
+def test_nothing_to_train_on(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no stills"):
+        network.train_network([], CAMVID, tmp_path / "run", steps=1, device=CPU)
+    assert not list(tmp_path.iterdir())
