@@ -46,7 +46,7 @@ def add_evaluate(commands: Any) -> None:
             "                 to the first `_` (or have none) are one stream, and nothing is\n"
             "                 remembered from one stream to the next. Labels have the name of\n"
             "                 their image.\n"
-            "  --video FILE   a video. Names of labels end with the number of their frame, from\n"
+            "  --video VIDEO  a video. Names of labels end with the number of their frame, from\n"
             "                 0, such as 000012.png.\n"
             "  --bag BAG      a rosbag2 (mcap or sqlite3) or a ROS 1 bag. Labels have exactly the\n"
             "                 stamp of their image, or lie in a folder, named by stamp or number.\n"
@@ -67,8 +67,9 @@ def add_evaluate(commands: Any) -> None:
     )
     source = parser.add_argument_group("frames and labels")
     frames = source.add_mutually_exclusive_group(required=True)
-    frames.add_argument("--images", type=Path, metavar="DIR", help="a folder of images")
-    frames.add_argument("--video", type=Path, metavar="FILE", help="a video")
+    frames.add_argument(
+        "--images", "--video", type=Path, metavar="DIR|VIDEO", help="a folder of images, or a video"
+    )
     frames.add_argument("--bag", type=Path, metavar="BAG", help="a recording of ROS")
     source.add_argument("--image-topic", metavar="T", help="bag: its only topic with images")
     labels = source.add_mutually_exclusive_group(required=True)
@@ -280,15 +281,13 @@ def _streams(args: argparse.Namespace) -> list[LabelledStream]:
         return [open_bag(args.bag, args.image_topic, args.label_topic, args.labels)]
     if args.image_topic or args.label_topic:
         raise InputError("topics are of a bag: give --bag, or --labels and no topics")
-    if args.video:
-        if args.video.is_dir():
-            raise InputError(f"video: {args.video} is a folder: --images takes folders")
-        return [labelled_video(args.video, args.labels, args.rate or 0.0)]
+    if args.images.is_file():
+        return [labelled_video(args.images, args.labels, args.rate or 0.0)]
     return labelled_folder(args.images, args.labels, args.rate or 0.0)
 
 
 def _source(args: argparse.Namespace) -> str:
-    frames = args.images or args.video or args.bag
+    frames = args.images or args.bag
     topic = f" {args.image_topic}" if args.image_topic else ""
     return f"{frames}{topic}, labels of {args.label_topic or args.labels}, classes {args.truth}"
 

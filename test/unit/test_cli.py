@@ -437,11 +437,11 @@ EVALUATE = "evaluate --images {images} --classes camvid "
         ),
         (
             "evaluate --labels {void} --classes camvid",
-            "one of the arguments --images --video --bag",
+            "one of the arguments --images/--video --bag",
         ),
         (
-            "evaluate --video {images} --labels {void} --classes camvid",
-            "is a folder: --images takes folders",
+            "evaluate --video {text} --labels {void} --classes camvid",
+            "cannot be opened as a video",
         ),
         (EVALUATE + "--label-topic /labels", "topics are of a bag"),
         (EVALUATE + "--labels {void} --image-topic /image", "topics are of a bag"),
