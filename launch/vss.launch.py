@@ -25,7 +25,7 @@ PARAMETERS = {
     "model": (str, "SAM 2 model: nano, sam2.1_hiera_tiny, _small, _base_plus or _large"),
     "checkpoint": (str, "path of the model's weights"),
     "device": (str, "auto, cpu, cuda or cuda:N"),
-    "mode": (str, "how labels are made: refine, classify or fused"),
+    "mode": (str, "how labels are made: refine, classify, fused or network"),
     "image_transport": (str, "raw or compressed; compressed subscribes to <image>/compressed"),
     "overload": (
         str,

@@ -29,6 +29,7 @@ class Counts:
     failed: Counter[str] = field(default_factory=Counter)
     resets: int = 0
     breaks: Counter[str] = field(default_factory=Counter)
+    without_labels: int = 0
 
 
 class Statistics:
@@ -58,6 +59,11 @@ class Statistics:
         with self._lock:
             self._counts.failed[reason] += 1
             return self._counts.failed[reason] == 1
+
+    def without_labels(self) -> None:
+        """The label image of another node for an image did not come."""
+        with self._lock:
+            self._counts.without_labels += 1
 
     def reset(self) -> None:
         """The stream began anew: time ran backwards."""
@@ -114,6 +120,8 @@ class Statistics:
         values |= {f"failed: {reason}": str(n) for reason, n in sorted(counts.failed.items())}
         values["stream resets"] = str(counts.resets)
         values |= {f"{kind}s": str(counts.breaks[kind]) for kind in ("scene cut", "time jump")}
+        if counts.without_labels:
+            values["frames without labels"] = str(counts.without_labels)
         values["objects"] = str(objects)
         values["degraded"] = "; ".join(degraded) or "nothing"
         for name, milliseconds in stages.items():
@@ -151,8 +159,8 @@ class Reporter:
         facts: Mapping[str, str],
     ) -> DiagnosticStatus:
         """The status at this moment: ERROR when nothing but failures came since the last one, WARN
-        for silence (its text), failed frames, drops where they are not normal and a `target_fps`
-        that cannot be kept, else OK.
+        for silence (its text), failed frames, drops where they are not normal, labels of another
+        node that did not come and a `target_fps` that cannot be kept, else OK.
 
         state: active, disabled or inactive. facts: device, model and the like, added to the values.
         """
@@ -160,10 +168,14 @@ class Reporter:
         failed = counts.failed - self._reported.failed
         processed = counts.processed - self._reported.processed
         dropped = counts.dropped - self._reported.dropped
+        unlabelled = counts.without_labels - self._reported.without_labels
         self._reported = counts
         level, message = DiagnosticStatus.OK, state
         if statistics.late:
             level, message = DiagnosticStatus.WARN, CANNOT_KEEP_UP
+        if unlabelled:
+            level = DiagnosticStatus.WARN
+            message = f"the labels of {unlabelled} images did not come in time on dense_labels"
         if silence:
             level, message = DiagnosticStatus.WARN, silence
         if dropped and not drops_are_normal:

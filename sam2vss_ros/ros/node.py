@@ -32,6 +32,7 @@ from sam2vss_ros.config import PipelineConfig, Value, options_of
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.camera import Camera
 from sam2vss_ros.ros.diagnostics import Reporter, Statistics
+from sam2vss_ros.ros.labels import LabelTopic
 from sam2vss_ros.ros.messages import prompt_from
 from sam2vss_ros.ros.outputs import Outputs
 from sam2vss_ros.ros.parameters import NodeConfig, Parameters
@@ -62,6 +63,7 @@ class VssNode(LifecycleNode):
         self._pipeline: VssPipeline | None = None
         self._outputs: Outputs | None = None
         self._camera: Camera | None = None
+        self._labels: LabelTopic | None = None
         self._stream: Stream | None = None
         self._configured, self._activated = ExitStack(), ExitStack()  # what to undo, last first
         # The node's own timers follow a steady clock: simulated time may stand still.
@@ -164,8 +166,18 @@ class VssNode(LifecycleNode):
         undo = self._activated
         undo.callback(self._unload)
         pipeline = self._pipeline or self._load(pipeline_config)
+        if pipeline_config.network == "topic":
+            self._labels = LabelTopic(self, self._config)
+            undo.callback(self._labels.destroy)
+            undo.callback(setattr, self, "_labels", None)
         self._stream = Stream(
-            self, self._config, pipeline, self._outputs, self._statistics, self._newest_camera_info
+            self,
+            self._config,
+            pipeline,
+            self._outputs,
+            self._statistics,
+            self._newest_camera_info,
+            self._labels,
         )
         undo.callback(setattr, self, "_stream", None)
         undo.callback(self._stream.stop)
@@ -203,6 +215,8 @@ class VssNode(LifecycleNode):
     def _watch(self) -> None:
         if self._camera is not None:
             self._camera.watch(self._config.no_image_warning, self._enabled)
+        if self._labels is not None:
+            self._labels.follow()
 
     # Parameters and diagnostics.
 
@@ -224,6 +238,7 @@ class VssNode(LifecycleNode):
         facts = {"state": state, "overload": self._config.overload}
         if self._pipeline is not None:
             facts["model"] = self._pipeline.config.model
+            facts["network"] = self._pipeline.config.network
             facts["device"] = str(self._pipeline.device)
             facts["object memory (MB)"] = f"{self._pipeline.memory_bytes() / 1e6:.1f}"
         silence = self._camera.silence if self._camera is not None else ""

@@ -46,6 +46,14 @@ class NodeConfig(Checked):
         low=1,
         high=100000,
     )
+    network_timeout: float = option(
+        0.5,
+        "network topic: seconds that an image waits for its labels on dense_labels; then the head "
+        "stands in for them, or the image is skipped where the head has other classes",
+        low=0.0,
+        high=60.0,
+        live=True,
+    )
     output_width: int = option(
         0,
         "width in pixels of the label, confidence and instance images, resized by nearest "

@@ -7,18 +7,24 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from sam2vss_ros.images import ImageError, compressed_to_rgb
+from sam2vss_ros.images import ImageError, compressed_to_rgb, label_ids
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.conversions import image_to_rgb
 from sam2vss_ros.ros.diagnostics import Statistics
+from sam2vss_ros.ros.labels import LabelTopic
 from sam2vss_ros.ros.messages import stamp_ns
 from sam2vss_ros.ros.outputs import Answer, Outputs, output_size
 from sam2vss_ros.ros.parameters import NodeConfig
 from sam2vss_ros.ros.worker import Worker
+from sam2vss_ros.semantics.networks.labels import MissingLabelsError
 from sam2vss_ros.types import Frame
+
+IdImage = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,8 @@ class Stream:
     """Leads images through the pipeline to the publishers, from `put` on in the worker's thread.
 
     A frame that is broken, or that the pipeline refuses, is counted, logged the first time and
-    skipped. `config` may be replaced at any time.
+    skipped. Where there are `labels` of another node, an image waits for its own. `config` may be
+    replaced at any time.
     """
 
     def __init__(
@@ -44,6 +51,7 @@ class Stream:
         outputs: Outputs,
         statistics: Statistics,
         newest_camera_info: Callable[[], CameraInfo | None],
+        labels: LabelTopic | None = None,
     ) -> None:
         self.config = config
         self._node = node
@@ -52,7 +60,8 @@ class Stream:
         self._outputs = outputs
         self._statistics = statistics
         self._camera_info = newest_camera_info
-        self._overflow_logged = False
+        self._labels = labels
+        self._overflow_logged = self._lack_logged = False
         self._breaks_logged: set[str] = set()
         self._last: tuple[int, tuple[int, ...]] | None = None  # stamp and shape
         latest = config.overload == "latest"
@@ -72,6 +81,8 @@ class Stream:
 
     def stop(self) -> None:
         """Finish the image in hand, drop those that wait, and let go of the pipeline."""
+        if self._labels is not None:
+            self._labels.end()
         self._statistics.dropped(self._worker.stop())
         del self._worker  # it refers to us: without it nothing keeps the model in memory
 
@@ -80,6 +91,8 @@ class Stream:
             self._answer(arrival)
         except ImageError as error:
             self._skip(error.reason, str(error))
+        except MissingLabelsError as error:
+            self._skip("no labels", str(error))
         except Exception as error:
             # Whatever happens to one frame, the next one is to be processed. The memory may be
             # half updated, so it begins anew.
@@ -94,7 +107,7 @@ class Stream:
             self._skip("stamp used twice", f"two images in a row have the stamp {stamp} ns")
             return
         decode = compressed_to_rgb if isinstance(message, CompressedImage) else image_to_rgb
-        frame = Frame(decode(message), stamp)
+        frame = Frame(decode(message), stamp, self._wait_for_labels(arrival, stamp))
         self._notice_break(frame)
         self._last = (stamp, frame.image.shape)
         semantic = self._pipeline.process(frame)
@@ -114,6 +127,26 @@ class Stream:
         self._statistics.processed(
             milliseconds, len(semantic.objects), semantic.degraded, semantic.late
         )
+
+    def _wait_for_labels(self, arrival: Arrival, stamp: int) -> IdImage | None:
+        """What another node says of the image; what is missing is counted."""
+        if self._labels is None:
+            return None
+        timeout = self.config.network_timeout
+        message = self._labels.wait(stamp, arrival.time, timeout)
+        if message is not None:
+            try:
+                return label_ids(message)
+            except ImageError as error:
+                raise ImageError(f"labels: {error.reason}", str(error)) from error
+        self._statistics.without_labels()
+        if not self._lack_logged:
+            self._lack_logged = True
+            self._log.warning(
+                f"no labels for the image taken at {stamp} ns (logged once, counted on), waited "
+                f"for {timeout:g} s: {self._labels.reason()}"
+            )
+        return None
 
     def _notice_break(self, frame: Frame) -> None:
         """Report what shows in the message alone: time that runs backwards and another size."""
