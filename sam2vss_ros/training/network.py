@@ -125,8 +125,9 @@ def train_network(
             if state.step % CHECKPOINT_EVERY == 0 or state.step == steps:
                 log.flush()
                 save_checkpoint(checkpoint, state.step, state.parts())
-    trained: StreetNet = state.average.module
-    return trained.eval()
+    trained = state.average.module.eval()
+    assert isinstance(trained, StreetNet)
+    return trained
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -136,7 +137,8 @@ def learning_rate(step: int, steps: int) -> float:
 
 
 def _new_state(classes: int, device: torch.device) -> _State:
-    network = StreetNet(classes).to(device=device, memory_format=torch.channels_last)
+    network = StreetNet(classes).to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     kernels = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
     optimiser = torch.optim.AdamW(

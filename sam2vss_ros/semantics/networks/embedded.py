@@ -43,26 +43,41 @@ PIXEL_MEAN, PIXEL_STD = (110 / 255,) * 3, (64 / 255,) * 3
 
 
 class Convolution(nn.Sequential):
-    """A convolution that keeps the size, up to its stride, and its normalisation."""
+    """A convolution that keeps the size, up to its stride, and its normalisation.
+
+    gain: what the normalisation multiplies by at first.
+    """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, dilation: int = 1
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int = 3,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        gain: float = 1.0,
     ) -> None:
         padding = dilation * (kernel // 2)
-        super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
+        convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False)
+        norm = nn.BatchNorm2d(outputs)
+        nn.init.constant_(norm.weight, gain)
+        super().__init__(convolution, norm)
+
+    def folded(self) -> nn.Conv2d:
+        """Both as one convolution, for inference."""
+        convolution, norm = self
+        assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        return fuse_conv_bn_eval(convolution, norm)
 
 
 class Block(nn.Module):
-    """Residual block: 3x3 down to half of the channels and a dilated 3x3 back."""
+    """Residual block: 3x3 down to half of the channels and a dilated 3x3 back; at first nothing."""
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
         self.down = Convolution(channels, channels // 2)
-        self.up = Convolution(channels // 2, channels, dilation=dilation)
-        nn.init.zeros_(self.up[1].weight)
+        self.up = Convolution(channels // 2, channels, dilation=dilation, gain=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.up(F.relu(self.down(x))))
@@ -157,7 +172,7 @@ def native_bfloat16(device: torch.device) -> bool:
     """Does the device multiply bfloat16 faster than float32? Unknown counts as no."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
@@ -181,7 +196,8 @@ def ready(network: StreetNet, card: NetworkCard, name: str, device: torch.device
     It computes in bfloat16 where the device has it, and has a quarter of the input's resolution.
     """
     dtype = torch.bfloat16 if native_bfloat16(device) else torch.float32
-    inference = folded(network).to(device=device, dtype=dtype, memory_format=torch.channels_last)
+    inference = folded(network).to(device, dtype)
+    inference.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run(images: Tensor) -> Tensor:
         logits = inference(images.to(dtype)).float()
@@ -197,7 +213,7 @@ def folded(network: StreetNet) -> StreetNet:
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, Convolution):
-                setattr(module, name, fuse_conv_bn_eval(child[0], child[1]))
+                setattr(module, name, child.folded())
     return network
 
 
