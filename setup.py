@@ -35,6 +35,9 @@ setup(
         "tqdm>=4.66.1",
         "rosbags>=0.10.9",
     ],
-    extras_require={"hub": ["huggingface_hub>=0.23"]},
+    extras_require={
+        "hub": ["huggingface_hub>=0.23"],
+        "networks": ["transformers>=5", "onnxruntime>=1.16"],
+    },
     entry_points={"console_scripts": ["sam2vss = sam2vss_ros.cli:main"]},
 )

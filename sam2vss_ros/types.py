@@ -27,7 +27,7 @@ class Frame:
 
     image: npt.NDArray[np.uint8]
     stamp_ns: int
-    dense_labels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | None = None
+    dense_labels: npt.NDArray[np.integer] | None = None
 
     def __post_init__(self) -> None:
         shape, dtype = np.shape(self.image), getattr(self.image, "dtype", None)

@@ -24,8 +24,6 @@ from sam2vss_ros.ros.worker import Worker
 from sam2vss_ros.semantics.networks.labels import MissingLabelsError
 from sam2vss_ros.types import Frame
 
-IdImage = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-
 
 @dataclass(frozen=True)
 class Arrival:
@@ -128,7 +126,7 @@ class Stream:
             milliseconds, len(semantic.objects), semantic.degraded, semantic.late
         )
 
-    def _wait_for_labels(self, arrival: Arrival, stamp: int) -> IdImage | None:
+    def _wait_for_labels(self, arrival: Arrival, stamp: int) -> npt.NDArray[np.integer] | None:
         """What another node says of the image; what is missing is counted."""
         if self._labels is None:
             return None

@@ -32,7 +32,7 @@ class Network:
         return self
 
     def send(self, milliseconds: int, upper: int = CAR, dtype: type = np.uint8) -> None:
-        labels = np.full((HEIGHT // 2, WIDTH // 2), ROAD, dtype)
+        labels: np.ndarray = np.full((HEIGHT // 2, WIDTH // 2), ROAD, dtype)
         labels[: HEIGHT // 4] = upper
         encoding = "mono8" if dtype is np.uint8 else "mono16"
         self._publisher.publish(image_message(labels, encoding, header(milliseconds)))

@@ -98,8 +98,8 @@ def write_onnx(
 
     classes = network.layer.out_channels
     weights = [
-        numpy_helper.from_array(value.detach().numpy(), name)
-        for name, value in (("w", network.layer.weight), ("b", network.layer.bias))
+        numpy_helper.from_array(value.numpy(), name)
+        for name, value in zip("wb", network.layer.state_dict().values(), strict=True)
     ]
     graph = helper.make_graph(
         [helper.make_node("Conv", ["image", "w", "b"], ["scores"], strides=[4, 4])],
