@@ -58,7 +58,12 @@ def _train_network(args: argparse.Namespace) -> None:
     from sam2vss_ros.semantics.catalog import load_catalog
     from sam2vss_ros.semantics.networks.embedded import NetworkCard, save_embedded
     from sam2vss_ros.training.data import load_stills
-    from sam2vss_ros.training.network import calibrated, split_off, train_network
+    from sam2vss_ros.training.network import (
+        calibrated,
+        loss_weights,
+        split_off,
+        train_network,
+    )
 
     _check_options(args)
     try:
@@ -79,14 +84,15 @@ def _train_network(args: argparse.Namespace) -> None:
     how = {"images": len(used), "steps": args.steps, "seed": args.seed}
     card = NetworkCard(catalog, args.shortest, 1.0, how)
     if kept:
-        card, score = calibrated(network, card, kept, device)
+        weights = loss_weights(used, catalog)
+        network, card, score = calibrated(network, card, weights, kept, device)
     save_embedded(network, card, args.out)
     print(f"\nwrote {args.out}, trained on {len(used)} images")
     if kept:
         matrix = score.matrix
         print(
             f"on {len(kept)} held-out images: mIoU {matrix.miou():.3f}, calibration error "
-            f"{score.calibration_error:.3f} at temperature {card.temperature:.2f}"
+            f"{score.calibration_error():.3f} at temperature {card.temperature:.2f}"
         )
         for name, iou in zip(matrix.names, matrix.per_class_iou(), strict=True):
             print(f"  {name:<24}{100 * iou:>6.1f}")

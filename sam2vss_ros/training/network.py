@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ MEMORY = 0.999
 """Share of the averaged weights that a step keeps."""
 
 CHECKPOINT_EVERY = 200
-TEMPERATURES = np.geomspace(0.5, 4, 91)
+CORRECTIONS = np.linspace(0, 1, 6)
+TEMPERATURES = np.geomspace(0.6, 3, 24)
 CONFIDENCE_BINS = 15
 
 
@@ -106,7 +108,7 @@ def train_network(
     state = _new_state(len(catalog), device)
     if checkpoint.exists():
         state.step = load_checkpoint(checkpoint, state.parts())
-    weights = class_weights(pixel_counts(stills, len(catalog))).to(device)
+    weights = loss_weights(stills, catalog).to(device)
     batches = ViewStream(
         stills, len(catalog), count=views, size=size, seed=seed, first_step=state.step
     ).in_background()
@@ -128,6 +130,11 @@ def train_network(
     trained = state.average.module.eval()
     assert isinstance(trained, StreetNet)
     return trained
+
+
+def loss_weights(stills: list[LabelledStill], catalog: ClassCatalog) -> Tensor:
+    """(K,) what a pixel of each class weighs in the loss."""
+    return class_weights(pixel_counts(stills, len(catalog)))
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -201,75 +208,90 @@ def coarse_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class NetworkScore:
-    """Figures of a network on labelled images.
+    """A network on labelled images.
 
-    temperature: what its logits should be further divided by for the least cross entropy there.
-    calibration_error: expected calibration error of the network as it is, over 15 bins.
+    matrix: of all pixels. scores: (N, K) log probabilities of every fourth row's and column's
+    pixels, with truth: (N,) class index.
     """
 
     matrix: ConfusionMatrix
-    temperature: float
-    calibration_error: float
+    scores: Tensor
+    truth: Tensor
 
     def as_json(self) -> dict[str, Any]:
         """mIoU, IoU by class (None where a class is not there) and calibration error, 0..1."""
         ious = self.matrix.per_class_iou()
         return {
             "miou": round(self.matrix.miou(), 4),
-            "calibration_error": round(self.calibration_error, 4),
+            "calibration_error": round(self.calibration_error(), 4),
             "per_class_iou": {
                 name: None if np.isnan(iou) else round(float(iou), 4)
                 for name, iou in zip(self.matrix.names, ious, strict=True)
             },
         }
 
+    def calibration_error(self) -> float:
+        """Mean gap, 0..1, between confidence and accuracy, over bins of confidence.
+
+        The expected calibration error of Guo et al. (2017) with 15 bins.
+        """
+        confidence, best = self.scores.softmax(1).max(1)
+        bins = (confidence * CONFIDENCE_BINS).long().clamp(max=CONFIDENCE_BINS - 1)
+        gap = (best == self.truth).double() - confidence.double()
+        gaps = torch.zeros(CONFIDENCE_BINS, dtype=torch.double).index_add(0, bins, gap)
+        return float(gaps.abs().sum() / max(1, len(self.truth)))
+
 
 @torch.inference_mode()
 def score_network(network: SegmentationNetwork, stills: list[LabelledStill]) -> NetworkScore:
-    """Predict whole stills, raised to their size, and compare with their labels.
-
-    Temperature and calibration look at every fourth row and column.
-    """
+    """Predict whole stills, raised to their size, and compare with their labels."""
     catalog = network.catalog
     matrix = ConfusionMatrix(catalog)
-    samples, truths = [], []
+    scores, truths = [], []
     for still in tqdm(stills, unit="image", desc="score"):
         size = (still.labels.shape[0], still.labels.shape[1])
-        scores = network.log_probabilities(still.image)[None]
-        raised = F.interpolate(scores, size=size, mode="bilinear", align_corners=False)[0].cpu()
+        low = network.log_probabilities(still.image)[None]
+        raised = F.interpolate(low, size=size, mode="bilinear", align_corners=False)[0].cpu()
         known = still.labels != 255
         best = raised.argmax(0).numpy()
         matrix.update(catalog.ids[still.labels[known]][None], catalog.ids[best[known]][None])
         sampled = torch.from_numpy(known[::4, ::4])
-        samples.append(raised[:, ::4, ::4][:, sampled].T)
+        scores.append(raised[:, ::4, ::4][:, sampled].T)
         truths.append(torch.from_numpy(still.labels[::4, ::4])[sampled].long())
-    logits, truth = torch.cat(samples), torch.cat(truths)
-    return NetworkScore(matrix, best_temperature(logits, truth), calibration_error(logits, truth))
+    return NetworkScore(matrix, torch.cat(scores), torch.cat(truths))
 
 
 def calibrated(
-    network: StreetNet, card: NetworkCard, kept: list[LabelledStill], device: torch.device
-) -> tuple[NetworkCard, NetworkScore]:
-    """The card with the temperature and the figures of stills that were kept out of training."""
-    rough = score_network(ready(network, card, "", device), kept)
-    card = replace(card, temperature=round(card.temperature * rough.temperature, 3))
-    score = score_network(ready(network, card, "", device), kept)
-    return replace(card, training=card.training | {"held_out": score.as_json()}), score
+    network: StreetNet,
+    card: NetworkCard,
+    weights: Tensor,
+    kept: list[LabelledStill],
+    device: torch.device,
+) -> tuple[StreetNet, NetworkCard, NetworkScore]:
+    """Network and card whose probabilities are right on stills that were kept out of training.
 
-
-def best_temperature(logits: Tensor, truth: Tensor) -> float:
-    """What to divide (N, K) logits by for the least cross entropy with (N,) classes.
-
-    Guo et al., "On Calibration of Modern Neural Networks", 2017, section 4.2.
+    weights: (K,), those of the classes in the loss. They make rare classes too likely: a part of
+    that is taken back, which the bias of the last convolution holds.
     """
-    entropies = [float(F.cross_entropy(logits / float(t), truth)) for t in TEMPERATURES]
-    return float(TEMPERATURES[int(np.argmin(entropies))])
+    rough = score_network(ready(network, card, "", device), kept)
+    correction, temperature = best_calibration(rough.scores, rough.truth, weights)
+    network = deepcopy(network)
+    assert network.classify.bias is not None
+    network.classify.bias.data -= correction * card.temperature * weights.log().to(device)
+    card = replace(card, temperature=round(card.temperature * temperature, 3))
+    score = score_network(ready(network, card, "", device), kept)
+    return network, replace(card, training=card.training | {"held_out": score.as_json()}), score
 
 
-def calibration_error(logits: Tensor, truth: Tensor) -> float:
-    """Mean gap, 0..1, between confidence and accuracy over bins of confidence."""
-    confidence, best = logits.softmax(1).max(1)
-    bins = (confidence * CONFIDENCE_BINS).long().clamp(max=CONFIDENCE_BINS - 1)
-    gap = (best == truth).double() - confidence.double()
-    gaps = torch.zeros(CONFIDENCE_BINS, dtype=torch.double).index_add(0, bins, gap)
-    return float(gaps.abs().sum() / max(1, len(truth)))
+def best_calibration(scores: Tensor, truth: Tensor, weights: Tensor) -> tuple[float, float]:
+    """c and t for which softmax((scores - c log weights) / t) has the least cross entropy.
+
+    scores: (N, K) log probabilities; truth: (N,) class index; weights: (K,). The temperature t
+    is that of Guo et al., "On Calibration of Modern Neural Networks", 2017, section 4.2.
+    """
+    entropies = {
+        (c, t): float(F.cross_entropy((scores - c * weights.log()) / t, truth))
+        for c in CORRECTIONS.tolist()
+        for t in TEMPERATURES.tolist()
+    }
+    return min(entropies, key=entropies.__getitem__)

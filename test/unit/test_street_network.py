@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sam2vss_ros.cli import main
+from sam2vss_ros.evaluation.confusion import ConfusionMatrix
 from sam2vss_ros.semantics.catalog import load_catalog
 from sam2vss_ros.semantics.networks import embedded
 from sam2vss_ros.semantics.networks.embedded import (
@@ -144,8 +145,7 @@ def test_the_shipped_network_knows_camvid(shared: Path) -> None:
     stills = load_stills(shared / "data" / "camvid" / "val", CAMVID)[::10]
     score = network.score_network(load_embedded(WEIGHTS, CPU), stills)
     assert score.matrix.miou() > 0.6
-    assert score.calibration_error < 0.04
-    assert 0.9 < score.temperature < 1.1
+    assert score.calibration_error() < 0.04
 
 
 # -- views
@@ -246,16 +246,35 @@ def test_the_end_of_each_recording_is_kept_out() -> None:
     assert network.split_off([street()], 0.0)[1] == []
 
 
-def test_temperature_and_calibration_error_find_false_confidence() -> None:
+def test_calibration_finds_false_confidence_and_false_priors() -> None:
     torch.manual_seed(0)
-    honest = torch.randn(20000, 5) * 2
+    weights = torch.tensor([0.4, 0.5, 1.0, 2.0, 4.0])
+    honest = (torch.randn(20000, 5) * 2).log_softmax(1)
     truth = torch.distributions.Categorical(logits=honest).sample()
-    assert network.best_temperature(honest, truth) == pytest.approx(1, abs=0.05)
-    assert network.calibration_error(honest, truth) < 0.02
-    assert network.best_temperature(3 * honest, truth) == pytest.approx(3, rel=0.05)
-    assert network.calibration_error(3 * honest, truth) > 0.1
-    none = torch.zeros(0, dtype=torch.long)
-    assert network.calibration_error(torch.zeros(0, 5), none) == 0
+
+    def error(scores: Tensor) -> float:
+        return network.NetworkScore(ConfusionMatrix(CAMVID), scores, truth).calibration_error()
+
+    assert network.best_calibration(honest, truth, weights) == pytest.approx((0, 1), abs=0.08)
+    assert error(honest) < 0.02
+    biased = 2 * (honest + 0.6 * weights.log())
+    assert error(biased) > 0.05
+    correction, temperature = network.best_calibration(biased, truth, weights)
+    assert (correction, temperature) == pytest.approx((1, 2), rel=0.25)
+    assert error((biased - correction * weights.log()) / temperature) < 0.02
+
+
+def test_calibration_is_kept_by_network_and_card() -> None:
+    """What calibration finds is what the calibrated network answers."""
+    model, weights = worn_network(), torch.linspace(0.4, 4, 11)
+    shy, card, score = network.calibrated(model, CARD, weights, [street()], CPU)
+    rough = network.score_network(embedded.ready(model, CARD, "", CPU), [street()])
+    correction, temperature = network.best_calibration(rough.scores, rough.truth, weights)
+    expected = ((rough.scores - correction * weights.log()) / temperature).log_softmax(1)
+    assert card.temperature == pytest.approx(CARD.temperature * temperature, abs=1e-3)
+    torch.testing.assert_close(score.scores.exp(), expected.exp(), atol=0.03, rtol=0.03)
+    assert card.training["held_out"] == score.as_json()
+    assert shy is not model and CARD.training == {"steps": 0}
 
 
 # -- runs
