@@ -8,6 +8,7 @@ from typing import Any
 
 from sam2vss_ros.commands.arguments import Parser, add_command
 from sam2vss_ros.commands.train_network import add_train_network
+from sam2vss_ros.commands.train_semantics import add_train_semantics
 
 
 def add_train(commands: Any) -> None:
@@ -42,45 +43,14 @@ def add_train(commands: Any) -> None:
         examples="  sam2vss train nano --data camvid/train --out nano.safetensors --resume",
     )
     nano.set_defaults(command=_train_nano)
-    semantics = add_command(
-        kinds,
-        "semantics",
-        usage="--data DIR --out FILE [option ...]",
-        help_="dense head and mask classifier for a SAM 2",
-        parent="sam2vss train",
-        description=(
-            "Train the classes on DIR/images with DIR/labels (8-bit ids), on the features of a\n"
-            "SAM 2 that itself stays as it is. FILE is what the node's parameter `semantics`\n"
-            "takes. Checkpoints and the log lie in FILE's name with .run."
-        ),
-        examples=(
-            "  sam2vss train semantics --data camvid/train --out camvid.safetensors\n"
-            "  sam2vss train semantics --data yard --classes yard.yaml \\\n"
-            "      --model sam2.1_hiera_tiny --device cuda --out yard.safetensors"
-        ),
-    )
-    semantics.add_argument("--model", default="nano", help="SAM 2 to read features of")
-    semantics.add_argument("--checkpoint", default="", help="weights of the model")
-    semantics.add_argument(
-        "--image-size", type=int, default=0, help="side of its input, 0: its own"
-    )
-    semantics.add_argument("--steps", type=int, default=1000, help="training steps (default 1000)")
-    semantics.add_argument(
-        "--holdout",
-        type=int,
-        default=10,
-        metavar="N",
-        help="keep every Nth image for the report at the end; 0 trains on all (default 10)",
-    )
-    semantics.set_defaults(command=_train_semantics)
+    add_train_semantics(kinds)
     add_train_network(kinds)
-    for kind in (nano, semantics):
-        kind.add_argument("--data", required=True, type=Path, metavar="DIR", help="labelled images")
-        kind.add_argument("--out", required=True, type=Path, metavar="FILE", help=".safetensors")
-        kind.add_argument("--classes", default="camvid", help="class file or its shipped name")
-        kind.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-        kind.add_argument("--seed", type=int, default=0, help="(default 0)")
-        kind.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    nano.add_argument("--data", required=True, type=Path, metavar="DIR", help="labelled images")
+    nano.add_argument("--out", required=True, type=Path, metavar="FILE", help=".safetensors")
+    nano.add_argument("--classes", default="camvid", help="class file or its shipped name")
+    nano.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    nano.add_argument("--seed", type=int, default=0, help="(default 0)")
+    nano.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
 
 
 def _train_nano(args: argparse.Namespace) -> None:
@@ -109,38 +79,3 @@ def _train_nano(args: argparse.Namespace) -> None:
     print(f"\n{args.out}, on 20 held-out procedural clips of 16 frames:")
     for name, value in scores.items():
         print(f"  {name:<12}{value:.3f}")
-
-
-def _train_semantics(args: argparse.Namespace) -> None:
-    from sam2vss_ros.evaluation.readers import InputError
-    from sam2vss_ros.sam2.models import ModelUnavailableError, load_model
-    from sam2vss_ros.semantics.catalog import load_catalog
-    from sam2vss_ros.semantics.model import save_semantics
-    from sam2vss_ros.training.data import load_stills
-    from sam2vss_ros.training.semantics import dense_score, train_semantics
-
-    try:
-        catalog = load_catalog(args.classes)
-        stills = load_stills(args.data, catalog)
-        held_out = stills[:: args.holdout] if args.holdout else []
-        used = [s for i, s in enumerate(stills) if not args.holdout or i % args.holdout]
-        model = load_model(args.model, args.checkpoint, args.device, image_size=args.image_size)
-        semantics = train_semantics(
-            model,
-            used,
-            catalog,
-            args.out.with_suffix(".run"),
-            steps=args.steps,
-            seed=args.seed,
-            resume=args.resume,
-        )
-    except (ValueError, OSError, ModelUnavailableError) as error:
-        raise InputError(str(error)) from error
-    card = {"images": len(used), "steps": args.steps, "seed": args.seed}
-    save_semantics(semantics, args.out, card)
-    print(f"\nwrote {args.out}, trained on {len(used)} images")
-    if held_out:
-        matrix = dense_score(model, semantics, held_out)
-        print(f"dense head alone on {len(held_out)} held-out images: mIoU {matrix.miou():.3f}")
-        for name, iou in zip(matrix.names, matrix.per_class_iou(), strict=True):
-            print(f"  {name:<24}{100 * iou:>6.1f}")

@@ -1,4 +1,9 @@
-"""Approach 2 of the paper: a feature vector per mask, a small network that classifies it."""
+"""Approach 2 of the paper: a feature vector per mask, a small network that classifies it.
+
+The vector was chosen by ablation (see the model card): the mean features of the dense head inside
+the mask and in a ring round it, and geometry. SAM 2's own levels, the boundary and the object
+pointer add nothing to them.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +14,22 @@ from torch import Tensor, nn
 GEOMETRY = 8
 
 
-class MaskClassifier(nn.Module):
-    """Mask-pooled image features, the object pointer and the mask's geometry -> class logits.
+RING = 16
+"""The context of a mask is a ring round it, a sixteenth of the image wide."""
 
-    channels: those of the pyramid and of the pointer; hidden: those of the dense head.
+
+class MaskClassifier(nn.Module):
+    """What a mask shows, what is round it, and its geometry -> class logits.
+
+    hidden: channels of the dense head's features. It is trained to say which share of the mask
+    each class has, so that its scores also say how pure the mask is.
     """
 
-    def __init__(self, channels: int, hidden: int, classes: int, width: int = 128) -> None:
+    def __init__(self, hidden: int, classes: int, width: int = 128) -> None:
         super().__init__()
-        self.pool_norm = nn.LayerNorm(3 * channels + hidden)
-        self.pointer_norm = nn.LayerNorm(channels)
+        self.norm = nn.LayerNorm(2 * hidden)
         self.layers = nn.Sequential(
-            nn.Linear(4 * channels + hidden + GEOMETRY, width),
+            nn.Linear(2 * hidden + GEOMETRY, width),
             nn.GELU(),
             nn.Dropout(0.2),
             nn.Linear(width, width),
@@ -29,23 +38,23 @@ class MaskClassifier(nn.Module):
             nn.Linear(width, classes),
         )
 
-    def forward(self, pooled: Tensor, pointers: Tensor, geometry: Tensor) -> Tensor:
-        """(B, 3 C + hidden), (B, C) and (B, 8) -> (B, classes) logits.
-
-        Pointers of zero mean that there is none: masks that come from another SAM 2 than the one
-        this network was trained on.
-        """
-        known = pointers.any(1, keepdim=True)
-        inputs = [self.pool_norm(pooled), self.pointer_norm(pointers) * known, geometry]
-        logits: Tensor = self.layers(torch.cat(inputs, 1))
+    def forward(self, hidden: Tensor, masks: Tensor) -> Tensor:
+        """(1, hidden, ., .) of one image and (B, h, w) bool masks -> (B, classes) logits."""
+        side = (hidden.shape[-2], hidden.shape[-1])
+        inside = F.adaptive_avg_pool2d(masks.float()[:, None], side)
+        reach = side[1] // RING
+        near = F.max_pool2d(inside, 2 * reach + 1, 1, reach) > 0
+        ring = (near & (inside == 0))[:, 0]
+        features = torch.cat([pool_features((hidden,), m) for m in (inside[:, 0], ring)], 1)
+        logits: Tensor = self.layers(torch.cat([self.norm(features), geometry(masks)], 1))
         return logits
 
 
 def pool_features(maps: tuple[Tensor, ...], masks: Tensor) -> Tensor:
-    """Mean features inside (B, S/4, S/4) masks: (B, sum of the maps' channels) float32.
+    """Mean features inside B masks of any size: (B, sum of the maps' channels) float32.
 
     maps are (1, ., ., .) of one image. Masks that vanish on a coarse map are pooled where they
-    touch it.
+    touch it; those that are empty pool to 0.
     """
     weights = masks.float()[:, None]
     pooled = []
@@ -75,24 +84,24 @@ def geometry(masks: Tensor) -> Tensor:
 
 
 class Belief:
-    """What one object's class has looked like so far: a forgetting mean of log probabilities."""
+    """What one object's class has looked like so far: a forgetting mean of class shares."""
 
     def __init__(self, classes: int, fixed_class: int | None = None) -> None:
-        self._log = torch.full((classes,), -torch.tensor(float(classes)).log().item())
+        self._mean = torch.full((classes,), 1 / classes)
         self._count = 0
         self._fixed = fixed_class
 
-    def add(self, log_probabilities: Tensor, keep: float) -> None:
-        """Take in one frame's (C,) evidence; `keep` is the share of the past that stays.
+    def add(self, shares: Tensor, keep: float) -> None:
+        """Take in one frame's (C,) evidence, summing to 1; `keep` is the share of the past.
 
         Early frames weigh equally, so that the first look does not stick.
         """
         self._count += 1
         keep = min(keep, 1 - 1 / self._count)
-        self._log = keep * self._log + (1 - keep) * log_probabilities
+        self._mean = keep * self._mean + (1 - keep) * shares
 
     def probabilities(self) -> Tensor:
         """(C,) class probabilities, summing to 1."""
         if self._fixed is not None:
-            return F.one_hot(torch.tensor(self._fixed), len(self._log)).float()
-        return self._log.softmax(0)
+            return F.one_hot(torch.tensor(self._fixed), len(self._mean)).float()
+        return self._mean

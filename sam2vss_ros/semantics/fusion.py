@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,8 +13,17 @@ from torch import Tensor
 MASK_EVIDENCE = 0.5
 """Weight of an object's class belief against one pixel's dense evidence in fused mode."""
 
-LEAST_BELIEF = 0.01
+PURITY = 3
+"""The purer an object, the more it counts: power of its likeliest class's share."""
+
+LEAST_BELIEF = 0.02
 """No object rules a class out: masks drift, and their pixels may say otherwise."""
+
+LEAST_REGION = 0.02
+"""Share of the image below which a region of the dense prediction is too fine for masks."""
+
+SURE_OBJECT, SURE_PIXEL = 0.9, 0.7
+"""An object this sure of its class overrules pixels that are less sure of theirs."""
 
 
 class Fused(NamedTuple):
@@ -31,30 +42,52 @@ def fuse(mode: str, dense: Tensor, masks: Tensor, beliefs: Tensor, size: tuple[i
     beliefs: (N, K) class probabilities of the objects. All are raised to `size` first.
 
     refine (the paper's approach 1): a mask takes the majority class of the dense prediction inside
-    it. classify (approach 2): a mask takes the class of its own belief. Outside masks both keep
-    the dense label. fused: the pixel's dense evidence and the object's belief, as independent
-    evidence.
+    it. classify (approach 2): a mask takes the class of its own belief. fused: the pixel's dense
+    evidence and the object's belief are added up.
+
+    Unlike the paper, no mask speaks for what it is too coarse to resolve, small regions of the
+    dense prediction (poles, signs); and in refine and classify a mask only overrules pixels that
+    are not sure, and only if nearly all of it is, or is believed to be, of its class. Everything
+    else keeps the dense label.
     """
+    resolved = coarse_enough(dense) if len(masks) else torch.zeros(1, 1, dtype=torch.bool)
     dense = raise_to(dense, size)
     owner = owners(raise_to(masks, size)) if len(masks) else dense.new_full(size, -1).long()
+    heard = F.interpolate(resolved[None, None].float(), size)[0, 0].to(dense.device) > 0
+    heard &= owner >= 0
     if mode == "fused":
-        # The last row, which index -1 finds, stands for pixels without an object.
-        bonus = MASK_EVIDENCE * beliefs.clamp(min=LEAST_BELIEF).log()
+        weight = MASK_EVIDENCE * beliefs.amax(1, keepdim=True) ** PURITY
+        bonus = weight * (beliefs + LEAST_BELIEF).log()
+        # The last row, which index -1 finds, stands for pixels that no object speaks for.
         table = torch.cat([bonus, bonus.new_zeros(1, len(dense))])
-        evidence = dense + table[owner].permute(2, 0, 1)
+        evidence = dense + table[torch.where(heard, owner, -1)].permute(2, 0, 1)
         best, classes = evidence.max(0)
         return Fused(classes, 1 / (evidence - best).exp().sum(0), owner)
     confidence, classes = dense.max(0)
-    confidence = confidence.exp()
+    confidence = (confidence - dense.logsumexp(0)).exp()
     if not len(masks):
         return Fused(classes, confidence, owner)
     votes = beliefs if mode == "classify" else _votes(classes, owner, len(masks), len(dense))
     best, winner = votes.max(1)
+    overruled = heard & (best[owner] >= SURE_OBJECT) & (confidence < SURE_PIXEL)
     return Fused(
-        torch.where(owner >= 0, winner[owner], classes),
-        torch.where(owner >= 0, best[owner], confidence),
+        torch.where(overruled, winner[owner], classes),
+        torch.where(overruled, best[owner], confidence),
         owner,
     )
+
+
+def coarse_enough(dense: Tensor) -> Tensor:
+    """(h, w) bool on the CPU: pixels of (K, h, w) log probabilities in regions of one class that
+    cover at least LEAST_REGION of the image."""
+    labels = dense.argmax(0).cpu().numpy()
+    out = np.zeros(labels.shape, bool)
+    for k in np.unique(labels):
+        _, parts, stats, _ = cv2.connectedComponentsWithStats((labels == k).astype(np.uint8))
+        large = stats[:, cv2.CC_STAT_AREA] >= LEAST_REGION * labels.size
+        large[0] = False
+        out |= large[parts]
+    return torch.from_numpy(out)
 
 
 def owners(masks: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ def new_semantics(
         backbone,
         image_size,
         DenseHead(channels, classes, width),
-        MaskClassifier(channels, width, classes),
+        MaskClassifier(width, classes),
     )
 
 
@@ -59,7 +59,7 @@ def save_semantics(model: SemanticModel, path: Path, card: dict[str, Any]) -> No
         "catalog": catalog_data(model.catalog),
         "backbone": model.backbone,
         "image_size": model.image_size,
-        "channels": model.classifier.pointer_norm.normalized_shape[0],
+        "channels": model.head.fine[0].in_channels,
         "width": model.head.classify.in_channels,
         "card": card,
     }

@@ -17,7 +17,7 @@ from sam2vss_ros.sam2.models import Sam2Model, model_card
 from sam2vss_ros.sam2.nano import build_nano
 from sam2vss_ros.sam2.stages import Decoded
 from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass, load_catalog
-from sam2vss_ros.training import data, losses, nano, semantics
+from sam2vss_ros.training import data, features, losses, nano, semantics
 from sam2vss_ros.training.data import VOID, LabelledStill, label_regions, load_stills, moving_still
 
 CAMVID = load_catalog("camvid")
@@ -262,14 +262,24 @@ def test_prompts_lie_on_their_masks() -> None:
     assert torch.allclose(points[2], torch.tensor([[10.0, 20.0], [50.0, 40.0]]), atol=8)
 
 
-def test_region_masks_are_roughened_regions_with_their_class() -> None:
-    labels = np.where(two_halves().labels == 255, VOID, two_halves().labels).astype(np.int64)
-    masks, classes = semantics.region_masks(labels, np.random.default_rng(0))
-    assert masks.shape == (3, 16, 16) and masks.dtype == torch.bool
-    assert sorted(classes.tolist()) == [0, 3, 8]
-    quarter = torch.from_numpy(labels[2::4, 2::4])
-    for mask, k in zip(masks, classes, strict=True):
-        assert (quarter[mask] == k).float().mean() > 0.5
+def test_masks_such_as_a_tracker_has_know_their_shares() -> None:
+    labels = two_halves().labels
+    quarter = labels[2::4, 2::4]
+    pure = []
+    for seed in range(20):
+        masks, shares = features.sample_masks(labels, 11, np.random.default_rng(seed))
+        assert masks.shape[1:] == (16, 16) and masks.dtype == torch.bool
+        for mask, share in zip(masks.numpy(), shares.numpy(), strict=True):
+            inside = quarter[mask]
+            known = inside[inside != 255]
+            assert share.sum() == pytest.approx(1) and set(np.flatnonzero(share)) <= {0, 3, 8}
+            assert share[3] == pytest.approx((known == 3).mean())
+            pure.append(share.max())
+    assert 0.3 < np.mean(np.array(pure) > 0.99) < 0.95, "good ones and bad ones"
+    nothing, none = features.sample_masks(
+        np.full((64, 64), 255, np.uint8), 11, np.random.default_rng(0)
+    )
+    assert nothing.shape == (0, 16, 16) and none.shape == (0, 11)
 
 
 # -- runs
@@ -337,18 +347,21 @@ def small_model() -> Sam2Model:
     return Sam2Model(model_card("nano"), network, torch.device("cpu"), torch.float32)
 
 
-@pytest.mark.usefixtures("in_process")
 def test_semantics_resume_to_the_same_weights(
     small_model: Sam2Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(semantics, "CHECKPOINT_EVERY", 1)
+    monkeypatch.setattr(semantics, "EXAMINE_EVERY", 1)
+    stills = [two_halves(), two_halves(96)]
 
     def train(name: str, resume: bool = False) -> dict[str, Tensor]:
-        model = semantics.train_semantics(
-            small_model, [two_halves()], CAMVID, tmp_path / name, steps=2, resume=resume
+        model, found = semantics.train_semantics(
+            small_model, stills, CAMVID, tmp_path / name, steps=2, held_out={1}, resume=resume
         )
         assert model.catalog == CAMVID and model.backbone == "nano" and model.image_size == 64
         assert not model.head.training and not model.classifier.training
+        assert found is not None and 0 <= found.dense.miou() <= 1 and found.masks
+        assert (tmp_path / name / "curves.png").stat().st_size > 1000
         return model.head.state_dict() | model.classifier.state_dict()
 
     whole = train("whole")
@@ -363,12 +376,63 @@ def test_semantics_resume_to_the_same_weights(
         assert torch.equal(value, resumed[key]), key
 
 
-@pytest.mark.usefixtures("in_process")
 def test_semantics_learn_two_colours(small_model: Sam2Model, tmp_path: Path) -> None:
     """Even on random features: the loss of the first steps must fall clearly."""
     semantics.train_semantics(small_model, [two_halves()], CAMVID, tmp_path, steps=25)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert np.mean([r["dense"] for r in log[-5:]]) < 0.7 * np.mean([r["dense"] for r in log[:5]])
+
+
+def test_training_stops_where_held_out_stills_get_no_better(
+    small_model: Sam2Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(semantics, "EXAMINE_EVERY", 1)
+    monkeypatch.setattr(semantics, "PATIENCE", 2)
+    monkeypatch.setattr(semantics.Examination, "score", property(lambda self: 0.5))
+    semantics.train_semantics(
+        small_model, [two_halves(), two_halves(96)], CAMVID, tmp_path, steps=50, held_out={1}
+    )
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert len(log) == 4  # the first is the best, and two more may follow it in vain
+
+
+def test_features_are_made_once_and_only_for_what_they_are_of(
+    small_model: Sam2Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = features.FeatureCache(small_model, [two_halves()], 11, tmp_path, seed=0)
+    assert cache.views == features.MOST_VIEWS
+    first = cache.view(0, 1)
+    assert first.pyramid[0].dtype == torch.float16 and first.labels.shape == (64, 64)
+    again = features.FeatureCache(small_model, [two_halves()], 11, tmp_path, seed=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(again, "_make", lambda *_: pytest.fail("they are there"))
+        assert torch.equal(again.view(0, 1).pyramid[2], first.pyramid[2])
+    for stills, seed in (([two_halves(96)], 0), ([two_halves()], 1)):
+        with pytest.raises(FileExistsError, match="other images, another model or another seed"):
+            features.FeatureCache(small_model, stills, 11, tmp_path, seed=seed)
+    monkeypatch.setattr(features, "CACHE_BYTES", 3 * cache.view_bytes)
+    small = features.FeatureCache(small_model, [two_halves()] * 2, 11, tmp_path / "b", seed=0)
+    assert small.views == 1
+
+
+def test_calibration_makes_scores_true(small_model: Sam2Model, tmp_path: Path) -> None:
+    """Scores that are far too sure become less so."""
+    model, found = semantics.train_semantics(
+        small_model, [two_halves(), two_halves(96)], CAMVID, tmp_path, steps=3, held_out={1}
+    )
+    cache = features.FeatureCache(
+        small_model, [two_halves(), two_halves(96)], 11, tmp_path / "features", 0
+    )
+    assert found is not None
+    for layer in (model.head.classify, model.classifier.layers[-1]):
+        for parameter in layer.parameters():
+            parameter.data.mul_(2.5)
+    spoilt = semantics.examine(model, cache, [1])
+    semantics.calibrate(model, cache, [1])
+    mended = semantics.examine(model, cache, [1])
+    assert np.array_equal(mended.dense.counts, spoilt.dense.counts)
+    assert mended.dense_error == pytest.approx(found.dense_error, abs=0.01)
+    assert semantics.calibration_error(torch.tensor([[0.9, 1.0], [0.9, 0.0]])) == pytest.approx(0.4)
 
 
 def test_batches_come_in_order_from_another_process() -> None:
@@ -384,4 +448,8 @@ def test_nothing_to_train_on(small_model: Sam2Model, tmp_path: Path) -> None:
         nano.train_nano([], CAMVID, tmp_path / "a")
     with pytest.raises(ValueError, match="stills"):
         semantics.train_semantics(small_model, [], CAMVID, tmp_path / "b", steps=1)
+    with pytest.raises(ValueError, match="stills"):
+        semantics.train_semantics(
+            small_model, [two_halves()], CAMVID, tmp_path / "c", steps=1, held_out={0}
+        )
     assert not list(tmp_path.iterdir())
