@@ -114,8 +114,9 @@ class PipelineConfig(Checked):
         high=2048,
     )
     network: str = option(
-        "head",
-        "network of the dense prediction: head (on SAM 2's own features), street (embedded), topic "
+        "auto",
+        "network of the dense prediction: street (embedded, CamVid), head (of the semantics, on "
+        "SAM 2's own features), auto (street beside the embedded semantics, else head), topic "
         "(label images of another node), a file (.safetensors of sam2vss train network, "
         "TorchScript .pt or .ts, .onnx), or a model of the library transformers (folder or name on "
         "the hub)",

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass, load_catalog
+from sam2vss_ros.semantics.model import EMBEDDED
 from sam2vss_ros.semantics.networks.embedded import WEIGHTS
 from sam2vss_ros.semantics.networks.inputs import Input, parse_input
 from sam2vss_ros.semantics.networks.joining import JoinedNetwork, join, load_class_map
@@ -648,12 +649,12 @@ def of_redness(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 
 
 def test_mode_network_is_the_heads_prediction_alone() -> None:
-    pipe = pipeline(mode="network")
+    pipe = pipeline(mode="network", network="head")
     image = street()
     result = pipe.process(Frame(image, 1))
     assert not result.objects and not result.instance_image.any() and not result.keyframe
     assert list(result.timings_ms) == ["encode", "fuse"]
-    refined = pipeline(mode="refine", discovery="off").process(Frame(image, 1))
+    refined = pipeline(mode="refine", network="head", discovery="off").process(Frame(image, 1))
     assert np.array_equal(result.label_image, refined.label_image)
     assert np.array_equal(result.confidence_image, refined.confidence_image)
     with pytest.raises(ValueError, match="mode: network follows no objects"):
@@ -729,6 +730,13 @@ def test_names_must_meet_where_features_are_classified(redness: Path) -> None:
     pipe.reconfigure(mode="network")
 
 
+def test_auto_is_street_beside_the_embedded_semantics(tmp_path: Path) -> None:
+    assert pipeline().config.network == "street"
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(EMBEDDED.read_bytes())
+    assert pipeline(semantics=str(path)).config.network == "head"
+
+
 @pytest.mark.parametrize("mode", ["refine", "classify", "fused", "network"])
 def test_street_serves_every_mode(mode: str) -> None:
     pipe = pipeline(mode=mode, network="street")
@@ -741,7 +749,7 @@ def test_street_serves_every_mode(mode: str) -> None:
 @pytest.mark.parametrize("option", ["network_classes", "class_map"])
 def test_the_head_takes_no_other_classes(option: str) -> None:
     with pytest.raises(ValueError, match=f"^{option}: the head has the classes of the semantics"):
-        pipeline(**{option: "camvid"})
+        pipeline(network="head", **{option: "camvid"})
 
 
 def test_a_class_file_renames_the_networks_classes(redness: Path, tmp_path: Path) -> None:
@@ -787,8 +795,8 @@ def test_labels_of_a_topic_are_refined() -> None:
 
 
 def test_without_labels_the_head_stands_in() -> None:
-    pipe, head = pipeline(mode="network", network="topic"), pipeline(mode="network")
-    given, expected = (p.process(Frame(street(), 1)) for p in (pipe, head))
+    topic, head = (pipeline(mode="network", network=n) for n in ("topic", "head"))
+    given, expected = (p.process(Frame(street(), 1)) for p in (topic, head))
     assert np.array_equal(given.label_image, expected.label_image)
     assert "network" not in given.timings_ms
 
