@@ -39,7 +39,8 @@ from sam2vss_ros.sam2.tracker import Tracked, Tracker
 from sam2vss_ros.sam2.turns import Calm, Turns
 from sam2vss_ros.scene import Continuity
 from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog
-from sam2vss_ros.semantics.classifier import Belief, geometry, pool_features
+from sam2vss_ros.semantics.classifier import Belief, pool_features
+from sam2vss_ros.semantics.evidence import EvidenceMemory
 from sam2vss_ros.semantics.fusion import fuse
 from sam2vss_ros.semantics.model import load_semantics
 from sam2vss_ros.semantics.networks.joining import join, load_class_map, same_classes
@@ -70,14 +71,14 @@ LIKE_ITSELF_AFTER_BREAK = 0.75
 class Seen(NamedTuple):
     """What the encoders say of a frame.
 
-    features: the tracker's. semantic: those the mask classifier reads, three levels of a pyramid
-    and the dense head's last, where the mode asks for them. log_dense: (K, h, w) log probabilities,
-    probabilities: (K, S/4, S/4) on the grid of the tracker's masks. colours: the image's, on the
-    same grid. looks: the appearance of what each slot is tracked to.
+    features: the tracker's. hidden: the dense head's, which the mask classifier reads, where the
+    mode asks for it. log_dense: (K, h, w) log probabilities, probabilities: (K, S/4, S/4) on the
+    grid of the tracker's masks. colours: the image's, on the same grid. looks: the appearance of
+    what each slot is tracked to.
     """
 
     features: stages.ImageFeatures
-    semantic: tuple[Tensor, ...] | None
+    hidden: Tensor | None
     log_dense: Tensor
     probabilities: Tensor
     colours: Tensor
@@ -180,6 +181,8 @@ class VssPipeline:
             if self._mode == "network":
                 return self._label_alone(frame, dense, watch)
             seen = self.encode(frame.image, dense)
+            evidence = self._evidence_memory.add(frame.image, seen.log_dense)
+            seen = seen._replace(log_dense=evidence)
             watch.lap("encode")
             tracked = self._track(seen)
             watch.lap("track")
@@ -281,6 +284,8 @@ class VssPipeline:
             if rewound or self._reset_wanted:
                 self._start_stream()
             self._break = self._continuity.look(frame)
+            if any(self._break):
+                self._evidence_memory.clear()
             if rewound or self._break.scene_cut:
                 self._prompts.clear()  # they point at another scene
             for track_id in self._removals & {t.track_id for t in self.objects.all()}:
@@ -295,6 +300,7 @@ class VssPipeline:
     def _start_stream(self) -> None:
         self.objects.clear()
         self._continuity = Continuity()
+        self._evidence_memory = EvidenceMemory()
         self._last_stamp = None
         self._frames = 0
         self._last_keyframe = 0
@@ -319,11 +325,11 @@ class VssPipeline:
         network = self._tracker.network
         pixels = stages.image_tensor(image, network.image_size, self.device)
         features = stages.encode_image(network, pixels)
-        semantic = None
+        hidden = None
         if dense is None or self._mode not in OF_DENSE:
             pyramid = features.pyramid if self._shares_features else self._own_pyramid(image)
             head = self._semantics.head(pyramid)
-            semantic = (*pyramid, head.hidden)
+            hidden = head.hidden
             if dense is None:
                 dense = head.logits[0].float().log_softmax(0)
         side = network.image_size // 4
@@ -332,7 +338,7 @@ class VssPipeline:
             probabilities = F.interpolate(
                 probabilities[None], (side, side), mode="bilinear", antialias=True
             )[0]
-        return Seen(features, semantic, dense, probabilities, colours(image, side, self.device), {})
+        return Seen(features, hidden, dense, probabilities, colours(image, side, self.device), {})
 
     def _own_pyramid(self, image: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
         """The features that the semantics read, by their own encoder."""
@@ -575,19 +581,13 @@ class VssPipeline:
                 track.look_like(look)
 
     def _evidence(self, seen: Seen, tracked: Tracked) -> Tensor:
-        """(B, K) log probabilities of the classes of B objects, from this frame alone."""
+        """(B, K) shares of the classes in the masks of B objects, from this frame alone."""
         masks = tracked.masks > 0
-        of_pixels = pool_features((seen.log_dense[None],), masks).log_softmax(1)
+        of_pixels = pool_features((seen.log_dense.softmax(0)[None],), masks)
         if self._mode == "refine":
             return of_pixels
-        assert seen.semantic is not None
-        pooled = pool_features(seen.semantic, masks)
-        pointers = tracked.pointers
-        if not self._shares_features:
-            channels = self._semantics.classifier.pointer_norm.normalized_shape[0]
-            pointers = pooled.new_zeros(len(pooled), channels)
-        logits = self._semantics.classifier(pooled, pointers, geometry(masks))
-        of_features = logits.float().log_softmax(1)
+        assert seen.hidden is not None
+        of_features = self._semantics.classifier(seen.hidden, masks).float().softmax(1)
         return of_features if self._mode == "classify" else (of_features + of_pixels) / 2
 
     def _fuse(
