@@ -78,8 +78,7 @@ class Bench:
         self._images: Any = (
             self.camera.create_publisher(Image, "image", camera_qos) if camera_qos else None
         )
-        # On the picture of the street the head leaves room for a prompt.
-        values = {"diagnostics_period": 0.1, "threads": 1, "network": "head"} | parameters
+        values = {"diagnostics_period": 0.1, "threads": 1} | parameters
         self._spinning = False
         self.node = VssNode(
             make_pipeline,

@@ -42,7 +42,7 @@ def call(bench: Bench, kind: Any, name: str, **request: Any) -> Any:
 
 
 def test_every_topic_answers_one_image_under_its_header(ros: RosSession, start: Start) -> None:
-    bench = start()
+    bench = start(discovery="off")  # all places are for prompts
     outputs: dict[str, list[Any]] = {n: bench.record(f"/vss/{n}", Image) for n in IMAGES}
     outputs["objects"] = bench.record("/vss/objects", TrackedObjectArray)
     outputs["camera_info"] = bench.record("/vss/camera_info", CameraInfo)
@@ -150,7 +150,7 @@ def test_label_info_reaches_a_late_subscriber(ros: RosSession, start: Start) -> 
 
 
 def test_tracking_goes_on_without_subscribers(ros: RosSession, start: Start) -> None:
-    bench = start().active()
+    bench = start(discovery="off").active()
     for i in range(3):
         bench.send(100 * i)
         bench.wait_for_value("frames processed", str(i + 1))
