@@ -19,9 +19,9 @@ def add_train_network(kinds: Any) -> None:
         parent="sam2vss train",
         description=(
             "Train the small segmentation network, from random weights, on DIR/images with\n"
-            "DIR/labels (8-bit ids). FILE is what the option `network` takes. Checkpoints and the\n"
-            "log lie in FILE's name with .run; --resume goes on from the last checkpoint, also\n"
-            "with another number of steps."
+            "DIR/labels (8-bit ids). FILE is what the option `network` takes. Checkpoints,\n"
+            "log and curves lie in FILE's name with .run; --resume goes on from the last\n"
+            "checkpoint, also with another number of steps."
         ),
         examples=(
             "  sam2vss train network --data camvid/train --out street.safetensors\n"
@@ -32,7 +32,7 @@ def add_train_network(kinds: Any) -> None:
     parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="labelled images")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help=".safetensors")
     parser.add_argument("--classes", default="camvid", help="class file or its shipped name")
-    parser.add_argument("--steps", type=int, default=8000, help="of eight views (default 8000)")
+    parser.add_argument("--steps", type=int, default=9000, help="of eight views (default 9000)")
     parser.add_argument(
         "--shortest",
         type=int,

@@ -26,6 +26,7 @@ from sam2vss_ros.semantics.networks.embedded import (
     ready,
 )
 from sam2vss_ros.semantics.networks.network import SegmentationNetwork
+from sam2vss_ros.training.curves import draw_curves
 from sam2vss_ros.training.data import VOID, LabelledStill, Stills, pixel_counts
 from sam2vss_ros.training.losses import class_weights
 from sam2vss_ros.training.runs import load_checkpoint, open_log, open_run, save_checkpoint
@@ -97,7 +98,7 @@ def train_network(
 ) -> StreetNet:
     """Train for `steps` steps of `views` views; returns the averaged weights.
 
-    `out` gets checkpoint.pt and log.jsonl. A run may be resumed with more or fewer steps: the
+    `out` gets checkpoint.pt, log.jsonl and curves.png. A run may be resumed with more or fewer steps: the
     learning rate is level until the last of them.
     Raises FileExistsError where `out` holds a run and `resume` is off, ValueError for no stills.
     """
@@ -127,6 +128,7 @@ def train_network(
             if state.step % CHECKPOINT_EVERY == 0 or state.step == steps:
                 log.flush()
                 save_checkpoint(checkpoint, state.step, state.parts())
+    draw_curves(out / "log.jsonl", out / "curves.png")
     trained = state.average.module.eval()
     assert isinstance(trained, StreetNet)
     return trained

@@ -359,6 +359,7 @@ def test_the_command_trains_and_reports(
     assert card.training["images"] == 3 and card.training["steps"] == 2
     assert card.training["held_out"]["per_class_iou"]["Car"] is None
     assert load_embedded(out, CPU).log_probabilities(street().image).shape == (11, 16, 16)
+    assert (tmp_path / "net.run" / "curves.png").is_file()
     assert main(command) == 2
     assert "give --resume to go on or another --out" in capsys.readouterr().err
     assert main([*command, "--resume"]) == 0
