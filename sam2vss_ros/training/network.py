@@ -98,8 +98,8 @@ def train_network(
 ) -> StreetNet:
     """Train for `steps` steps of `views` views; returns the averaged weights.
 
-    `out` gets checkpoint.pt, log.jsonl and curves.png. A run may be resumed with more or fewer steps: the
-    learning rate is level until the last of them.
+    `out` gets checkpoint.pt, log.jsonl and curves.png. A run may be resumed with more or fewer
+    steps: the learning rate is level until the last of them.
     Raises FileExistsError where `out` holds a run and `resume` is off, ValueError for no stills.
     """
     if not stills:
