@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-KEEP = 0.7
+KEEP = 0.8
 """Share of a pixel's past in its evidence, where the past looks the same."""
 
 ALIKE = 15.0
 """Difference in grey levels (of 255, Gaussian) by which the past no longer looks the same."""
 
-FLOW_SIDE = 240
+FLOW_SIDE = 480
 """Longer side in pixels of the images between which optical flow is found."""
 
 
@@ -60,11 +60,12 @@ class EvidenceMemory:
         change = cv2.GaussianBlur(cv2.absdiff(moved, now).astype(np.float32), (0, 0), 1.5)
         inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
         weight = KEEP * np.exp(-np.square(change / ALIKE)) * inside
+        # Bicubic, since evidence is sampled anew on every frame and thin things would blur away.
         # Places in the image as grid_sample counts them, -1 to 1 from edge to edge.
         places = np.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1, weight])
         maps = torch.from_numpy(places).float().to(log_dense.device)[None]
         maps = F.interpolate(maps, log_dense.shape[-2:], mode="bilinear", align_corners=False)[0]
         warped = F.grid_sample(
-            past[None], maps[None, :2].permute(0, 2, 3, 1), "bilinear", "border", False
+            past[None], maps[None, :2].permute(0, 2, 3, 1), "bicubic", "border", False
         )[0]
         return maps[2] * warped + (1 - maps[2]) * log_dense

@@ -309,7 +309,7 @@ def test_evidence_of_another_picture_is_not_believed() -> None:
     memory = EvidenceMemory()
     memory.add(255 - picture(), halves_at(20))
     now = memory.add(picture(), halves_at(20, 0.2))
-    assert (now.argmax(0) == halves_at(20, 0.2).argmax(0)).float().mean() > 0.8
+    assert (now.argmax(0) == halves_at(20, 0.2).argmax(0)).float().mean() > 0.7
     small = torch.zeros(2, 10, 10).log_softmax(0)
     assert torch.equal(memory.add(picture(), small), small), "another network's grid"
     turned = np.ascontiguousarray(picture().transpose(1, 0, 2))
