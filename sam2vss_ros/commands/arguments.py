@@ -75,6 +75,8 @@ def build_pipeline(options: dict[str, object]) -> VssPipeline:
     from sam2vss_ros.pipeline import VssPipeline
     from sam2vss_ros.sam2.models import ModelUnavailableError
 
+    if options.get("network") == "topic":
+        raise InputError("network: topic is for the live node, where labels come with the images")
     try:
         return VssPipeline(PipelineConfig.from_mapping(options))
     except (ValueError, TypeError, FileNotFoundError, ModelUnavailableError) as error:
