@@ -15,6 +15,9 @@ KEEP = 0.8
 ALIKE = 15.0
 """Difference in grey levels (of 255, Gaussian) by which the past no longer looks the same."""
 
+CLOSE = 2.0
+"""Pixels (Gaussian) by which flow forth and back may miss where it began to be believed."""
+
 FLOW_SIDE = 480
 """Longer side in pixels of the images between which optical flow is found."""
 
@@ -22,8 +25,9 @@ FLOW_SIDE = 480
 class EvidenceMemory:
     """A running mean of log probabilities along the optical flow of a stream (OpenCV's DIS).
 
-    The past fades where the image, moved by the flow, does not match: at what was hidden, and
-    everywhere when frames have little in common. So a stream of stills is left as it is.
+    The past fades where the image, moved by the flow, does not match, and where the flow back does
+    not lead to where it came from: at what was hidden, and nearly everywhere when frames have
+    little in common. So images a second apart from a moving camera are left as they are.
     """
 
     def __init__(self) -> None:
@@ -54,12 +58,15 @@ class EvidenceMemory:
     ) -> Tensor:
         height, width = now.shape
         flow = self._flow.calc(now, before, None)  # type: ignore[call-overload]
+        back = self._flow.calc(before, now, None)  # type: ignore[call-overload]
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
         x, y = x + flow[..., 0], y + flow[..., 1]
         moved = cv2.remap(before, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         change = cv2.GaussianBlur(cv2.absdiff(moved, now).astype(np.float32), (0, 0), 1.5)
+        returned = cv2.remap(back, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        miss = np.square(flow + returned).sum(-1)
         inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-        weight = KEEP * np.exp(-np.square(change / ALIKE)) * inside
+        weight = KEEP * np.exp(-np.square(change / ALIKE) - miss / CLOSE**2) * inside
         # Bicubic, since evidence is sampled anew on every frame and thin things would blur away.
         # Places in the image as grid_sample counts them, -1 to 1 from edge to edge.
         places = np.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1, weight])
