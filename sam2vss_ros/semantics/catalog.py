@@ -102,7 +102,9 @@ def parse_catalog(data: Any, source: str) -> ClassCatalog:
         )
         ignore = data.get("ignore_id")
         return ClassCatalog(str(data["name"]), classes, None if ignore is None else int(ignore))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except ValueError as error:
+        raise ValueError(f"{source}: not a class file: {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{source}: not a class file: {error!r}") from error
 
 

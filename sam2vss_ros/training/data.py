@@ -48,7 +48,8 @@ def load_stills(folder: Path, catalog: ClassCatalog) -> list[LabelledStill]:
     """Read `folder`/images and `folder`/labels, joined by file stem, in sorted order.
 
     Raises FileNotFoundError where a folder or a label is missing, ValueError where a file cannot
-    be read, sizes differ, a label id is not in the catalog or the catalog has ids beyond 8 bits.
+    be read, sizes differ, a label id is not in the catalog, the catalog has ids beyond 8 bits, or
+    no pixel of all labels has a class.
     """
     images = sorted(p for p in (folder / "images").glob("*") if p.suffix in IMAGE_SUFFIXES)
     if not images:
@@ -60,7 +61,10 @@ def load_stills(folder: Path, catalog: ClassCatalog) -> list[LabelledStill]:
         index[c.id] = i
     if catalog.ignore_id is not None:
         index[catalog.ignore_id] = 255
-    return [_load_still(path, folder / "labels" / f"{path.stem}.png", index) for path in images]
+    stills = [_load_still(path, folder / "labels" / f"{path.stem}.png", index) for path in images]
+    if not pixel_counts(stills, len(catalog)).any():
+        raise ValueError(f"{folder / 'labels'}: no pixel has a class of {catalog.name}")
+    return stills
 
 
 def _load_still(path: Path, label_path: Path, index: npt.NDArray[np.uint8]) -> LabelledStill:

@@ -247,6 +247,13 @@ def test_a_missing_file_is_named(suffix: str) -> None:
         load_network(f"my_network{suffix}", CPU)
 
 
+def test_a_file_of_another_kind_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "network.yaml"
+    path.write_text("name: street\n", encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match=r"network.yaml is no network; a network is .*\.pt"):
+        load_network(str(path), CPU)
+
+
 @pytest.mark.parametrize(
     ("entries", "said"),
     [

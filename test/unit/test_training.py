@@ -148,6 +148,10 @@ def break_label_ids(folder: Path) -> None:
     cv2.imwrite(str(folder / "labels" / "a.png"), np.full((64, 64), 77, np.uint8))
 
 
+def lose_classes(folder: Path) -> None:
+    cv2.imwrite(str(folder / "labels" / "a.png"), np.full((64, 64), 11, np.uint8))
+
+
 def break_label_depth(folder: Path) -> None:
     cv2.imwrite(str(folder / "labels" / "a.png"), np.zeros((64, 64, 3), np.uint8))
 
@@ -176,6 +180,7 @@ def lose_images(folder: Path) -> None:
         (break_label_depth, ValueError, ["labels/a.png", "8-bit"]),
         (break_image, ValueError, ["images/a.png"]),
         (break_label, ValueError, ["labels/a.png"]),
+        (lose_classes, ValueError, ["labels", "no pixel has a class of camvid"]),
         (lose_label, FileNotFoundError, ["labels/a.png", "a.png"]),
         (lose_images, FileNotFoundError, ["images"]),
     ],

@@ -36,8 +36,9 @@ def load_network(name_or_path: str, device: torch.device, classes: str = "") -> 
     if path.is_dir() or HUB_NAME.fullmatch(name_or_path):
         catalog = load_catalog(classes) if classes else None
         return load_pretrained(str(path) if path.is_dir() else name_or_path, device, catalog)
+    trouble = "is no network" if path.exists() else "does not exist"
     raise FileNotFoundError(
-        f"network: {name_or_path} does not exist; a network is head, street, topic, a file "
+        f"network: {name_or_path} {trouble}; a network is head, street, topic, a file "
         f"({', '.join((OWN, *TORCHSCRIPT, *ONNX))}), a folder of the library transformers or a "
         "name on the Hugging Face hub"
     )
