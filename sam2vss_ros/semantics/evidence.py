@@ -47,9 +47,9 @@ class EvidenceMemory:
             cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY
         )
         past, before = self._evidence, self._image
-        known = past is not None and before is not None
-        if known and past.shape == log_dense.shape and before.shape == grey.shape:
-            log_dense = self._joined(grey, before, log_dense, past)
+        if past is not None and before is not None:
+            same = past.shape == log_dense.shape and before.shape == grey.shape
+            log_dense = self._joined(grey, before, log_dense, past) if same else log_dense
         self._image, self._evidence = np.asarray(grey, np.uint8), log_dense
         return log_dense
 

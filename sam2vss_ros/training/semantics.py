@@ -260,8 +260,8 @@ def examine(semantics: SemanticModel, cache: FeatureCache, held_out: list[int]) 
         masks.append(torch.stack([score, view.shares.gather(1, best[:, None])[:, 0]], 1))
         right += int((best == view.shares.argmax(1)).sum())
         count += len(best)
-    for module, was in zip(modules, training, strict=True):
-        module.train(was)
+    for part, was in zip(modules, training, strict=True):
+        part.train(was)
     return Examination(
         matrix,
         count,

@@ -307,7 +307,7 @@ def test_evidence_moves_along_with_the_picture() -> None:
 
 def test_evidence_of_another_picture_is_not_believed() -> None:
     memory = EvidenceMemory()
-    memory.add(255 - picture(), halves_at(20))
+    memory.add(np.bitwise_not(picture()), halves_at(20))
     now = memory.add(picture(), halves_at(20, 0.2))
     assert (now.argmax(0) == halves_at(20, 0.2).argmax(0)).float().mean() > 0.7
     small = torch.zeros(2, 10, 10).log_softmax(0)
