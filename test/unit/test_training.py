@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sam2vss_ros.cli import main
 from sam2vss_ros.sam2.models import Sam2Model, model_card
 from sam2vss_ros.sam2.nano import build_nano
 from sam2vss_ros.sam2.stages import Decoded
@@ -458,3 +459,16 @@ def test_nothing_to_train_on(small_model: Sam2Model, tmp_path: Path) -> None:
             small_model, [two_halves()], CAMVID, tmp_path / "c", steps=1, held_out={0}
         )
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [([], "no images there"), (["--holdout", "1"], "holdout: 1.0"), (["--steps", "0"], "steps: 0")],
+)
+def test_train_semantics_says_what_is_wrong(
+    options: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mine.safetensors"
+    assert main(["train", "semantics", "--data", str(tmp_path), "--out", str(out), *options]) == 2
+    assert reason in capsys.readouterr().err.splitlines()[-1]
+    assert not out.exists()
