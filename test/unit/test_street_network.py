@@ -144,7 +144,7 @@ def test_the_shipped_network_knows_camvid(shared: Path) -> None:
     """Every tenth image of val. The whole of it, and each class: see the model card."""
     stills = load_stills(shared / "data" / "camvid" / "val", CAMVID)[::10]
     score = network.score_network(load_embedded(WEIGHTS, CPU), stills)
-    assert score.matrix.miou() > 0.6
+    assert score.matrix.miou() > 0.65
     assert score.calibration_error() < 0.04
 
 
