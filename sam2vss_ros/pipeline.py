@@ -608,13 +608,14 @@ class VssPipeline:
             self._beliefs(visible),
             self.label_size(height, width, log_dense),
         )
-        classes, confidence, owner = (
-            cv2.resize(x.cpu().numpy(), (width, height), interpolation=cv2.INTER_NEAREST)
-            for x in (fused.classes.short(), fused.confidence, fused.owner.short())
+        sure, owner = fused.confidence.cpu().numpy(), fused.owner.short().cpu().numpy()
+        labels = self.catalog.ids.astype(self.label_dtype).take(fused.classes.cpu().numpy())
+        labels[sure < self.config.min_class_score] = self.config.unlabelled_id
+        values = np.array([*(instance_value(t.track_id) for t in visible), 0], np.uint16)
+        labels, confidence, instances, owner = (
+            cv2.resize(x, (width, height), interpolation=cv2.INTER_NEAREST)
+            for x in (labels, (sure * 255).astype(np.uint8), values[owner], owner)
         )
-        labels = self.catalog.ids.astype(self.label_dtype)[classes]
-        labels[confidence < self.config.min_class_score] = self.config.unlabelled_id
-        values = [instance_value(t.track_id) for t in visible] + [0]
         position = {t.track_id: i for i, t in enumerate(visible)}
         objects = tuple(
             self._object(t, owner == position[t.track_id] if t.track_id in position else None)
@@ -625,11 +626,11 @@ class VssPipeline:
         return SemanticFrame(
             stamp_ns=frame.stamp_ns,
             label_image=labels,
-            confidence_image=(confidence * 255).astype(np.uint8),
-            instance_image=np.array(values, np.uint16)[owner],
+            confidence_image=confidence,
+            instance_image=instances,
             objects=objects,
             keyframe=keyframe,
-            coverage=float((owner >= 0).mean()),
+            coverage=float((instances > 0).mean()),
             timings_ms=watch.laps,
             degraded=self._budget.degraded,
             late=self._budget.late,
@@ -678,7 +679,7 @@ class VssPipeline:
         """Height and width at which the labels of an image are decided, then raised to its own."""
         # Far beyond the resolution of masks and dense prediction there is nothing to gain.
         side = self._tracker.network.image_size // 4
-        rows, columns = (3 * max(side, fine) for fine in log_dense.shape[-2:])
+        rows, columns = (2 * max(side, fine) for fine in log_dense.shape[-2:])
         return min(height, rows), min(width, columns)
 
     def arithmetic(self) -> AbstractContextManager[None]:

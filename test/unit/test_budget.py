@@ -13,7 +13,7 @@ from sam2vss_ros import budget
 from sam2vss_ros.budget import DEGRADED, MOST_PATIENCE, PATIENCE, WINDOW, Budget, Level
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.pipeline import VssPipeline
-from sam2vss_ros.sam2 import stages
+from sam2vss_ros.sam2 import policy, stages
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.training.procedural import make_clip
 from sam2vss_ros.types import Frame, SemanticFrame
@@ -126,9 +126,10 @@ class SlowCamera:
     def __init__(self, patch: pytest.MonkeyPatch, **options: object) -> None:
         patch.setattr(budget, "WINDOW", 2)
         patch.setattr(budget, "PATIENCE", 3)
+        patch.setattr(policy, "LEAST_IOU", 0.0)  # every mask is worth remembering
         self.seconds, self._now, self._stamp = 0.0, 0.0, 0
         defaults = {"device": "cpu", "max_objects": 4, "min_unexplained": 1.0, "target_fps": FPS}
-        defaults["engine"] = "exact"  # otherwise objects of one picture rest at any level
+        defaults |= {"network": "head", "engine": "exact"}  # fast lets objects rest at any level
         config = PipelineConfig.from_mapping(defaults | options)
         self.pipe = VssPipeline(config, clock=lambda: self._now)
         self.image = make_clip(11, 1, (96, 128), kind="street").frames[0]

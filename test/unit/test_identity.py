@@ -190,7 +190,7 @@ def test_no_id_is_used_again_after_its_end() -> None:
 
 def test_nothing_is_learned_from_a_mask_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     source = TrueRegions()
-    pipe = VssPipeline(PipelineConfig(max_objects=8, device="cpu"), source=source)
+    pipe = VssPipeline(PipelineConfig(max_objects=8, device="cpu", engine="exact"), source=source)
     trust, step = [1.0], pipe._tracker.step
 
     def doubting(features: stages.ImageFeatures, slots: list[int]) -> Tracked | None:

@@ -555,7 +555,7 @@ def test_what_no_longer_looks_like_the_object_is_not_it(
     street: npt.NDArray[np.uint8],
 ) -> None:
     """The tracker goes on to see something in its place; the memory is not taught that."""
-    pipe = pipeline(discovery="off", confirm_frames=1, lost_after=2)
+    pipe = pipeline(discovery="off", confirm_frames=1, lost_after=2, engine="exact")
     pipe.process(Frame(street[0], 1))
     kept = pipe.add_prompt(Prompt(mask=box(0, 66, 128, 96)))
     changed = pipe.add_prompt(Prompt(mask=box(20, 0, 80, 40)))
