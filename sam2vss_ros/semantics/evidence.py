@@ -18,7 +18,7 @@ ALIKE = 15.0
 CLOSE = 2.0
 """Pixels (Gaussian) by which flow forth and back may miss where it began to be believed."""
 
-FLOW_SIDE = 480
+FLOW_SIDE = 320
 """Longer side in pixels of the images between which optical flow is found."""
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from sam2vss_ros.semantics.catalog import ClassCatalog, catalog_data, parse_catalog
 from sam2vss_ros.semantics.classifier import MaskClassifier
@@ -63,7 +63,7 @@ def save_semantics(model: SemanticModel, path: Path, card: dict[str, Any]) -> No
         "width": model.head.classify.in_channels,
         "card": card,
     }
-    save_file(tensors, path, {"sam2vss": json.dumps(about)})
+    path.write_bytes(save(tensors, {"sam2vss": json.dumps(about)}))
 
 
 def load_semantics(name_or_path: str, device: torch.device) -> SemanticModel:

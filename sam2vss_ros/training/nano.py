@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -396,4 +396,4 @@ def random_point(mask: npt.NDArray[np.bool_], rng: np.random.Generator) -> tuple
 def save_nano(network: SAM2Base, path: Path) -> None:
     """Write the weights in half precision, by upstream's keys."""
     state = {k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()}
-    save_file(state, path, {"format": "pt"})
+    path.write_bytes(save(state, {"format": "pt"}))

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -230,7 +230,7 @@ def save_embedded(network: StreetNet, card: NetworkCard, path: Path) -> None:
         "temperature": card.temperature,
         "training": card.training,
     }
-    save_file(tensors, path, {"sam2vss": json.dumps(about)})
+    path.write_bytes(save(tensors, {"sam2vss": json.dumps(about)}))
 
 
 def load_embedded(path: Path, device: torch.device) -> TensorNetwork:
