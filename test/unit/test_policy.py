@@ -90,6 +90,7 @@ class Followed:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         config = {"device": "cpu", "discovery": "off", "max_objects": 2, "memory_interval": 2}
+        config["engine"] = "exact"  # fast lets objects of a still image rest
         self.pipe = VssPipeline(PipelineConfig.from_mapping(config))
         self.image = make_clip(11, 1, (96, 128), kind="street").frames[0]
         self.stamp = 0
