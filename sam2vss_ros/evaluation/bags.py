@@ -6,7 +6,6 @@ messages come in the order in which they were recorded, as a player sends them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from sam2vss_ros.evaluation.readers import (
     InputError,
     LabelledFrame,
     LabelledStream,
-    list_images,
+    files_by_number,
     read_labels,
 )
 from sam2vss_ros.images import ImageError, RgbImage, compressed_to_rgb, image_to_rgb, label_ids
@@ -189,7 +188,7 @@ def open_bag(
         bag.check_topic(label_topic, [RAW_IMAGE])
         _check_encoding(bag, label_topic, label_ids)
     count = bag.topics[image_topic].count
-    files = {} if labels is None else _files_by_number(labels)
+    files = {} if labels is None else files_by_number(labels)
     source: LabelSource | None = None
 
     def read() -> Iterator[LabelledFrame | BrokenFrame]:
@@ -310,20 +309,6 @@ def _check_encoding(bag: Bag, topic: str, take: Callable[[Any], object]) -> None
     except ImageError as error:
         if error.reason in ("unknown encoding", "not a colour image"):
             raise InputError(f"{bag.path}, topic {topic}: {error}") from error
-
-
-def _files_by_number(folder: Path) -> dict[int, Path]:
-    files: dict[int, Path] = {}
-    for path in list_images(folder):
-        number = re.search(r"\d+$", path.stem)
-        if number is None:
-            raise InputError(
-                f"{path}: its name does not end with the stamp (ns) or the index of an image"
-            )
-        if int(number[0]) in files:
-            raise InputError(f"{files[int(number[0])]} and {path} are of one image")
-        files[int(number[0])] = path
-    return files
 
 
 @lru_cache

@@ -132,7 +132,9 @@ class Bench:
 
     def active(self) -> Bench:
         """Wait until the node is active, hears the camera and is heard on what is recorded."""
-        self.ros.wait_until(lambda: self.state() == "active", f"an active node; log: {self.log}")
+        self.ros.wait_until(
+            lambda: self.state() == "active", lambda: f"an active node; log: {self.log}"
+        )
         if self._images is not None:
             self.ros.wait_until(
                 lambda: self._images.get_subscription_count() == 1, "the node's subscription"
@@ -171,10 +173,13 @@ class Bench:
         """Wait until diagnostics show this value."""
         self.ros.wait_until(
             lambda: self.diagnostics().get(key) == value,
-            f"{key} = {value}; it is {self.diagnostics()}, log: {self.log}",
+            lambda: f"{key} = {value}; it is {self.diagnostics()}, log: {self.log}",
         )
 
     def wait_for_log(self, text: str) -> None:
         """Wait until the node has logged something that contains `text`."""
         self.spin()
-        self.ros.wait_until(lambda: text in self.log, f"{text!r} in the log {self.log}")
+        # Seldom: what the node writes while its log is being read may be lost.
+        self.ros.wait_until(
+            lambda: text in self.log, lambda: f"{text!r} in the log {self.log}", pause=0.1
+        )

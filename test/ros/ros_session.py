@@ -57,14 +57,21 @@ class RosSession:
         """A new node of this session."""
         return self.add(Node(name, context=self.context, **options))
 
-    def wait_until(self, condition: Callable[[], Any], what: str, timeout: float = TIMEOUT) -> Any:
+    def wait_until(
+        self,
+        condition: Callable[[], Any],
+        what: str | Callable[[], str],
+        timeout: float = TIMEOUT,
+        pause: float = 0.005,
+    ) -> Any:
         """Wait until `condition()` is true and return its value; fail naming `what`."""
         end = time.monotonic() + timeout
         while not (value := condition()):
             self.check()
             if time.monotonic() > end:
+                what = what if isinstance(what, str) else what()
                 pytest.fail(f"waited {timeout:g} s in vain for {what}")
-            time.sleep(0.005)
+            time.sleep(pause)
         return value
 
     def call(self, client: Client, request: Any, timeout: float = TIMEOUT) -> Any:
