@@ -15,6 +15,7 @@ from sam2vss_ros.commands.metrics import add_metrics
 from sam2vss_ros.commands.models import add_models
 from sam2vss_ros.commands.run import add_run
 from sam2vss_ros.commands.train import add_train
+from sam2vss_ros.errors import InputError
 
 INTERRUPTED = 130
 
@@ -25,7 +26,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(arguments)
     logging.basicConfig(format="sam2vss: %(message)s", level=logging.WARNING)
     logging.getLogger("sam2vss_ros").setLevel(logging.INFO)
-    from sam2vss_ros.evaluation.readers import InputError
 
     try:
         code: int | None = args.command(args)

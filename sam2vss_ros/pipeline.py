@@ -21,11 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2vss_ros.appearance import appearance, colours
-from sam2vss_ros.budget import CALM, Budget, Level
 from sam2vss_ros.config import PipelineConfig, options_of
-from sam2vss_ros.objects import ObjectMemory, Track
-from sam2vss_ros.sam2 import policy, stages
+from sam2vss_ros.errors import MissingLabelsError
+from sam2vss_ros.sam2 import functional, policy
 from sam2vss_ros.sam2.discovery import (
     GridSource,
     RegionSource,
@@ -33,21 +31,24 @@ from sam2vss_ros.sam2.discovery import (
     select,
     without_duplicates,
 )
-from sam2vss_ros.sam2.engine import ENGINES
 from sam2vss_ros.sam2.models import load_model
+from sam2vss_ros.sam2.options import ENGINES
 from sam2vss_ros.sam2.tracker import Tracked, Tracker
-from sam2vss_ros.sam2.turns import Calm, Turns
-from sam2vss_ros.scene import Continuity
 from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog
 from sam2vss_ros.semantics.classifier import Belief, pool_features
-from sam2vss_ros.semantics.evidence import EvidenceMemory
 from sam2vss_ros.semantics.fusion import fuse
 from sam2vss_ros.semantics.model import load_semantics
 from sam2vss_ros.semantics.networks.joining import join, load_class_map, same_classes
-from sam2vss_ros.semantics.networks.labels import LabelImages, MissingLabelsError
+from sam2vss_ros.semantics.networks.labels import LabelImages
 from sam2vss_ros.semantics.networks.loading import load_network
 from sam2vss_ros.semantics.networks.network import SegmentationNetwork
 from sam2vss_ros.semantics.pointing import region_at
+from sam2vss_ros.stream.budget import CALM, Budget, Level
+from sam2vss_ros.stream.interleave import Calm, Turns
+from sam2vss_ros.stream.objects import ObjectMemory, Track
+from sam2vss_ros.stream.reid import appearance, colours
+from sam2vss_ros.stream.scene import Continuity
+from sam2vss_ros.stream.smoothing import EvidenceMemory
 from sam2vss_ros.types import (
     Frame,
     Prompt,
@@ -77,7 +78,7 @@ class Seen(NamedTuple):
     what each slot is tracked to.
     """
 
-    features: stages.ImageFeatures
+    features: functional.ImageFeatures
     hidden: Tensor | None
     log_dense: Tensor
     probabilities: Tensor
@@ -323,8 +324,8 @@ class VssPipeline:
         dense: what `predict` says of it; None: the dense head is to say it.
         """
         network = self._tracker.network
-        pixels = stages.image_tensor(image, network.image_size, self.device)
-        features = stages.encode_image(network, pixels)
+        pixels = functional.image_tensor(image, network.image_size, self.device)
+        features = functional.encode_image(network, pixels)
         hidden = None
         if dense is None or self._mode not in OF_DENSE:
             pyramid = features.pyramid if self._shares_features else self._own_pyramid(image)
@@ -342,8 +343,8 @@ class VssPipeline:
 
     def _own_pyramid(self, image: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
         """The features that the semantics read, by their own encoder."""
-        pixels = stages.image_tensor(image, self._semantics.image_size, self.device)
-        return stages.encode_image(self._semantic_encoder, pixels).pyramid
+        pixels = functional.image_tensor(image, self._semantics.image_size, self.device)
+        return functional.encode_image(self._semantic_encoder, pixels).pyramid
 
     def _label_alone(self, frame: Frame, dense: Tensor | None, watch: _Stopwatch) -> SemanticFrame:
         """Mode network: the dense prediction is the answer, nothing is followed."""

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sam2vss_ros.appearance import appearance, colours
 from sam2vss_ros.config import PipelineConfig
-from sam2vss_ros.objects import ObjectMemory
 from sam2vss_ros.pipeline import VssPipeline
-from sam2vss_ros.sam2 import stages
+from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.discovery import Candidates
 from sam2vss_ros.sam2.models import Sam2Model, load_model
 from sam2vss_ros.semantics.classifier import Belief
+from sam2vss_ros.stream.objects import ObjectMemory
+from sam2vss_ros.stream.reid import appearance, colours
 from sam2vss_ros.training.procedural.returns import returns_video
 from sam2vss_ros.types import Frame
 
@@ -152,7 +152,7 @@ class TrueRegions:
         self.truth = np.zeros((1, 1), np.uint16)
 
     def propose(
-        self, features: stages.ImageFeatures, probabilities: Tensor, unexplained: Tensor
+        self, features: functional.ImageFeatures, probabilities: Tensor, unexplained: Tensor
     ) -> Candidates:
         """As `discovery.Source.propose`."""
         small = _shrunk(self.truth, len(unexplained))
@@ -218,8 +218,8 @@ def look(
     """What the regions of each frame truly look like to `appearance`."""
     size = model.network.image_size
     for image, truth in video:
-        features = stages.encode_image(
-            model.network, stages.image_tensor(image, size, model.device)
+        features = functional.encode_image(
+            model.network, functional.image_tensor(image, size, model.device)
         )
         small = _shrunk(truth, size // 4)
         regions = [r for r in visible_regions(truth) if (small == r).any()]

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2vss_ros.config import PipelineConfig
-from sam2vss_ros.evaluation.readers import FrameSource, InputError
+from sam2vss_ros.errors import InputError
+from sam2vss_ros.io.readers import FrameSource
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.types import Frame, Prompt, instance_value
 

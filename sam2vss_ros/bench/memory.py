@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sam2vss_ros.evaluation.readers import stamp_ns
+from sam2vss_ros.io.readers import stamp_ns
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.training.procedural import street_video
 from sam2vss_ros.types import Frame

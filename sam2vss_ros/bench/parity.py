@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from sam2vss_ros.bench.streams import EngineStream, UpstreamStream, replaced
-from sam2vss_ros.sam2 import stages
-from sam2vss_ros.sam2.engine import ENGINES
+from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.masks import iou_of
 from sam2vss_ros.sam2.models import Sam2Model
+from sam2vss_ros.sam2.options import ENGINES
 from sam2vss_ros.types import Prompt
 
 LEAST_IOU = 0.999
@@ -62,7 +62,7 @@ def compare(
     # A GPU's convolutions would run in TF32 otherwise, and round differently from batch to batch.
     with replaced(torch.backends.cudnn, allow_tf32=False):
         for t, picture in enumerate(images):
-            image = stages.image_tensor(picture, model.network.image_size, model.device)
+            image = functional.image_tensor(picture, model.network.image_size, model.device)
             for stream in (ours, upstream):
                 stream.advance(image, prompts.get(t, ()))
             ious.append(mask_iou(ours.masks, upstream.masks))

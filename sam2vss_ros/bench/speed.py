@@ -25,9 +25,9 @@ from torch import Tensor
 from sam2vss_ros.bench.measure import Cost, StageClock, cost_of, matrix_rate, synchronise
 from sam2vss_ros.bench.parity import mask_iou
 from sam2vss_ros.bench.streams import EngineStream, Stream, UpstreamStream
-from sam2vss_ros.sam2 import stages
-from sam2vss_ros.sam2.engine import ENGINES, Engine
+from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.models import Sam2Model
+from sam2vss_ros.sam2.options import ENGINES, Engine
 from sam2vss_ros.types import Prompt
 
 OUR_STAGES = {
@@ -37,7 +37,7 @@ OUR_STAGES = {
     "encode_memory": "memory write",
     "encode_memory_in_windows": "memory write",
 }
-"""Functions of `sam2.stages` and the stages of a frame that they are."""
+"""Functions of `sam2.functional` and the stages of a frame that they are."""
 
 UPSTREAM_STAGES = {
     "forward_image": "encode",
@@ -188,7 +188,7 @@ def compare_speed(
     # The outermost autocast keeps cast weights from frame to frame.
     with _outermost(model):
         for t, picture in enumerate(images):
-            image = stages.image_tensor(picture, model.network.image_size, model.device)
+            image = functional.image_tensor(picture, model.network.image_size, model.device)
             first = t % len(rows)
             for row in rows[first:] + rows[:first]:
                 if t < plan.warm_up + plan.timed:
@@ -215,7 +215,7 @@ def _rows(model: Sam2Model, objects: int, untrained: bool) -> list[_Row]:
         tested = {f"{EXACT} float32": (ENGINES[EXACT], torch.float32), **tested}
     for name, (engine, dtype) in tested.items():
         stream = EngineStream(model, objects, engine, hold=untrained)
-        rows.append(_Row(name, stream, stages, model, dtype))
+        rows.append(_Row(name, stream, functional, model, dtype))
     return rows
 
 

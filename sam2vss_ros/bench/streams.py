@@ -15,12 +15,12 @@ from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from sam2vss_ros.sam2 import stages
-from sam2vss_ros.sam2.engine import Engine
+from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.models import Sam2Model
+from sam2vss_ros.sam2.options import Engine
 from sam2vss_ros.sam2.tracker import Tracked, Tracker
-from sam2vss_ros.sam2.turns import Calm, Turns
 from sam2vss_ros.sam2.windows import boxes_of
+from sam2vss_ros.stream.interleave import Calm, Turns
 from sam2vss_ros.types import Prompt
 
 ENDLESS = 1 << 30
@@ -36,7 +36,7 @@ class Stream(Protocol):
     def advance(self, image: Tensor, prompts: Sequence[Prompt] = ()) -> object:
         """Follow all objects to the next frame, and start one for each prompt on it.
 
-        image: (1, 3, S, S) as `stages.image_tensor` gives it; prompts are in its pixels.
+        image: (1, 3, S, S) as `functional.image_tensor` gives it; prompts are in its pixels.
         """
 
     def held_bytes(self) -> int:
@@ -61,7 +61,7 @@ class EngineStream:
     def advance(self, image: Tensor, prompts: Sequence[Prompt] = ()) -> Tracked:
         """As `Stream.advance`; returns all objects in the order of their slots."""
         tracker, size = self.tracker, self.tracker.network.image_size
-        features = stages.encode_image(tracker.network, image)
+        features = functional.encode_image(tracker.network, image)
         known = range(len(self._prompted))
         resting = self._turns.rest(() if self._hold else known, Calm(tracker.engine.steady))
         rests = set(resting.slots) if resting else set()

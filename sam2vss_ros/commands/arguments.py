@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sam2vss_ros.config import PipelineConfig, options_of
+from sam2vss_ros.errors import InputError, ModelUnavailableError
 
 if TYPE_CHECKING:
     from sam2vss_ros.pipeline import VssPipeline
@@ -71,9 +72,7 @@ def pipeline_options(args: argparse.Namespace, **fixed: object) -> dict[str, obj
 
 def build_pipeline(options: dict[str, object]) -> VssPipeline:
     """Build the pipeline. Raises InputError with the reason where options or files do not do."""
-    from sam2vss_ros.evaluation.readers import InputError
     from sam2vss_ros.pipeline import VssPipeline
-    from sam2vss_ros.sam2.models import ModelUnavailableError
 
     if options.get("network") == "topic":
         raise InputError("network: topic is for the live node, where labels come with the images")
@@ -90,7 +89,6 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
 
 def check_json(path: Path | None) -> None:
     """Raise InputError where a file for the figures cannot be written."""
-    from sam2vss_ros.evaluation.readers import InputError
 
     if path and not path.absolute().parent.is_dir():
         raise InputError(f"json: the folder of {path} does not exist")

@@ -13,12 +13,13 @@ from sam2vss_ros.commands.arguments import (
     build_pipeline,
     pipeline_options,
 )
+from sam2vss_ros.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sam2vss_ros.calibration import Calibration
-    from sam2vss_ros.evaluation.readers import LabelledStream
+    from sam2vss_ros.io.calibration import Calibration
+    from sam2vss_ros.io.readers import LabelledStream
 
 REPLAY = (
     "replay through the node, every image in order:\n"
@@ -167,8 +168,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _make(args: argparse.Namespace) -> None:
-    from sam2vss_ros.evaluation.bag_writer import make_bag
-    from sam2vss_ros.evaluation.readers import InputError
+    from sam2vss_ros.io.bag_writer import make_bag
     from sam2vss_ros.semantics.catalog import load_catalog
 
     try:
@@ -188,7 +188,7 @@ def _make(args: argparse.Namespace) -> None:
 
 
 def _streams(args: argparse.Namespace) -> list[LabelledStream]:
-    from sam2vss_ros.evaluation.readers import (
+    from sam2vss_ros.io.readers import (
         LabelledFrame,
         LabelledStream,
         labelled_folder,
@@ -211,8 +211,7 @@ def _streams(args: argparse.Namespace) -> list[LabelledStream]:
 
 def _calibrator(args: argparse.Namespace) -> Callable[[int, int], Calibration]:
     """What knows the calibration of an image by its width and height."""
-    from sam2vss_ros.calibration import load_calibration, pinhole
-    from sam2vss_ros.evaluation.readers import InputError
+    from sam2vss_ros.io.calibration import load_calibration, pinhole
 
     if args.camera_info is None:
         if not 0 < args.hfov < 180:
@@ -237,8 +236,8 @@ def _calibrator(args: argparse.Namespace) -> Callable[[int, int], Calibration]:
 def _label(args: argparse.Namespace) -> None:
     from contextlib import closing
 
-    from sam2vss_ros.evaluation.bag_writer import label_bag
-    from sam2vss_ros.evaluation.bags import Bag
+    from sam2vss_ros.io.bag_writer import label_bag
+    from sam2vss_ros.io.bags import Bag
 
     bag = Bag(args.bag)
     image_topic = bag.find_image_topic(args.image_topic)

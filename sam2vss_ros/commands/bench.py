@@ -16,10 +16,11 @@ from sam2vss_ros.commands.arguments import (
     pipeline_options,
     write_json,
 )
+from sam2vss_ros.errors import InputError, ModelUnavailableError
 
 if TYPE_CHECKING:
     from sam2vss_ros.bench.material import Discovery
-    from sam2vss_ros.evaluation.readers import FrameSource
+    from sam2vss_ros.io.readers import FrameSource
     from sam2vss_ros.sam2.models import Sam2Model
 
 NOT_MET = 1
@@ -128,7 +129,7 @@ def _bench_parity(args: argparse.Namespace) -> int:
     from sam2vss_ros.bench.material import first_frames
     from sam2vss_ros.bench.parity import compare
     from sam2vss_ros.bench.report import machine, markdown
-    from sam2vss_ros.evaluation.readers import InputError, open_frames
+    from sam2vss_ros.io.readers import open_frames
 
     check_json(args.json)
     if args.frames < 2:
@@ -243,7 +244,7 @@ def _bench_speed(args: argparse.Namespace) -> None:
     from itertools import product
 
     from sam2vss_ros.bench.report import machine, markdown
-    from sam2vss_ros.evaluation.readers import open_frames
+    from sam2vss_ros.io.readers import open_frames
     from sam2vss_ros.sam2.models import resolve_device
 
     check_json(args.json)
@@ -280,7 +281,6 @@ def _speed_rows(
 
     from sam2vss_ros.bench.material import first_frames
     from sam2vss_ros.bench.speed import Plan, compare_speed, engines
-    from sam2vss_ros.evaluation.readers import InputError
 
     try:
         plan = Plan.of(model.network, engines().values(), args.frames)
@@ -365,7 +365,6 @@ def _bench_memory(args: argparse.Namespace) -> int:
 
     from sam2vss_ros.bench.memory import endless_street, endure
     from sam2vss_ros.bench.report import machine, markdown
-    from sam2vss_ros.evaluation.readers import InputError
 
     check_json(args.json)
     if args.frames < 20:
@@ -454,7 +453,7 @@ def _bench_pipeline(args: argparse.Namespace) -> None:
 
     from sam2vss_ros.bench.pipeline import time_pipeline
     from sam2vss_ros.bench.report import machine, markdown
-    from sam2vss_ros.evaluation.readers import InputError, open_frames
+    from sam2vss_ros.io.readers import open_frames
 
     check_json(args.json)
     source = open_frames(args.video)
@@ -484,7 +483,6 @@ def _bench_pipeline(args: argparse.Namespace) -> None:
 
 def _discovery(args: argparse.Namespace, model: str, objects: Sequence[int]) -> Discovery:
     from sam2vss_ros.bench.material import Discovery
-    from sam2vss_ros.evaluation.readers import InputError
 
     if args.threads < 0:
         raise InputError(f"threads: {args.threads} is not a number of CPU threads; 0 takes all")
@@ -495,8 +493,7 @@ def _discovery(args: argparse.Namespace, model: str, objects: Sequence[int]) -> 
 
 
 def _model(args: argparse.Namespace, model: str, image_size: int, precision: str) -> Sam2Model:
-    from sam2vss_ros.evaluation.readers import InputError
-    from sam2vss_ros.sam2.models import ModelUnavailableError, load_model, untrained_model
+    from sam2vss_ros.sam2.models import load_model, untrained_model
 
     try:
         if args.random_weights:
@@ -556,7 +553,6 @@ def _bench_identity(args: argparse.Namespace) -> None:
 
     from sam2vss_ros.bench.identity import run_identity
     from sam2vss_ros.bench.report import markdown
-    from sam2vss_ros.evaluation.readers import InputError
 
     check_json(args.json)
     for name in ("clips", "frames"):

@@ -22,11 +22,12 @@ from sam2vss_ros.commands.arguments import (
 )
 from sam2vss_ros.commands.variants import PAPER_REFINE, Options, modes, parse_variants
 from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.errors import InputError
 
 if TYPE_CHECKING:
     from sam2vss_ros.evaluation.evaluate import Labeller
-    from sam2vss_ros.evaluation.readers import LabelledStream
     from sam2vss_ros.evaluation.report import Report
+    from sam2vss_ros.io.readers import LabelledStream
     from sam2vss_ros.semantics.catalog import ClassCatalog
 
 Result = dict[str, Any]
@@ -136,7 +137,6 @@ def add_evaluate(commands: Any) -> None:
 def _evaluate(args: argparse.Namespace) -> int:
     from sam2vss_ros.evaluation.evaluate import Evaluation
     from sam2vss_ros.evaluation.provenance import provenance
-    from sam2vss_ros.evaluation.readers import InputError
     from sam2vss_ros.evaluation.report import Report
     from sam2vss_ros.semantics.catalog import load_catalog
 
@@ -186,7 +186,6 @@ def figures_of(result: Mapping[str, Any]) -> dict[str, float | None]:
 
 def _limits(texts: Sequence[str], known: Mapping[str, float | None]) -> dict[str, float]:
     """Least values by key, from `--fail-under KEY=NUMBER`."""
-    from sam2vss_ros.evaluation.readers import InputError
 
     limits: dict[str, float] = {}
     for text in texts:
@@ -220,7 +219,6 @@ def _missed(results: Sequence[Result], limits: Mapping[str, float]) -> list[str]
 
 def _variants(args: argparse.Namespace) -> dict[str, Options]:
     """Checked options of the pipeline, by the name of the variant."""
-    from sam2vss_ros.evaluation.readers import InputError
 
     common = pipeline_options(args)
     if args.compare:
@@ -244,7 +242,6 @@ def _variants(args: argparse.Namespace) -> dict[str, Options]:
 
 def _earlier(baseline: str | None, variants: Mapping[str, Options], empty: Result) -> Result | None:
     """The evaluation that `--baseline` names as a file; `empty` shows what it must hold."""
-    from sam2vss_ros.evaluation.readers import InputError
 
     if baseline is None or baseline in variants:
         return None
@@ -270,8 +267,8 @@ def _earlier(baseline: str | None, variants: Mapping[str, Options], empty: Resul
 
 
 def _streams(args: argparse.Namespace) -> list[LabelledStream]:
-    from sam2vss_ros.evaluation.bags import open_bag
-    from sam2vss_ros.evaluation.readers import InputError, labelled_folder, labelled_video
+    from sam2vss_ros.io.bags import open_bag
+    from sam2vss_ros.io.readers import labelled_folder, labelled_video
 
     if args.rate is not None and not args.rate > 0:
         raise InputError(f"rate: {args.rate} is not a positive number of frames per second")

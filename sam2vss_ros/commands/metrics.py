@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam2vss_ros.commands.arguments import add_command, add_json_option, check_json, write_json
+from sam2vss_ros.errors import InputError
 
 if TYPE_CHECKING:
     from sam2vss_ros.evaluation.label_folders import FolderScores
@@ -100,7 +101,6 @@ def _metrics(args: argparse.Namespace) -> None:
 
 
 def _catalog(option: str, name: str) -> ClassCatalog:
-    from sam2vss_ros.evaluation.readers import InputError
     from sam2vss_ros.semantics.catalog import load_catalog
 
     try:

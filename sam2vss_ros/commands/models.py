@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from sam2vss_ros.commands.arguments import add_command
+from sam2vss_ros.errors import InputError
 
 
 def add_models(commands: Any) -> None:
@@ -27,7 +28,6 @@ def add_models(commands: Any) -> None:
 
 
 def _models(args: argparse.Namespace) -> None:
-    from sam2vss_ros.evaluation.readers import InputError
     from sam2vss_ros.sam2 import models
 
     if args.fetch is not None:

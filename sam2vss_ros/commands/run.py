@@ -54,8 +54,8 @@ def add_run(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> None:
     from contextlib import closing
 
-    from sam2vss_ros.evaluation.readers import open_frames
     from sam2vss_ros.evaluation.run import run
+    from sam2vss_ros.io.readers import open_frames
 
     source = open_frames(args.input, args.rate)
     with closing(build_pipeline(pipeline_options(args))) as pipeline:

@@ -9,6 +9,7 @@ from typing import Any
 from sam2vss_ros.commands.arguments import Parser, add_command
 from sam2vss_ros.commands.train_network import add_train_network
 from sam2vss_ros.commands.train_semantics import add_train_semantics
+from sam2vss_ros.errors import InputError
 
 
 def add_train(commands: Any) -> None:
@@ -54,7 +55,6 @@ def add_train(commands: Any) -> None:
 
 
 def _train_nano(args: argparse.Namespace) -> None:
-    from sam2vss_ros.evaluation.readers import InputError
     from sam2vss_ros.sam2.models import load_model, resolve_device
     from sam2vss_ros.semantics.catalog import load_catalog
     from sam2vss_ros.training.data import load_stills

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2vss_ros.commands.arguments import add_command
+from sam2vss_ros.errors import InputError
 
 
 def add_train_network(kinds: Any) -> None:
@@ -53,7 +54,6 @@ def add_train_network(kinds: Any) -> None:
 
 
 def _train_network(args: argparse.Namespace) -> None:
-    from sam2vss_ros.evaluation.readers import InputError
     from sam2vss_ros.sam2.models import resolve_device
     from sam2vss_ros.semantics.catalog import load_catalog
     from sam2vss_ros.semantics.networks.embedded import NetworkCard, save_embedded
@@ -99,7 +99,6 @@ def _train_network(args: argparse.Namespace) -> None:
 
 
 def _check_options(args: argparse.Namespace) -> None:
-    from sam2vss_ros.evaluation.readers import InputError
 
     if not 0 <= args.holdout < 1:
         raise InputError(f"holdout: {args.holdout} is not a share from 0 to below 1")

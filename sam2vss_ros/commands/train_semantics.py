@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam2vss_ros.commands.arguments import add_command
+from sam2vss_ros.errors import InputError, ModelUnavailableError
 
 if TYPE_CHECKING:
     from sam2vss_ros.training.semantics import Examination
@@ -56,8 +57,7 @@ def add_train_semantics(kinds: Any) -> None:
 
 
 def _train_semantics(args: argparse.Namespace) -> None:
-    from sam2vss_ros.evaluation.readers import InputError
-    from sam2vss_ros.sam2.models import ModelUnavailableError, load_model
+    from sam2vss_ros.sam2.models import load_model
     from sam2vss_ros.semantics.catalog import load_catalog
     from sam2vss_ros.semantics.model import save_semantics
     from sam2vss_ros.training.data import load_stills

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sam2vss_ros.config import PipelineConfig, options_of
+from sam2vss_ros.errors import InputError
 
 PAPER_REFINE = "paper-refine"
 """The mode that is no option of the pipeline: the paper's refiner, offline."""
@@ -25,7 +26,6 @@ def parse_variants(texts: Sequence[str], common: Options) -> dict[str, Options]:
     A text is either the pairs of one variant, as in "mode=fused max_objects=16", or modes and
     models divided by commas, as in "network,refine". Raises InputError naming what is wrong.
     """
-    from sam2vss_ros.evaluation.readers import InputError
 
     variants: dict[str, Options] = {}
     for text in texts:
@@ -42,7 +42,6 @@ def parse_variants(texts: Sequence[str], common: Options) -> dict[str, Options]:
 
 def _word(word: str) -> Options:
     """A mode or a model by its name alone."""
-    from sam2vss_ros.evaluation.readers import InputError
 
     models = options_of(PipelineConfig)["model"][1].choices
     if word in modes():
@@ -56,7 +55,6 @@ def _word(word: str) -> Options:
 
 
 def _pairs(text: str) -> Options:
-    from sam2vss_ros.evaluation.readers import InputError
 
     known = options_of(PipelineConfig)
     options: Options = {}

@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from sam2vss_ros.errors import InputError
 from sam2vss_ros.evaluation.latency import Latencies
 from sam2vss_ros.evaluation.metrics import FrameScore, Scoreboard
-from sam2vss_ros.evaluation.readers import BrokenFrame, InputError, LabelledFrame, LabelledStream
+from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame, LabelledStream
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.types import Frame

@@ -11,15 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from sam2vss_ros.errors import InputError
 from sam2vss_ros.evaluation.metrics import Scoreboard
-from sam2vss_ros.evaluation.readers import (
-    InputError,
-    images_by_stem,
-    read_image,
-    read_labels,
-    stems_by_stream,
-)
 from sam2vss_ros.evaluation.stq import SegmentationAndTrackingQuality
+from sam2vss_ros.io.readers import images_by_stem, read_image, read_labels, stems_by_stream
 from sam2vss_ros.semantics.catalog import ClassCatalog
 
 Files = Mapping[str, Path]

@@ -16,12 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from sam2vss_ros.errors import InputError
 from sam2vss_ros.evaluation.evaluate import FrameResult
 from sam2vss_ros.evaluation.gallery import WorstFrames
 from sam2vss_ros.evaluation.metrics import FrameScore
 from sam2vss_ros.evaluation.page import PLOTS, Visuals, page
 from sam2vss_ros.evaluation.plots import Series
-from sam2vss_ros.evaluation.readers import InputError
 from sam2vss_ros.semantics.catalog import ClassCatalog
 
 PAGE, FIGURES, FRAMES = "index.html", "report.json", "frames.csv"

@@ -22,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from sam2vss_ros.evaluation.readers import FrameSource, InputError
-from sam2vss_ros.overlay import Image, draw_overlay
+from sam2vss_ros.errors import InputError
+from sam2vss_ros.io.overlay import Image, draw_overlay
+from sam2vss_ros.io.readers import FrameSource
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.types import SemanticFrame, TrackedObject
 

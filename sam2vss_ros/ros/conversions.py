@@ -2,8 +2,8 @@
 
 `image_to_rgb` reads what cameras send, `image_message` writes what the node publishes. `cv_bridge`
 does the colour conversion where this machine has one that works (checked in a child process,
-because one built for another NumPy ends the process at import); `sam2vss_ros.images` is its equal
-and also takes what older cv_bridges get wrong: padded rows.
+because one built for another NumPy ends the process at import); `sam2vss_ros.io.ros_images` is its
+equal and also takes what older cv_bridges get wrong: padded rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from sam2vss_ros.images import ENCODINGS, RgbImage, pixels_of, pixels_to_rgb
+from sam2vss_ros.io.ros_images import ENCODINGS, RgbImage, pixels_of, pixels_to_rgb
 
 
 def image_to_rgb(message: Image) -> RgbImage:

@@ -9,7 +9,8 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import Header
 
-from sam2vss_ros.images import ImageError, pixels_of
+from sam2vss_ros.errors import ImageError
+from sam2vss_ros.io.ros_images import pixels_of
 from sam2vss_ros.msg import ClassCatalog as ClassCatalogMessage
 from sam2vss_ros.msg import ClassCatalogEntry, TrackedObjectArray
 from sam2vss_ros.msg import TrackedObject as TrackedObjectMessage

@@ -14,10 +14,10 @@ from rclpy.publisher import Publisher
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from sam2vss_ros.images import RgbImage
+from sam2vss_ros.io.overlay import draw_overlay
+from sam2vss_ros.io.ros_images import RgbImage
 from sam2vss_ros.msg import ClassCatalog as ClassCatalogMessage
 from sam2vss_ros.msg import TrackedObjectArray
-from sam2vss_ros.overlay import draw_overlay
 from sam2vss_ros.ros.conversions import image_message, scaled_camera_info
 from sam2vss_ros.ros.messages import catalog_message, objects_message
 from sam2vss_ros.ros.qos import LATCHED, OUTPUT

@@ -16,7 +16,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from sam2vss_ros.config import PipelineConfig
-from sam2vss_ros.sam2 import stages
+from sam2vss_ros.sam2 import functional
 
 DUPLICATE_IOU = 0.7
 """Two masks that overlap more are one object (upstream's automatic_mask_generator)."""
@@ -39,7 +39,7 @@ class Source(Protocol):
     """Where new objects come from."""
 
     def propose(
-        self, features: stages.ImageFeatures, probabilities: Tensor, unexplained: Tensor
+        self, features: functional.ImageFeatures, probabilities: Tensor, unexplained: Tensor
     ) -> Candidates:
         """Find masks on one frame, best first.
 
@@ -56,7 +56,7 @@ class GridSource:
         self._config = config
 
     def propose(
-        self, features: stages.ImageFeatures, probabilities: Tensor, unexplained: Tensor
+        self, features: functional.ImageFeatures, probabilities: Tensor, unexplained: Tensor
     ) -> Candidates:
         side, count = self._network.image_size, self._config.points_per_side
         centres = (torch.arange(count, device=unexplained.device) + 0.5) * side / count
@@ -71,12 +71,12 @@ class GridSource:
         order = score.argsort(descending=True)
         return Candidates(masks[order], score[order])
 
-    def _decode(self, features: stages.ImageFeatures, points: Tensor) -> tuple[Tensor, Tensor]:
+    def _decode(self, features: functional.ImageFeatures, points: Tensor) -> tuple[Tensor, Tensor]:
         """Decode points to the (K, S/4, S/4) bool masks that pass the thresholds, with scores."""
         config = self._config
         labels = torch.ones(len(points), 1, dtype=torch.int32, device=points.device)
-        pixels = stages.without_memory(self._network, features)
-        decoded = stages.decode(
+        pixels = functional.without_memory(self._network, features)
+        decoded = functional.decode(
             self._network,
             pixels,
             features.high_res,
@@ -98,7 +98,7 @@ class RegionSource:
         self._things = things
 
     def propose(
-        self, features: stages.ImageFeatures, probabilities: Tensor, unexplained: Tensor
+        self, features: functional.ImageFeatures, probabilities: Tensor, unexplained: Tensor
     ) -> Candidates:
         best, label = (t.cpu().numpy() for t in probabilities.max(0))
         # Opening drops the slivers between the masks of neighbouring objects.

@@ -16,7 +16,7 @@ import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from sam2vss_ros.sam2.engine import ENGINES, Engine
+from sam2vss_ros.sam2.options import ENGINES, Engine
 from sam2vss_ros.sam2.windows import Windows, sides_for, windows_around
 
 OLDEST = 4096

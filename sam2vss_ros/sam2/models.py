@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from sam2.modeling.sam2_base import SAM2Base
 
+from sam2vss_ros.errors import ModelUnavailableError
 from sam2vss_ros.sam2.nano import build_nano
 from sam2vss_ros.sam2.norms import use_channel_norms
 
@@ -41,10 +42,6 @@ PRECISIONS = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-
-
-class ModelUnavailableError(RuntimeError):
-    """The weights are not at hand or are not those of the model; the message says what to do."""
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2vss_ros.sam2 import stages
-from sam2vss_ros.sam2.engine import ENGINES, Engine
+from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.memory import MemoryBank, Recall
 from sam2vss_ros.sam2.models import Sam2Model
+from sam2vss_ros.sam2.options import ENGINES, Engine
 from sam2vss_ros.sam2.windows import (
     LEAST_GRID,
     OUTSIDE,
@@ -77,7 +77,7 @@ class Tracker:
         self.bank = MemoryBank(model.network, slots, engine)
         self._grid = model.network.image_size // model.network.backbone_stride
 
-    def step(self, features: stages.ImageFeatures, slots: list[int]) -> Tracked | None:
+    def step(self, features: functional.ImageFeatures, slots: list[int]) -> Tracked | None:
         """Find the objects of `slots`, in their order, on a frame; None where there are none."""
         parts = [self._attend(features, recall) for recall in self.bank.recall(slots)]
         if not parts:
@@ -88,8 +88,8 @@ class Tracker:
         self.bank.look(torch.tensor(tracked.slots), self._boxes(tracked))
         return tracked
 
-    def _attend(self, features: stages.ImageFeatures, recall: Recall) -> _Attended:
-        pixels = stages.attend_to_memory(
+    def _attend(self, features: functional.ImageFeatures, recall: Recall) -> _Attended:
+        pixels = functional.attend_to_memory(
             self.network,
             features,
             recall.memories,
@@ -101,14 +101,16 @@ class Tracker:
         )
         return _Attended(recall.slots.tolist(), pixels, recall.windows)
 
-    def _find(self, features: stages.ImageFeatures, attended: _Attended) -> Tracked:
+    def _find(self, features: functional.ImageFeatures, attended: _Attended) -> Tracked:
         network, windows = self.network, attended.windows
         high_res = features.high_res
         if windows is not None:
             high_res = (windows.crop(high_res[0]), windows.crop(high_res[1]))
         multimask = network.multimask_output_for_tracking
         single = not multimask and not network.sam_mask_decoder.dynamic_multimask_via_stability
-        decoded = stages.decode(network, attended.pixels, high_res, windows=windows, single=single)
+        decoded = functional.decode(
+            network, attended.pixels, high_res, windows=windows, single=single
+        )
         found = self._choose(decoded, attended.slots, multimask)
         if windows is None:
             return found
@@ -117,7 +119,7 @@ class Tracker:
         masks = windows.paste(found.masks[:, None], outside)[:, 0]
         return dataclasses.replace(found, masks=masks)
 
-    def _choose(self, decoded: stages.Decoded, slots: list[int], multimask: bool) -> Tracked:
+    def _choose(self, decoded: functional.Decoded, slots: list[int], multimask: bool) -> Tracked:
         """Pick each object's mask as upstream's `_forward_sam_heads` does."""
         network, decoder = self.network, self.network.sam_mask_decoder
         rows = torch.arange(len(decoded.masks), device=decoded.masks.device)
@@ -131,20 +133,20 @@ class Tracker:
         visible = (decoded.score > 0).float()
         return Tracked(
             tuple(slots),
-            stages.hide_absent(masks, visible)[:, 0].float(),
+            functional.hide_absent(masks, visible)[:, 0].float(),
             ious[:, 0].float(),
             decoded.score[:, 0].float(),
-            stages.object_pointer(network, decoded.tokens[rows, token], visible),
+            functional.object_pointer(network, decoded.tokens[rows, token], visible),
         )
 
-    def commit(self, features: stages.ImageFeatures, tracked: Tracked) -> None:
+    def commit(self, features: functional.ImageFeatures, tracked: Tracked) -> None:
         """Write the objects as seen on this frame to their memory."""
         boxes = self._boxes(tracked)
         memories = self._encode(features, tracked, boxes)
         slots = torch.tensor(tracked.slots)
         self.bank.write(slots, memories, tracked.pointers, boxes)
 
-    def start(self, features: stages.ImageFeatures, seen: Tracked) -> None:
+    def start(self, features: functional.ImageFeatures, seen: Tracked) -> None:
         """Begin objects whose conditioning frame is this one."""
         boxes = self._boxes(seen)
         memories = self._encode(features, seen, boxes, prompted=True)
@@ -158,7 +160,7 @@ class Tracker:
 
     def _encode(
         self,
-        features: stages.ImageFeatures,
+        features: functional.ImageFeatures,
         tracked: Tracked,
         boxes: Tensor,
         prompted: bool = False,
@@ -176,18 +178,18 @@ class Tracker:
             masks = tracked.masks[index][:, None]
             visible = (tracked.score[index][:, None] > 0).float()
             if side == grid:
-                masks = stages.full_size(masks, network.image_size)
-                part = stages.encode_memory(network, features, masks, visible, prompted)
+                masks = functional.full_size(masks, network.image_size)
+                part = functional.encode_memory(network, features, masks, visible, prompted)
             else:
                 windows = windows_around(boxes[index], side, grid).to(self.device)
-                part = stages.encode_memory_in_windows(
+                part = functional.encode_memory_in_windows(
                     network, features, masks, visible, windows, prompted
                 )
             memories[index] = part.to(memories.dtype)
         return memories
 
     def from_masks(
-        self, features: stages.ImageFeatures, slots: list[int], masks: Tensor
+        self, features: functional.ImageFeatures, slots: list[int], masks: Tensor
     ) -> Tracked:
         """Take (B, s, s) bool masks of any size s as given, as upstream's `_use_mask_as_output`.
 
@@ -196,20 +198,20 @@ class Tracker:
         network, size = self.network, self.network.image_size
         wanted = masks[:, None].float()
         given = F.interpolate(wanted, size=(size, size))
-        decoded = stages.decode_mask_prompt(network, features, given)
+        decoded = functional.decode_mask_prompt(network, features, given)
         certain = decoded.score.new_ones(len(slots), dtype=torch.float32)
         return Tracked(
             tuple(slots),
             _resample(wanted * 20 - 10, size // 4)[:, 0],
             certain,
             certain * 10,
-            stages.object_pointer(
+            functional.object_pointer(
                 network, decoded.tokens[:, 0], visible=(decoded.score > 0).float()
             ),
         )
 
     def from_prompt(
-        self, features: stages.ImageFeatures, slot: int, prompt: Prompt, size: tuple[int, int]
+        self, features: functional.ImageFeatures, slot: int, prompt: Prompt, size: tuple[int, int]
     ) -> Tracked:
         """Decode a user's prompt; `size` is the camera image's (height, width)."""
         if prompt.mask is not None:
@@ -217,8 +219,8 @@ class Tracker:
             return self.from_masks(features, [slot], self._model_mask(mask))
         points, labels = _points_of(prompt)
         scale = self.network.image_size / torch.tensor([size[1], size[0]], dtype=torch.float32)
-        pixels = stages.without_memory(self.network, features)
-        decoded = stages.decode(
+        pixels = functional.without_memory(self.network, features)
+        decoded = functional.decode(
             self.network,
             pixels,
             features.high_res,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam2vss_ros.sam2 import stages
+from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.models import Sam2Model
 from sam2vss_ros.training.data import VOID, LabelledStill, augmented_still, label_regions
 
@@ -71,7 +71,7 @@ class FeatureCache:
         size = model.network.image_size
         with torch.inference_mode():
             pixels = torch.zeros(1, 3, size, size, device=model.device)
-            pyramid = stages.encode_image(model.network, pixels).pyramid
+            pyramid = functional.encode_image(model.network, pixels).pyramid
         self.view_bytes = sum(2 * level.numel() for level in pyramid) + size * size
         room = CACHE_BYTES // (self.view_bytes * max(1, len(stills)))
         self.views = int(np.clip(room, 1, MOST_VIEWS))
@@ -99,7 +99,7 @@ class FeatureCache:
         else:
             image, labels = self._stills[still].image, self._stills[still].labels
             labels = np.asarray(cv2.resize(labels, (size, size), interpolation=cv2.INTER_NEAREST))
-        features = stages.encode_image(network, stages.image_tensor(image, size, device))
+        features = functional.encode_image(network, functional.image_tensor(image, size, device))
         masks, shares = sample_masks(labels, self._classes, rng)
         a, b, c = (level[0].half().cpu() for level in features.pyramid)
         return View((a, b, c), torch.from_numpy(labels), masks, shares)

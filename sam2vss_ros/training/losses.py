@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2vss_ros.sam2.stages import Decoded
+from sam2vss_ros.sam2.functional import Decoded
 
 
 def mask_loss(logits: Tensor, target: Tensor, focus: float) -> tuple[Tensor, Tensor]:

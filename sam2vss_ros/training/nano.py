@@ -26,7 +26,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sam2vss_ros.sam2 import stages
+from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.nano import build_nano
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.semantics.segmenter import DenseHead
@@ -117,7 +117,7 @@ def train_nano(
         for phase in schedule:
             last = first + phase.steps
             if state.step < last:
-                stages.set_image_size(state.network, phase.size)
+                functional.set_image_size(state.network, phase.size)
                 batches = _clips(stills, phase, seed, state.step)
                 while state.step < last:
                     done = state.step / total
@@ -202,13 +202,13 @@ def _train_step(
     torch.manual_seed(int(rng.integers(2**62)))
     device = weights.device
     focus = min(0.7, done / 0.6)
-    clips = stages.encode_image(
-        state.network, stages.normalise(batch.frames.flatten(0, 1).to(device))
+    clips = functional.encode_image(
+        state.network, functional.normalise(batch.frames.flatten(0, 1).to(device))
     )
     contrast = region_contrast(clips.pyramid, batch.regions.flatten(0, 1).to(device))
     tracking, record = _clip_loss(state.network, clips, batch.regions.to(device), phase, focus, rng)
-    stills = stages.normalise(batch.stills.images.to(device))
-    logits = state.head(stages.encode_image(state.network, stills).pyramid).logits
+    stills = functional.normalise(batch.stills.images.to(device))
+    logits = state.head(functional.encode_image(state.network, stills).pyramid).logits
     labels = label_loss(logits, batch.stills.labels.to(device), weights, VOID)
     loss = tracking + labels + 0.5 * max(0.2, 1 - done) * contrast
     state.optimiser.zero_grad(set_to_none=True)
@@ -235,7 +235,7 @@ def _update_average(state: _State) -> None:
 
 def _clip_loss(
     network: SAM2Base,
-    features: stages.ImageFeatures,
+    features: functional.ImageFeatures,
     regions: Tensor,
     phase: Phase,
     focus: float,
@@ -270,11 +270,11 @@ def _clip_loss(
             # What a point has not found yet would teach nothing about following it.
             masks = truth[:, :1] * 20 - 10
         else:
-            masks = stages.hide_absent(decoded.masks[rows, best][:, None], here)
-            masks = stages.full_size(masks, phase.size)
-        memory = stages.encode_memory(network, frame, masks, here)
+            masks = functional.hide_absent(decoded.masks[rows, best][:, None], here)
+            masks = functional.full_size(masks, phase.size)
+        memory = functional.encode_memory(network, frame, masks, here)
         memories.append(memory.flatten(2).transpose(1, 2))
-        pointers.append(stages.object_pointer(network, decoded.tokens[rows, best], here))
+        pointers.append(functional.object_pointer(network, decoded.tokens[rows, best], here))
     return torch.stack(losses).mean(), record
 
 
@@ -298,42 +298,42 @@ def _choose_regions(regions: Tensor, count: int, rng: np.random.Generator) -> tu
 
 def _decode_prompts(
     network: SAM2Base,
-    frame: stages.ImageFeatures,
+    frame: functional.ImageFeatures,
     masks: Tensor,
     kinds: Tensor,
     rng: np.random.Generator,
-) -> stages.Decoded:
+) -> functional.Decoded:
     """Decode mask prompts, then point and box prompts; `kinds` is sorted, masks come first."""
     split = int((kinds == MASK).sum())
     rows = torch.arange(len(masks), device=masks.device)
     parts = []
     if split:
         parts.append(
-            stages.decode_mask_prompt(network, frame.select(rows[:split]), masks[:split, None])
+            functional.decode_mask_prompt(network, frame.select(rows[:split]), masks[:split, None])
         )
     if split < len(masks):
         some = frame.select(rows[split:])
         points = sample_prompts(masks[split:].cpu().numpy() > 0.5, kinds[split:].tolist(), rng)
         points = (points[0].to(masks.device), points[1].to(masks.device))
-        pixels = stages.without_memory(network, some)
-        parts.append(stages.decode(network, pixels, some.high_res, points))
-    return stages.Decoded(
+        pixels = functional.without_memory(network, some)
+        parts.append(functional.decode(network, pixels, some.high_res, points))
+    return functional.Decoded(
         *(torch.cat([getattr(p, k) for p in parts]) for k in ("masks", "ious", "tokens", "score"))
     )
 
 
 def _decode_tracked(
     network: SAM2Base,
-    frame: stages.ImageFeatures,
+    frame: functional.ImageFeatures,
     memories: list[Tensor],
     pointers: list[Tensor],
     t: int,
-) -> stages.Decoded:
+) -> functional.Decoded:
     """Decode frame t from the first frame's memory and the most recent ones."""
     recent = range(max(1, t - network.num_maskmem + 1), t)
     times = [network.num_maskmem - 1] + [t - k - 1 for k in recent]
     ages = torch.tensor([float(t - k) for k in range(t)], device=frame.top.device)
-    pixels = stages.attend_to_memory(
+    pixels = functional.attend_to_memory(
         network,
         frame,
         torch.stack([memories[0]] + [memories[k] for k in recent], 1),
@@ -341,7 +341,7 @@ def _decode_tracked(
         torch.stack(pointers, 1),
         ages.expand(len(frame.top), -1),
     )
-    return stages.decode(network, pixels, frame.high_res)
+    return functional.decode(network, pixels, frame.high_res)
 
 
 def _record(iou: Tensor, kinds: Tensor, present: Tensor, t: int, frames: int) -> dict[str, float]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sam2vss_ros.sam2 import stages
+from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.masks import iou_of
 from sam2vss_ros.sam2.models import Sam2Model
 from sam2vss_ros.sam2.tracker import Tracker
@@ -60,8 +60,8 @@ def _score_tracking(
     tracker = Tracker(model, len(truth))
     slots = list(range(len(truth)))
     for t, frame in enumerate(frames):
-        pixels = stages.image_tensor(frame, model.network.image_size, model.device)
-        features = stages.encode_image(model.network, pixels)
+        pixels = functional.image_tensor(frame, model.network.image_size, model.device)
+        features = functional.encode_image(model.network, pixels)
         if t == 0:
             tracker.start(features, tracker.from_masks(features, slots, truth[:, 0]))
             continue
@@ -85,12 +85,12 @@ def _prompted_iou(
     kind: int,
     rng: np.random.Generator,
 ) -> list[float]:
-    pixels = stages.image_tensor(frame, model.network.image_size, model.device)
-    features = stages.encode_image(model.network, pixels)
+    pixels = functional.image_tensor(frame, model.network.image_size, model.device)
+    features = functional.encode_image(model.network, pixels)
     points, labels = sample_prompts(whole, [kind] * len(whole), rng)
-    decoded = stages.decode(
+    decoded = functional.decode(
         model.network,
-        stages.without_memory(model.network, features),
+        functional.without_memory(model.network, features),
         features.high_res,
         (points.to(model.device), labels.to(model.device)),
     )

@@ -34,7 +34,7 @@ def ros() -> Iterator[RosSession]:
 
 @pytest.fixture
 def start(ros: RosSession, capfd: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    """Starts the real node between a camera and ears: a `bench.Bench` with these parameters."""
-    from bench import Bench
+    """Starts the real node between a camera and ears: a `Harness` with these parameters."""
+    from harness import Harness
 
-    return functools.partial(Bench, ros, capfd)
+    return functools.partial(Harness, ros, capfd)

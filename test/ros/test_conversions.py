@@ -14,13 +14,8 @@ from rosbags.image import image_to_cvimage
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from sam2vss_ros.images import (
-    ENCODINGS,
-    ImageError,
-    compressed_to_rgb,
-    pixels_of,
-    pixels_to_rgb,
-)
+from sam2vss_ros.errors import ImageError
+from sam2vss_ros.io.ros_images import ENCODINGS, compressed_to_rgb, pixels_of, pixels_to_rgb
 from sam2vss_ros.ros import conversions
 from sam2vss_ros.ros.conversions import (
     cv_bridge,

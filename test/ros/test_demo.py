@@ -22,13 +22,13 @@ from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, String
 
-from sam2vss_ros.evaluation.readers import InputError
+from sam2vss_ros.demo.clips import fit, open_clip, street_clip
+from sam2vss_ros.demo.player import camera_info, endless
+from sam2vss_ros.demo.process import Process, ProcessEndedError
+from sam2vss_ros.demo.recorder import Video
+from sam2vss_ros.demo.report import Record, summarize, table
+from sam2vss_ros.errors import InputError
 from sam2vss_ros.ros.conversions import image_message
-from sam2vss_ros.ros.demo.clips import fit, open_clip, street_clip
-from sam2vss_ros.ros.demo.player import camera_info, endless
-from sam2vss_ros.ros.demo.process import Process, ProcessEndedError
-from sam2vss_ros.ros.demo.recorder import Video
-from sam2vss_ros.ros.demo.report import Record, summarize, table
 
 SIZE = (64, 48)
 
@@ -128,7 +128,7 @@ def test_what_cannot_be_played_is_named(tmp_path: Path) -> None:
 
 
 def test_the_street_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sam2vss_ros.ros.demo.clips.STREET_FRAMES", 3)
+    monkeypatch.setattr("sam2vss_ros.demo.clips.STREET_FRAMES", 3)
     path = street_clip(tmp_path, SIZE)
     clip = open_clip(path, SIZE)
     frames = list(clip.read())
@@ -145,7 +145,7 @@ def test_a_repeated_clip_is_always_whole(
 ) -> None:
     for i in range(3):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((48, 64, 3), i, np.uint8))
-    monkeypatch.setattr("sam2vss_ros.ros.demo.player.HELD", held)
+    monkeypatch.setattr("sam2vss_ros.demo.player.HELD", held)
     clip = open_clip(tmp_path, SIZE)
     stream = clip.read()
     memory = [image for _, image in zip(range(held), stream, strict=False)]
@@ -237,7 +237,7 @@ def wait_for_end(child: Process) -> None:
 def test_a_process_reports_events_and_logs_the_rest(tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     program = (
-        "import sys; from sam2vss_ros.ros.demo.process import emit\n"
+        "import sys; from sam2vss_ros.demo.process import emit\n"
         "print('hello'); print(7); emit('played', stamp=5); print('oops', file=sys.stderr)"
     )
     sys_path = f"import sys; sys.path[:0] = {sys.path!r}\n"
@@ -252,7 +252,7 @@ def test_a_process_reports_events_and_logs_the_rest(tmp_path: Path) -> None:
 def test_a_process_waits_for_the_go(tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     program = (
-        "from sam2vss_ros.ros.demo.process import emit, wait_for_go\n"
+        "from sam2vss_ros.demo.process import emit, wait_for_go\n"
         "emit('up'); emit('gone', told=wait_for_go())"
     )
     child = process(tmp_path, f"import sys; sys.path[:0] = {sys.path!r}\n{program}", events)
@@ -290,7 +290,7 @@ def test_a_process_that_does_not_listen_is_killed(tmp_path: Path) -> None:
 
 
 def demo(out: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sam2vss_ros.ros.demo", "--out", out, *arguments]
+    command = [sys.executable, "-m", "sam2vss_ros.demo", "--out", out, *arguments]
     return subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, timeout=240
     )
@@ -359,7 +359,7 @@ def test_a_node_that_does_not_start_is_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize("deadly", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_nothing_runs_on_when_the_demo_is_ended(tmp_path: Path, deadly: signal.Signals) -> None:
     cv2.imwrite(str(tmp_path / "0.png"), picture(0))
-    command = [sys.executable, "-m", "sam2vss_ros.ros.demo", "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "sam2vss_ros.demo", "--out", str(tmp_path / "out")]
     with subprocess.Popen([*command, str(tmp_path)], stderr=subprocess.PIPE, text=True) as child:
         assert child.stderr is not None
         while "starting the node" not in (line := child.stderr.readline()):

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench import HEIGHT, RELIABLE, WIDTH, Bench, Start, header
 from diagnostic_msgs.msg import DiagnosticStatus
+from harness import HEIGHT, RELIABLE, WIDTH, Harness, Start, header
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
@@ -21,7 +21,7 @@ ROAD, CAR = 3, 8
 class Network:
     """A node that labels images, upper half cars and lower half road, when the test says so."""
 
-    def __init__(self, bench: Bench, qos: QoSProfile = RELIABLE) -> None:
+    def __init__(self, bench: Harness, qos: QoSProfile = RELIABLE) -> None:
         self._bench = bench
         self._publisher = bench.ros.node("network").create_publisher(Image, "dense_labels", qos)
 
@@ -41,7 +41,7 @@ class Network:
         self._publisher.publish(message)
 
 
-def start_with_network(start: Start, **parameters: Any) -> tuple[Bench, Network, list[Image]]:
+def start_with_network(start: Start, **parameters: Any) -> tuple[Harness, Network, list[Image]]:
     bench = start(**{"network": "topic", "mode": "network", "network_timeout": 20.0} | parameters)
     labels = bench.record("/vss/label_image", Image)
     network = Network(bench)

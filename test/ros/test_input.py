@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from bench import BEST_EFFORT, CAR_BOX, HEIGHT, RELIABLE, WIDTH, Bench, Start, header, street
 from diagnostic_msgs.msg import DiagnosticStatus
+from harness import BEST_EFFORT, CAR_BOX, HEIGHT, RELIABLE, WIDTH, Harness, Start, header, street
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
@@ -78,7 +78,7 @@ def test_reliability(
     bench.wait_for_value("frames processed", "1")
 
 
-def input_reliability(bench: Bench) -> ReliabilityPolicy:
+def input_reliability(bench: Harness) -> ReliabilityPolicy:
     """The reliability that the node asks for, as the camera sees it."""
     found = bench.camera.get_subscriptions_info_by_topic("/image")
     bench.ros.wait_until(lambda: found, "a subscription")
@@ -223,7 +223,7 @@ def test_two_frames_with_one_stamp(ros: RosSession, start: Start) -> None:
     assert [m.header for m in labels] == [header(100), header(200)]
 
 
-def ages(bench: Bench, objects: list[TrackedObjectArray], milliseconds: int) -> list[int]:
+def ages(bench: Harness, objects: list[TrackedObjectArray], milliseconds: int) -> list[int]:
     """The ages of all objects after the image taken at this time."""
     return [o.age for o in bench.wait_for_answer(objects, milliseconds).objects]
 
@@ -242,7 +242,7 @@ def test_time_that_runs_backwards_begins_the_stream_anew(ros: RosSession, start:
     assert bench.diagnostics()["frames failed"] == "0"
 
 
-def follow_the_car(bench: Bench, objects: list[TrackedObjectArray], stamps: range) -> None:
+def follow_the_car(bench: Harness, objects: list[TrackedObjectArray], stamps: range) -> None:
     """Send images at these times with one object in memory from the second on."""
     client = bench.ears.create_client(AddPrompt, "/vss/add_prompt")
     for i, stamp in enumerate(stamps):

@@ -10,7 +10,7 @@ import weakref
 from pathlib import Path
 
 import pytest
-from bench import Start
+from harness import Start
 from lifecycle_msgs.srv import GetState
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger

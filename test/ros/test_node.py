@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench import CAR_BOX, HEIGHT, LATCHED, RELIABLE, WIDTH, Bench, Start, header
 from diagnostic_msgs.msg import DiagnosticStatus
+from harness import CAR_BOX, HEIGHT, LATCHED, RELIABLE, WIDTH, Harness, Start, header
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import SetBool, Trigger
 
@@ -35,7 +35,7 @@ def pixels(message: Image) -> np.ndarray:
     )
 
 
-def call(bench: Bench, kind: Any, name: str, **request: Any) -> Any:
+def call(bench: Harness, kind: Any, name: str, **request: Any) -> Any:
     """Call a service of the node."""
     client = bench.ears.create_client(kind, f"/vss/{name}")
     return bench.ros.call(client, kind.Request(**request))

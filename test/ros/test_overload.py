@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from bench import Bench, Start, header
 from diagnostic_msgs.msg import DiagnosticStatus
+from harness import Harness, Start, header
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
@@ -28,7 +28,7 @@ class Valve(VssPipeline):
         return super().process(frame)
 
 
-def start_with_valve(start: Start, overload: str, queue_size: int) -> tuple[Bench, list[Valve]]:
+def start_with_valve(start: Start, overload: str, queue_size: int) -> tuple[Harness, list[Valve]]:
     made: list[Valve] = []
 
     def make(config: PipelineConfig) -> VssPipeline:
@@ -38,7 +38,7 @@ def start_with_valve(start: Start, overload: str, queue_size: int) -> tuple[Benc
     return start(make_pipeline=make, overload=overload, queue_size=queue_size), made
 
 
-def send_one_by_one(bench: Bench, stamps: range, before: int) -> None:
+def send_one_by_one(bench: Harness, stamps: range, before: int) -> None:
     """Send images so that the node takes each before the next one comes."""
     for i, stamp in enumerate(stamps, before + 1):
         bench.send(stamp)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from bench import Bench, Start
+from harness import Harness, Start
 from rcl_interfaces.msg import ParameterDescriptor, ParameterType
 from rcl_interfaces.srv import DescribeParameters, GetParameters
 from sensor_msgs.msg import Image
@@ -19,12 +19,12 @@ from sam2vss_ros.ros.node import VssNode
 from sam2vss_ros.ros.parameters import OPTIONS
 
 
-def describe(bench: Bench, *names: str) -> list[ParameterDescriptor]:
+def describe(bench: Harness, *names: str) -> list[ParameterDescriptor]:
     client = bench.ears.create_client(DescribeParameters, "/vss/describe_parameters")
     return list(bench.ros.call(client, DescribeParameters.Request(names=names)).descriptors)
 
 
-def value_of(bench: Bench, name: str) -> Any:
+def value_of(bench: Harness, name: str) -> Any:
     client = bench.ears.create_client(GetParameters, "/vss/get_parameters")
     (value,) = bench.ros.call(client, GetParameters.Request(names=[name])).values
     kinds = {

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from bench import Start
+from harness import Start
 
 from sam2vss_ros.ros.parameters import OPTIONS
 

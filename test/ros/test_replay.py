@@ -8,16 +8,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from bench import Bench, Start, street
+from harness import Harness, Start, street
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from ros_session import RosSession
 from sam2vss_ros.cli import main
 from sam2vss_ros.config import PipelineConfig
-from sam2vss_ros.evaluation.bag_writer import header, image_message, new_bag
-from sam2vss_ros.evaluation.bags import COMPRESSED_IMAGE, Bag, open_bag
-from sam2vss_ros.evaluation.readers import BrokenFrame, LabelledFrame
+from sam2vss_ros.io.bag_writer import header, image_message, new_bag
+from sam2vss_ros.io.bags import COMPRESSED_IMAGE, Bag, open_bag
+from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.messages import stamp_ns
 
@@ -30,7 +30,7 @@ STAMP = 1_700_000_000_123_456_789
 class Player:
     """Publishes a topic of a bag as `ros2 bag play` does: its bytes, under its recorded QoS."""
 
-    def __init__(self, bench: Bench, bag: Bag, topic: str) -> None:
+    def __init__(self, bench: Harness, bag: Bag, topic: str) -> None:
         self._bag, self._topic = bag, topic
         (connection,) = [c for c in bag.connections if c.topic == topic]
         kind = CompressedImage if connection.msgtype == COMPRESSED_IMAGE else Image

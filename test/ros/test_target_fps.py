@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from bench import Bench, Start
 from diagnostic_msgs.msg import DiagnosticStatus
+from harness import Harness, Start
 
 from ros_session import RosSession
-from sam2vss_ros import budget
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.diagnostics import CANNOT_KEEP_UP
+from sam2vss_ros.stream import budget
 
 
 class Clock:
@@ -24,7 +24,7 @@ class Clock:
         return self._now
 
 
-def send(bench: Bench, stamps: range) -> None:
+def send(bench: Harness, stamps: range) -> None:
     for stamp in stamps:
         bench.send(stamp * 100)
         bench.wait_for_value("frames processed", str(stamp + 1))

@@ -18,11 +18,11 @@ from rosbags.interfaces import QosDurability, QosReliability
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from sam2vss_ros.calibration import pinhole
 from sam2vss_ros.cli import main
 from sam2vss_ros.config import PipelineConfig
-from sam2vss_ros.evaluation import bags
-from sam2vss_ros.evaluation.bag_writer import (
+from sam2vss_ros.errors import InputError
+from sam2vss_ros.io import bags
+from sam2vss_ros.io.bag_writer import (
     BagWriter,
     compressed_message,
     header,
@@ -31,9 +31,10 @@ from sam2vss_ros.evaluation.bag_writer import (
     new_bag,
     types,
 )
-from sam2vss_ros.evaluation.bags import Bag, LabelTopic, open_bag
-from sam2vss_ros.evaluation.readers import BrokenFrame, InputError, LabelledFrame
-from sam2vss_ros.images import ENCODINGS
+from sam2vss_ros.io.bags import Bag, LabelTopic, open_bag
+from sam2vss_ros.io.calibration import pinhole
+from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame
+from sam2vss_ros.io.ros_images import ENCODINGS
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.semantics.catalog import load_catalog
 

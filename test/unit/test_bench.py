@@ -16,11 +16,12 @@ from sam2vss_ros.bench import material, measure, memory, parity, speed
 from sam2vss_ros.bench.streams import EngineStream, UpstreamStream
 from sam2vss_ros.cli import main
 from sam2vss_ros.config import PipelineConfig
-from sam2vss_ros.evaluation.readers import InputError, open_frames
+from sam2vss_ros.errors import InputError
+from sam2vss_ros.io.readers import open_frames
 from sam2vss_ros.pipeline import VssPipeline
-from sam2vss_ros.sam2 import engine, stages
-from sam2vss_ros.sam2.engine import ENGINES, Engine
+from sam2vss_ros.sam2 import functional, options
 from sam2vss_ros.sam2.models import Sam2Model, load_model, untrained_model
+from sam2vss_ros.sam2.options import ENGINES, Engine
 from sam2vss_ros.training.procedural import street_video
 from sam2vss_ros.types import Prompt
 
@@ -96,7 +97,7 @@ def test_parity_sees_a_difference(
     nano: Sam2Model, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An engine that recalls too little does not pass for exact."""
-    monkeypatch.setitem(engine.ENGINES, "exact", Engine(memories=1))
+    monkeypatch.setitem(options.ENGINES, "exact", Engine(memories=1))
     found = parity.compare(nano, pictures(video, 8), {0: tile_prompts(2, 64)})
     assert found.max_logit_diff > 1e-2
 
@@ -177,7 +178,7 @@ def test_held_objects_stay_where_they_were_prompted(video: Path) -> None:
     prompts = tile_prompts(4, 512)
     expected = torch.stack([torch.from_numpy(p.mask[1::4, 1::4]) for p in prompts])  # type: ignore
     for t, picture in enumerate(pictures(video, 4)):
-        image = stages.image_tensor(picture, 512, CPU)
+        image = functional.image_tensor(picture, 512, CPU)
         stream.advance(image, () if t else prompts)
         assert torch.equal(stream.masks > 0, expected)
     (recall,) = stream.tracker.bank.recall([0, 1, 2, 3])

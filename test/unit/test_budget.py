@@ -9,12 +9,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from sam2vss_ros import budget
-from sam2vss_ros.budget import DEGRADED, MOST_PATIENCE, PATIENCE, WINDOW, Budget, Level
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.pipeline import VssPipeline
-from sam2vss_ros.sam2 import policy, stages
+from sam2vss_ros.sam2 import functional, policy
 from sam2vss_ros.sam2.tracker import Tracked
+from sam2vss_ros.stream import budget
+from sam2vss_ros.stream.budget import DEGRADED, MOST_PATIENCE, PATIENCE, WINDOW, Budget, Level
 from sam2vss_ros.training.procedural import make_clip
 from sam2vss_ros.types import Frame, SemanticFrame
 
@@ -140,13 +140,13 @@ class SlowCamera:
         encode = functools.cache(lambda: VssPipeline.encode(self.pipe, self.image))
         patch.setattr(self.pipe, "encode", lambda *_: encode())
 
-        def slow_step(features: stages.ImageFeatures, slots: list[int]) -> Tracked | None:
+        def slow_step(features: functional.ImageFeatures, slots: list[int]) -> Tracked | None:
             self._now += self.seconds
             self.asked.append(slots)
             self.written.append([])
             return step(features, slots)
 
-        def noted_commit(features: stages.ImageFeatures, tracked: Tracked) -> None:
+        def noted_commit(features: functional.ImageFeatures, tracked: Tracked) -> None:
             self.written[-1].extend(tracked.slots)
             commit(features, tracked)
 

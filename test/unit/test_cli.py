@@ -15,7 +15,7 @@ from PIL import Image
 
 from sam2vss_ros.cli import main
 from sam2vss_ros.config import PipelineConfig, options_of
-from sam2vss_ros.evaluation.readers import list_images, read_labels
+from sam2vss_ros.io.readers import list_images, read_labels
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.semantics.catalog import load_catalog
 from sam2vss_ros.types import Frame, SemanticFrame

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sam2vss_ros.config import PipelineConfig
-from sam2vss_ros.sam2 import stages
+from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.discovery import Candidates, GridSource, RegionSource, select
 from sam2vss_ros.sam2.models import load_model
 
@@ -81,7 +81,9 @@ THINGS = np.array([False, False, True])
 
 def propose_regions(labels: Tensor, unexplained: Tensor = EVERYWHERE) -> Candidates:
     source = RegionSource(THINGS)
-    features = stages.ImageFeatures((labels,) * 3, (labels,) * 2, labels, labels)  # not looked at
+    features = functional.ImageFeatures(
+        (labels,) * 3, (labels,) * 2, labels, labels
+    )  # not looked at
     return source.propose(features, dense(labels), unexplained)
 
 
@@ -131,8 +133,8 @@ class Scene:
         image = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
         self.probabilities = dense(torch.zeros(SIDE, SIDE, dtype=torch.int64))
         with torch.inference_mode():
-            pixels = stages.image_tensor(image, 256, torch.device("cpu"))
-            self.features = stages.encode_image(self.network, pixels)
+            pixels = functional.image_tensor(image, 256, torch.device("cpu"))
+            self.features = functional.encode_image(self.network, pixels)
 
     @torch.inference_mode()
     def propose(self, config: PipelineConfig, unexplained: Tensor = EVERYWHERE) -> Candidates:
@@ -149,13 +151,13 @@ def scene() -> Scene:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """The points that were decoded, in pixels of the model's input."""
     points: list[Tensor] = []
-    decode = stages.decode
+    decode = functional.decode
 
-    def listening(*args: object, **options: object) -> stages.Decoded:
+    def listening(*args: object, **options: object) -> functional.Decoded:
         points.append(args[3][0][:, 0])  # type: ignore[index]
         return decode(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stages, "decode", listening)
+    monkeypatch.setattr(functional, "decode", listening)
     return points
 
 
@@ -194,8 +196,8 @@ def test_grid_honours_its_thresholds(scene: Scene, monkeypatch: pytest.MonkeyPat
     """The single mask (token 0) is never proposed; of the three, the good and stable are."""
     masks = torch.stack([ramp(500, 500), ramp(800, 1000), ramp(790, 1000), ramp(1000, 1000)])
     ious = torch.tensor([[1.0, 0.6, 0.9, 0.59]])
-    decoded = stages.Decoded(masks[None], ious, torch.zeros(1, 4, 64), torch.ones(1, 1))
-    monkeypatch.setattr(stages, "decode", lambda *args, **options: decoded)
+    decoded = functional.Decoded(masks[None], ious, torch.zeros(1, 4, 64), torch.ones(1, 1))
+    monkeypatch.setattr(functional, "decode", lambda *args, **options: decoded)
 
     one_point = PipelineConfig(points_per_side=1, stability_score_offset=1.0)
 

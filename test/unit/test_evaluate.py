@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 import pytest
 
+from sam2vss_ros.errors import InputError
 from sam2vss_ros.evaluation.evaluate import (
     FrameResult,
     LabelledOutput,
@@ -16,7 +17,7 @@ from sam2vss_ros.evaluation.evaluate import (
     evaluate,
 )
 from sam2vss_ros.evaluation.latency import Latencies
-from sam2vss_ros.evaluation.readers import BrokenFrame, InputError, LabelledFrame, LabelledStream
+from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame, LabelledStream
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass
 from sam2vss_ros.types import Frame, SemanticFrame

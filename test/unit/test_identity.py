@@ -25,7 +25,7 @@ from sam2vss_ros.bench.identity import (
 from sam2vss_ros.cli import main
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.pipeline import VssPipeline
-from sam2vss_ros.sam2 import stages
+from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.models import load_model
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.training.procedural.returns import returns_video
@@ -193,7 +193,7 @@ def test_nothing_is_learned_from_a_mask_in_doubt(monkeypatch: pytest.MonkeyPatch
     pipe = VssPipeline(PipelineConfig(max_objects=8, device="cpu", engine="exact"), source=source)
     trust, step = [1.0], pipe._tracker.step
 
-    def doubting(features: stages.ImageFeatures, slots: list[int]) -> Tracked | None:
+    def doubting(features: functional.ImageFeatures, slots: list[int]) -> Tracked | None:
         tracked = step(features, slots)
         assert tracked is not None
         return dataclasses.replace(

@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 from sam2.build_sam import build_sam2_video_predictor
 from sam2.modeling.sam2_base import SAM2Base
 
+from sam2vss_ros.errors import ModelUnavailableError
 from sam2vss_ros.sam2 import models
-from sam2vss_ros.sam2.models import ModelUnavailableError, load_model, resolve_device
+from sam2vss_ros.sam2.models import load_model, resolve_device
 from sam2vss_ros.sam2.nano import build_nano
 
 TINY = "sam2.1_hiera_tiny"
@@ -65,7 +66,7 @@ def test_official_checkpoint_behaves_as_upstream(upstream: SAM2Base, tiny_checkp
         ours, theirs = network.forward_image(image), upstream.eval().forward_image(image)
     for level, (a, b) in enumerate(zip(ours["backbone_fpn"], theirs["backbone_fpn"], strict=True)):
         # Not bit by bit: without AVX-512 our layout in memory and upstream's round differently.
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-4, msg=lambda m, n=level: f"level {n}: {m}")
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-4, msg=f"level {level} differs")
 
     plain = (bool, int, float, str)
     settings = {k: v for k, v in vars(network).items() if isinstance(v, plain)}

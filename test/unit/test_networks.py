@@ -19,13 +19,14 @@ import yaml
 from torch import Tensor, nn
 
 from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.errors import MissingLabelsError
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass, load_catalog
 from sam2vss_ros.semantics.model import EMBEDDED
 from sam2vss_ros.semantics.networks.embedded import WEIGHTS
 from sam2vss_ros.semantics.networks.inputs import Input, parse_input
 from sam2vss_ros.semantics.networks.joining import JoinedNetwork, join, load_class_map
-from sam2vss_ros.semantics.networks.labels import SURE, LabelImages, MissingLabelsError
+from sam2vss_ros.semantics.networks.labels import SURE, LabelImages
 from sam2vss_ros.semantics.networks.loading import load_network
 from sam2vss_ros.types import Frame, Prompt
 

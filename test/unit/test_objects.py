@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from sam2vss_ros.config import PipelineConfig
-from sam2vss_ros.objects import ObjectMemory, Track
 from sam2vss_ros.semantics.classifier import Belief
+from sam2vss_ros.stream.objects import ObjectMemory, Track
 from sam2vss_ros.types import TrackState
 
 CONFIG = PipelineConfig(max_objects=3, confirm_frames=3, lost_after=2, forget_after=4)

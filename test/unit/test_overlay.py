@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sam2vss_ros.overlay import contact_sheet, draw_overlay, legend, track_colors
+from sam2vss_ros.io.overlay import contact_sheet, draw_overlay, legend, track_colors
 from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass, load_catalog
 from sam2vss_ros.types import SemanticFrame, TrackedObject, TrackState
 

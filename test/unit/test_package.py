@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+import textwrap
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -84,7 +86,8 @@ def test_ros_packages_that_the_code_imports_are_declared(
 ) -> None:
     declared = names(manifest, "depend", "exec_depend")
     imported = set()
-    for path in [*root.glob("sam2vss_ros/ros/**/*.py"), *root.glob("launch/*.py")]:
+    folders = ("sam2vss_ros/ros", "sam2vss_ros/demo", "launch")
+    for path in [path for folder in folders for path in root.glob(f"{folder}/**/*.py")]:
         modules = re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE)
         imported |= {m for m in modules if m.endswith("_msgs") or m in ROS_MODULES}
     assert imported <= declared, imported - declared
@@ -101,17 +104,52 @@ ROS_MODULES = {
 }
 
 
-def test_the_rest_imports_no_ros(root: Path) -> None:
+def test_the_core_imports_no_ros(root: Path) -> None:
+    """Rule 1 of the house: all but ros/ and the demo's nodes runs without ROS."""
     for path in root.glob("sam2vss_ros/**/*.py"):
-        if "ros" not in path.relative_to(root / "sam2vss_ros").parts:
-            modules = re.findall(r"^\s*(?:from|import) (\S+)", path.read_text(), re.MULTILINE)
-            offending = [
-                m
-                for m in modules
-                if m.partition(".")[0] in ROS_MODULES
-                or m.startswith(("sam2vss_ros.ros", "sam2vss_ros.msg", "sam2vss_ros.srv"))
-            ]
+        if path.relative_to(root / "sam2vss_ros").parts[0] not in ("ros", "demo"):
+            offending = sorted(m for m in imported_modules(path.read_text()) if is_ros(m))
             assert not offending, f"{path}: {offending}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from sensor_msgs.msg import Image",
+        "    import std_srvs.srv",
+        "from std_msgs import msg",
+        "import numpy, rclpy",
+        "from rosidl_runtime_py.utilities import get_message",
+        "from sam2vss_ros.msg import TrackedObject",
+        "from sam2vss_ros import ros",
+        "from sam2vss_ros.demo.player import play",
+    ],
+)
+def test_an_import_of_ros_is_noticed(line: str) -> None:
+    assert any(map(is_ros, imported_modules(textwrap.dedent(line))))
+
+
+def imported_modules(code: str) -> set[str]:
+    """Every module that a source imports, and every `module.name` that may be one."""
+    modules = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return modules
+
+
+def is_ros(module: str) -> bool:
+    """Whether a module needs ROS, by its name."""
+    top, *rest = module.split(".")
+    if top == "sam2vss_ros":
+        return bool(rest) and rest[0] in ("ros", "demo", "msg", "srv")
+    return (
+        top in ROS_MODULES
+        or top.endswith(("_msgs", "_srvs"))
+        or top.startswith(("rosidl", "rclpy", "tf2", "launch"))
+    )
 
 
 def test_torchvision_is_never_imported(root: Path) -> None:

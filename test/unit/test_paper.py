@@ -23,7 +23,7 @@ from sam2vss_ros.evaluation import paper
 from sam2vss_ros.evaluation.evaluate import LabelledOutput
 from sam2vss_ros.evaluation.paper import PaperRefiner
 from sam2vss_ros.pipeline import Seen, VssPipeline
-from sam2vss_ros.sam2 import stages
+from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.discovery import Candidates
 from sam2vss_ros.sam2.tracker import Tracker
 from sam2vss_ros.semantics.catalog import catalog_data, load_catalog
@@ -41,7 +41,7 @@ class Boxes:
         self.searches = 0
 
     def propose(
-        self, features: stages.ImageFeatures, probabilities: Tensor, unexplained: Tensor
+        self, features: functional.ImageFeatures, probabilities: Tensor, unexplained: Tensor
     ) -> Candidates:
         self.searches += 1
         masks = torch.zeros(2, SIDE, SIDE, dtype=torch.bool)
@@ -54,7 +54,7 @@ class Nothing(Boxes):
     """A source that finds nothing."""
 
     def propose(
-        self, features: stages.ImageFeatures, probabilities: Tensor, unexplained: Tensor
+        self, features: functional.ImageFeatures, probabilities: Tensor, unexplained: Tensor
     ) -> Candidates:
         found = super().propose(features, probabilities, unexplained)
         return Candidates(found.masks[:0], found.score[:0])
@@ -115,8 +115,8 @@ def masklets(pipe: VssPipeline, images: npt.NDArray[np.uint8]) -> list[npt.NDArr
     with torch.inference_mode():
         for i, image in enumerate(images):
             network = tracker.network
-            pixels = stages.image_tensor(image, network.image_size, pipe.device)
-            features = stages.encode_image(network, pixels)
+            pixels = functional.image_tensor(image, network.image_size, pipe.device)
+            features = functional.encode_image(network, pixels)
             if i == 0:
                 boxes = Boxes().propose(features, pixels, pixels).masks
                 tracked = tracker.from_masks(features, [0, 1], boxes)

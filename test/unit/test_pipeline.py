@@ -18,9 +18,9 @@ import torch
 import yaml
 
 from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.errors import ModelUnavailableError
 from sam2vss_ros.pipeline import VssPipeline
-from sam2vss_ros.sam2 import stages
-from sam2vss_ros.sam2.models import ModelUnavailableError
+from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.semantics.catalog import catalog_data, load_catalog
 from sam2vss_ros.training.procedural import make_clip
@@ -111,7 +111,7 @@ class Eyes:
         self.shut = False
         step = pipe._tracker.step
 
-        def seen(features: stages.ImageFeatures, slots: list[int]) -> Tracked | None:
+        def seen(features: functional.ImageFeatures, slots: list[int]) -> Tracked | None:
             tracked = step(features, slots)
             if tracked is None or not self.shut:
                 return tracked

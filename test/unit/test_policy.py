@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.pipeline import VssPipeline
-from sam2vss_ros.sam2 import stages
+from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.policy import LEAST_IOU, resolve_overlaps, worth_remembering
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.training.procedural import make_clip
@@ -113,7 +113,7 @@ class Followed:
         self.written = []
         return self.pipe.process(Frame(self.image, self.stamp))
 
-    def _pretend(self, features: stages.ImageFeatures, slots: list[int]) -> Tracked | None:
+    def _pretend(self, features: functional.ImageFeatures, slots: list[int]) -> Tracked | None:
         found = self._step(features, slots)
         if found is None:
             return None
@@ -122,7 +122,7 @@ class Followed:
         self.overlapped = bool(((masks > 0).sum(0) > 1).any())
         return dataclasses.replace(found, predicted_iou=torch.tensor(ious), masks=masks)
 
-    def _write(self, features: stages.ImageFeatures, part: Tracked) -> None:
+    def _write(self, features: functional.ImageFeatures, part: Tracked) -> None:
         assert ((part.masks > 0).sum(0) <= 1).all(), "overlaps are resolved before"
         self.written += part.slots
         self._commit(features, part)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam2vss_ros.evaluation.readers import (
+from sam2vss_ros.errors import InputError
+from sam2vss_ros.io.readers import (
     BrokenFrame,
-    InputError,
     LabelledFrame,
     files_by_number,
     image_size,

@@ -17,12 +17,13 @@ import cv2
 import numpy as np
 import pytest
 
+from sam2vss_ros.errors import InputError
 from sam2vss_ros.evaluation.evaluate import LabelledOutput, evaluate
 from sam2vss_ros.evaluation.gallery import APART, PANEL_WIDTH, WorstFrames
 from sam2vss_ros.evaluation.plots import POINTS, Line, Series, line_chart
 from sam2vss_ros.evaluation.provenance import fingerprints, git_commit, provenance
-from sam2vss_ros.evaluation.readers import BrokenFrame, InputError, LabelledFrame, LabelledStream
 from sam2vss_ros.evaluation.report import Report
+from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame, LabelledStream
 from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass
 from sam2vss_ros.types import Frame
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sam2vss_ros.scene import Break, Continuity, glance, is_cut
+from sam2vss_ros.stream.scene import Break, Continuity, glance, is_cut
 from sam2vss_ros.training.procedural import make_clip, street_video
 from sam2vss_ros.types import Frame
 

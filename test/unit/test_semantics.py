@@ -21,7 +21,6 @@ from sam2vss_ros.semantics.classifier import (
     geometry,
     pool_features,
 )
-from sam2vss_ros.semantics.evidence import KEEP, EvidenceMemory
 from sam2vss_ros.semantics.fusion import fuse, owners
 from sam2vss_ros.semantics.model import (
     EMBEDDED,
@@ -32,6 +31,7 @@ from sam2vss_ros.semantics.model import (
 )
 from sam2vss_ros.semantics.pointing import region_at
 from sam2vss_ros.semantics.segmenter import DenseHead, label_of
+from sam2vss_ros.stream.smoothing import KEEP, EvidenceMemory
 from sam2vss_ros.types import Prompt
 
 CPU = torch.device("cpu")

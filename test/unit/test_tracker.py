@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from sam2vss_ros.bench.streams import EngineStream, UpstreamStream
-from sam2vss_ros.sam2 import models, stages
-from sam2vss_ros.sam2.engine import ENGINES
+from sam2vss_ros.sam2 import functional, models
 from sam2vss_ros.sam2.models import Sam2Model
+from sam2vss_ros.sam2.options import ENGINES
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.training.procedural import Clip, make_clip
 from sam2vss_ros.types import Prompt
@@ -58,7 +58,7 @@ def track(model: Sam2Model, frames: np.ndarray, prompts: dict[int, list[Prompt]]
 
 
 def tensor(model: Sam2Model, image: np.ndarray) -> Tensor:
-    return stages.image_tensor(image, model.network.image_size, model.device)
+    return functional.image_tensor(image, model.network.image_size, model.device)
 
 
 def assert_same(ours: Tracked, theirs: dict[str, Tensor]) -> None:

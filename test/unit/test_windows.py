@@ -7,10 +7,10 @@ import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from sam2vss_ros.sam2 import stages
-from sam2vss_ros.sam2.engine import ENGINES, Engine
+from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.memory import OLDEST
 from sam2vss_ros.sam2.models import Sam2Model, load_model
+from sam2vss_ros.sam2.options import ENGINES, Engine
 from sam2vss_ros.sam2.tracker import Tracked, Tracker
 from sam2vss_ros.sam2.windows import (
     OUTSIDE,
@@ -31,11 +31,11 @@ def nano() -> Sam2Model:
 
 
 @pytest.fixture(scope="module")
-def frames(nano: Sam2Model) -> list[stages.ImageFeatures]:
+def frames(nano: Sam2Model) -> list[functional.ImageFeatures]:
     clip = make_clip(3, 4, (SIZE, SIZE), kind="abstract")
     with torch.inference_mode():
         return [
-            stages.encode_image(nano.network, stages.image_tensor(image, SIZE, nano.device))
+            functional.encode_image(nano.network, functional.image_tensor(image, SIZE, nano.device))
             for image in clip.frames
         ]
 
@@ -102,7 +102,7 @@ def test_tokens_are_those_of_the_crop() -> None:
 
 @torch.inference_mode()
 def test_attention_in_a_window_of_everything_is_attention(
-    nano: Sam2Model, frames: list[stages.ImageFeatures]
+    nano: Sam2Model, frames: list[functional.ImageFeatures]
 ) -> None:
     torch.manual_seed(0)
     recall = (
@@ -111,26 +111,28 @@ def test_attention_in_a_window_of_everything_is_attention(
         torch.randn(2, 3, 64),
         torch.tensor([[5.0, 1, 2], [9, 1, 2]]),
     )
-    whole = stages.attend_to_memory(nano.network, frames[0], *recall)
+    whole = functional.attend_to_memory(nano.network, frames[0], *recall)
     windows = Windows(GRID, GRID, torch.zeros(2, 2, dtype=torch.int64))
     places = torch.arange(GRID * GRID).expand(2, 3, -1)
-    windowed = stages.attend_to_memory(nano.network, frames[0], *recall, windows, places)
+    windowed = functional.attend_to_memory(nano.network, frames[0], *recall, windows, places)
     assert (whole - windowed).abs().max() < 1e-4
-    decoded = stages.decode(nano.network, whole, frames[0].high_res)
-    same = stages.decode(nano.network, windowed, frames[0].high_res, windows=windows)
+    decoded = functional.decode(nano.network, whole, frames[0].high_res)
+    same = functional.decode(nano.network, windowed, frames[0].high_res, windows=windows)
     assert (decoded.masks - same.masks).abs().max() < 1e-3
 
 
 @torch.inference_mode()
 def test_memories_of_windows_are_nearly_those_of_the_whole(
-    nano: Sam2Model, frames: list[stages.ImageFeatures]
+    nano: Sam2Model, frames: list[functional.ImageFeatures]
 ) -> None:
     """The rest of the image is remembered as it is without the object."""
     masks = logits((40, 40, 56, 56), (80, 16, 96, 36))[:, None]
     visible = torch.tensor([[1.0], [0.0]])
-    whole = stages.encode_memory(nano.network, frames[0], stages.full_size(masks, SIZE), visible)
+    whole = functional.encode_memory(
+        nano.network, frames[0], functional.full_size(masks, SIZE), visible
+    )
     windows = windows_around(boxes_of(masks[:, 0], GRID), 12, GRID)
-    local = stages.encode_memory_in_windows(nano.network, frames[0], masks, visible, windows)
+    local = functional.encode_memory_in_windows(nano.network, frames[0], masks, visible, windows)
     scale = whole.abs().mean()
     assert (local - whole).abs().mean() < 0.04 * scale
     inside = windows.paste(torch.ones(2, 1, 12, 12), torch.zeros(2, 1, GRID, GRID))
@@ -139,7 +141,7 @@ def test_memories_of_windows_are_nearly_those_of_the_whole(
 
 @torch.inference_mode()
 def run(
-    nano: Sam2Model, frames: list[stages.ImageFeatures], engine: Engine, masks: Tensor
+    nano: Sam2Model, frames: list[functional.ImageFeatures], engine: Engine, masks: Tensor
 ) -> list[Tracked]:
     tracker = Tracker(nano, len(masks), engine)
     slots = list(range(len(masks)))
@@ -154,7 +156,7 @@ def run(
 
 
 def test_local_tracking_finds_what_exact_tracking_finds(
-    nano: Sam2Model, frames: list[stages.ImageFeatures]
+    nano: Sam2Model, frames: list[functional.ImageFeatures]
 ) -> None:
     masks = logits((16, 16, 40, 40), (0, 0, 120, 128), (60, 68, 90, 100))
     exact = run(nano, frames, ENGINES["exact"], masks)
@@ -168,7 +170,7 @@ def test_local_tracking_finds_what_exact_tracking_finds(
 
 
 def test_nothing_is_found_outside_the_window(
-    nano: Sam2Model, frames: list[stages.ImageFeatures]
+    nano: Sam2Model, frames: list[functional.ImageFeatures]
 ) -> None:
     (first, *_) = run(nano, frames, Engine(local=True), logits((8, 8, 16, 16)))
     windows = windows_around(torch.tensor([[2, 2, 4, 4]]), 12, GRID)
@@ -177,7 +179,9 @@ def test_nothing_is_found_outside_the_window(
     assert torch.equal(first.masks[:, None], expected)
 
 
-def test_fewer_memories_are_recalled(nano: Sam2Model, frames: list[stages.ImageFeatures]) -> None:
+def test_fewer_memories_are_recalled(
+    nano: Sam2Model, frames: list[functional.ImageFeatures]
+) -> None:
     tracker = Tracker(nano, 1, Engine(memories=1))
     with torch.inference_mode():
         tracker.start(frames[0], tracked(logits((8, 8, 24, 24)), nano.network))

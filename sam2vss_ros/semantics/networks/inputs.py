@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sam2vss_ros.sam2.stages import PIXEL_MEAN, PIXEL_STD
+from sam2vss_ros.sam2.functional import PIXEL_MEAN, PIXEL_STD
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,6 @@ SURE = 0.9
 the others share the rest."""
 
 
-class MissingLabelsError(ValueError):
-    """A frame came without the labels that stand for the network's prediction."""
-
-
 class LabelImages:
     """The network behind a label image: `log_probabilities` reads labels instead of an image."""
 

@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from sam2vss_ros.sam2.stages import PIXEL_MEAN, PIXEL_STD
+from sam2vss_ros.sam2.functional import PIXEL_MEAN, PIXEL_STD
 from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass
 from sam2vss_ros.semantics.networks.inputs import Input
 from sam2vss_ros.semantics.networks.network import TensorNetwork

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sam2vss_ros.appearance import appearance, assign, colours
+from sam2vss_ros.stream.reid import appearance, assign, colours
 
 CPU = torch.device("cpu")
 GREY = colours(np.full((16, 16, 3), 128, np.uint8), 16, CPU)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sam2vss_ros.sam2.tracker import Tracked
-from sam2vss_ros.sam2.turns import Calm, Turns
+from sam2vss_ros.stream.interleave import Calm, Turns
 
 CALM = Calm(steady=0.85, small=0.5)
 

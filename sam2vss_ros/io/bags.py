@@ -22,15 +22,15 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
-from sam2vss_ros.evaluation.readers import (
+from sam2vss_ros.errors import ImageError, InputError
+from sam2vss_ros.io.readers import (
     BrokenFrame,
-    InputError,
     LabelledFrame,
     LabelledStream,
     files_by_number,
     read_labels,
 )
-from sam2vss_ros.images import ImageError, RgbImage, compressed_to_rgb, image_to_rgb, label_ids
+from sam2vss_ros.io.ros_images import RgbImage, compressed_to_rgb, image_to_rgb, label_ids
 from sam2vss_ros.types import Frame
 
 RAW_IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"

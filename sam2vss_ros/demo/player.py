@@ -23,11 +23,11 @@ from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from sam2vss_ros.calibration import pinhole
-from sam2vss_ros.evaluation.readers import InputError
+from sam2vss_ros.demo.clips import Clip, Rgb, open_clip
+from sam2vss_ros.demo.process import emit, wait_for_go
+from sam2vss_ros.errors import InputError
+from sam2vss_ros.io.calibration import pinhole
 from sam2vss_ros.ros.conversions import image_message
-from sam2vss_ros.ros.demo.clips import Clip, Rgb, open_clip
-from sam2vss_ros.ros.demo.process import emit, wait_for_go
 
 HELD = 600
 """Frames decoded before playing (0.9 MB each at 640x480), so that the node has the processor."""
@@ -36,7 +36,7 @@ FIELD_OF_VIEW = 60.0  # degrees, horizontal; a common webcam
 
 
 def main() -> None:
-    """Run the camera: its arguments are what `sam2vss_ros.ros.demo` gives it."""
+    """Run the camera: its arguments are what `sam2vss_ros.demo` gives it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--width", type=int, required=True)

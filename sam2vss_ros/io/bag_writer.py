@@ -32,11 +32,12 @@ from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typest
 from rosbags.typesys.store import Typestore
 from tqdm import tqdm
 
-from sam2vss_ros.calibration import Calibration
-from sam2vss_ros.evaluation.bags import Bag, FrameDecoder
-from sam2vss_ros.evaluation.readers import BrokenFrame, InputError, LabelledStream
-from sam2vss_ros.images import ImageError, RgbImage
-from sam2vss_ros.overlay import draw_overlay
+from sam2vss_ros.errors import ImageError, InputError
+from sam2vss_ros.io.bags import Bag, FrameDecoder
+from sam2vss_ros.io.calibration import Calibration
+from sam2vss_ros.io.overlay import draw_overlay
+from sam2vss_ros.io.readers import BrokenFrame, LabelledStream
+from sam2vss_ros.io.ros_images import RgbImage
 from sam2vss_ros.semantics.catalog import ClassCatalog
 
 if TYPE_CHECKING:

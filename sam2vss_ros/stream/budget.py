@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import deque
 from enum import IntEnum
 
-from sam2vss_ros.sam2.turns import Calm
+from sam2vss_ros.stream.interleave import Calm
 
 WINDOW = 8
 """Frames whose mean time is held against the target."""

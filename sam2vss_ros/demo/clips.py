@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from sam2vss_ros.evaluation.bags import TO_RGB, Bag
-from sam2vss_ros.evaluation.readers import InputError, open_frames
-from sam2vss_ros.images import ImageError
+from sam2vss_ros.errors import ImageError, InputError
+from sam2vss_ros.io.bags import TO_RGB, Bag
+from sam2vss_ros.io.readers import open_frames
 from sam2vss_ros.training.procedural import street_video
 
 Rgb = npt.NDArray[np.uint8]

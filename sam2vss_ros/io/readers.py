@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from sam2vss_ros.errors import InputError
 from sam2vss_ros.semantics.catalog import IMAGE_ID_LIMIT
 from sam2vss_ros.types import Frame
 
@@ -24,10 +25,6 @@ DEFAULT_RATE = 30.0
 """Frames per second of material that does not say its own."""
 
 Rgb = npt.NDArray[np.uint8]
-
-
-class InputError(ValueError):
-    """What the user gave cannot be used; the message names the file and the reason."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sam2vss_ros.ros.demo.process import Event
+from sam2vss_ros.demo.process import Event
 from sam2vss_ros.semantics.catalog import ClassCatalog, parse_catalog
 
 

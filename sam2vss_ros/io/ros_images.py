@@ -14,15 +14,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sam2vss_ros.errors import ImageError
+
 RgbImage = npt.NDArray[np.uint8]
-
-
-class ImageError(ValueError):
-    """A message that holds no usable image. `reason` is short and the same for all of its kind."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from sam2vss_ros.images import pixels_of
+from sam2vss_ros.demo.process import emit
+from sam2vss_ros.io.ros_images import pixels_of
 from sam2vss_ros.msg import ClassCatalog, TrackedObject, TrackedObjectArray
-from sam2vss_ros.ros.demo.process import emit
 from sam2vss_ros.types import TrackState
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -38,7 +38,7 @@ ANSWER_LIMIT = 2.0  # seconds for an answer of the node; then it is asked again
 
 
 def main() -> None:
-    """Run the recorder: its arguments are what `sam2vss_ros.ros.demo` gives it."""
+    """Run the recorder: its arguments are what `sam2vss_ros.demo` gives it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--node", required=True, help="name of the node with its namespace")
     parser.add_argument("--out", type=Path, required=True)

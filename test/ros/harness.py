@@ -24,7 +24,7 @@ from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.conversions import image_message
 from sam2vss_ros.ros.node import VssNode
 
-Start = Callable[..., "Bench"]
+Start = Callable[..., "Harness"]
 WIDTH, HEIGHT = 160, 120
 CAR_BOX = [33.0, 65.0, 73.0, 95.0]  # around the car of `street`: x0, y0, x1, y1
 RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
@@ -51,7 +51,7 @@ def header(milliseconds: int) -> Header:
     return Header(stamp=Time(sec=seconds, nanosec=rest * 1_000_000), frame_id="camera_optical")
 
 
-class Bench:
+class Harness:
     """A node `vss` with these parameters, and a camera on its topic `image`.
 
     `start` is a fixture that makes one: `start(max_objects=3)`. The node runs from the first
@@ -130,7 +130,7 @@ class Bench:
         request = SetParameters.Request(parameters=parameters)
         return list(self.ros.call(self._set_parameters, request).results)
 
-    def active(self) -> Bench:
+    def active(self) -> Harness:
         """Wait until the node is active, hears the camera and is heard on what is recorded."""
         self.ros.wait_until(
             lambda: self.state() == "active", lambda: f"an active node; log: {self.log}"

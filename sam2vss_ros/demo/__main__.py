@@ -16,11 +16,11 @@ from typing import Any
 import cv2
 from tqdm import tqdm
 
-from sam2vss_ros.evaluation.readers import InputError
-from sam2vss_ros.overlay import contact_sheet
-from sam2vss_ros.ros.demo.clips import open_clip, street_clip
-from sam2vss_ros.ros.demo.process import Event, Process, ProcessEndedError, python_module
-from sam2vss_ros.ros.demo.report import Record, summarize, table
+from sam2vss_ros.demo.clips import open_clip, street_clip
+from sam2vss_ros.demo.process import Event, Process, ProcessEndedError, python_module
+from sam2vss_ros.demo.report import Record, summarize, table
+from sam2vss_ros.errors import InputError
+from sam2vss_ros.io.overlay import contact_sheet
 from sam2vss_ros.ros.loopback import loopback_environment, reserve_domain
 
 START_LIMIT = 180.0
@@ -291,7 +291,7 @@ def node_command(parameters: list[str]) -> list[str]:
 def module(name: str, **arguments: object) -> list[str]:
     """The command of one of the demo's own processes."""
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in arguments.items()]
-    return python_module(f"sam2vss_ros.ros.demo.{name}", *flags)
+    return python_module(f"sam2vss_ros.demo.{name}", *flags)
 
 
 def progress(what: str, **options: Any) -> tqdm[Any]:

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2vss_ros.appearance import KEEP, assign
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.semantics.classifier import Belief
+from sam2vss_ros.stream.reid import KEEP, assign
 from sam2vss_ros.types import NO_OBJECT, TrackState
 
 CLEAR_VISIBILITY = 0.7

@@ -1,0 +1,26 @@
+"""What goes wrong in ways that a user can mend; every message says what and how.
+
+They live apart from what raises them, so that a command can name them without loading torch.
+"""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used; the message names the file or option and the reason."""
+
+
+class ImageError(ValueError):
+    """A message that holds no usable image. `reason` is short and the same for all of its kind."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+
+
+class MissingLabelsError(ValueError):
+    """A frame came without the labels that stand for the network's prediction."""
+
+
+class ModelUnavailableError(RuntimeError):
+    """A model's weights are not at hand or are not its own; the message says what to do."""
