@@ -78,6 +78,10 @@ class Checked:
         return cls(**values)
 
 
+DENSE_MODES = ("network", "refine")
+"""Modes that need no more than the dense prediction."""
+
+
 @dataclass(frozen=True)
 class PipelineConfig(Checked):
     """The options of `VssPipeline`."""

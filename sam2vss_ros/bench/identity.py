@@ -19,13 +19,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.discovery import Candidates
 from sam2vss_ros.sam2.models import Sam2Model, load_model
 from sam2vss_ros.semantics.classifier import Belief
 from sam2vss_ros.stream.objects import ObjectMemory
-from sam2vss_ros.stream.reid import appearance, colours
+from sam2vss_ros.stream.reid import colour_maps, embed
 from sam2vss_ros.training.procedural.returns import returns_video
 from sam2vss_ros.types import Frame
 
@@ -152,7 +153,11 @@ class TrueRegions:
         self.truth = np.zeros((1, 1), np.uint16)
 
     def propose(
-        self, features: functional.ImageFeatures, probabilities: Tensor, unexplained: Tensor
+        self,
+        features: functional.ImageFeatures,
+        probabilities: Tensor,
+        unexplained: Tensor,
+        config: PipelineConfig,
     ) -> Candidates:
         """As `discovery.Source.propose`."""
         small = _shrunk(self.truth, len(unexplained))
@@ -170,7 +175,7 @@ def score_pipeline(
     source = TrueRegions() if true_discovery else None
     name = "true discovery" if true_discovery else "pipeline"
     with (
-        closing(VssPipeline(config, source=source)) as pipeline,
+        closing(VssPipeline(Perception.load(config), config, source=source)) as pipeline,
         tqdm(total=clips * frames, unit="frame", desc=name) as bar,
     ):
         for clip in range(clips):
@@ -204,18 +209,18 @@ def summary(scores: Sequence[IdentityScore]) -> dict[str, Any]:
 
 
 class Sight(NamedTuple):
-    """The regions of a frame: their ids, their pixels at a quarter of the resolution, and looks."""
+    """The regions of a frame: their ids, pixels at a quarter of the resolution, and embeddings."""
 
     regions: list[int]
     areas: list[int]
-    looks: Tensor
+    embeddings: Tensor
 
 
 @torch.inference_mode()
 def look(
     model: Sam2Model, video: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]]]
 ) -> Iterator[Sight]:
-    """What the regions of each frame truly look like to `appearance`."""
+    """The regions of each frame with the embeddings of their true masks."""
     size = model.network.image_size
     for image, truth in video:
         features = functional.encode_image(
@@ -224,8 +229,9 @@ def look(
         small = _shrunk(truth, size // 4)
         regions = [r for r in visible_regions(truth) if (small == r).any()]
         masks = torch.from_numpy(small[None] == np.array(regions)[:, None, None]).to(model.device)
-        looks = appearance(features.pyramid, colours(image, size // 4, model.device), masks).cpu()
-        yield Sight(regions, masks.flatten(1).sum(1).tolist(), looks)
+        colours = colour_maps(image, size // 4, model.device)
+        embeddings = embed(features.pyramid, colours, masks).cpu()
+        yield Sight(regions, masks.flatten(1).sum(1).tolist(), embeddings)
 
 
 def _shrunk(truth: npt.NDArray[np.uint16], side: int) -> npt.NDArray[np.uint16]:
@@ -249,22 +255,23 @@ def replay(sights: Sequence[Sight], config: PipelineConfig, every: int = 8) -> R
 
     What is lost or new is a candidate on each `every`-th frame, and `ObjectMemory` says who it is.
     """
-    memory, owner = ObjectMemory(config), dict[int, int]()
+    memory, owner = ObjectMemory(config.max_objects), dict[int, int]()
     returns = recognised = false = candidates = 0
     for time, sight in enumerate(sights):
         at = {region: i for i, region in enumerate(sight.regions)}
         memory.age_lost(config)
         for track in memory.active():
             i = at.get(owner[track.track_id])
-            memory.observe(track, 0 if i is None else sight.areas[i], float(i is not None), config)
-            if i is not None and not track.missed:
-                track.look_like(sight.looks[i])
+            memory.rate(track, 1.0, visibility=float(i is not None))
+            memory.observe(track, 0 if i is None else sight.areas[i], config)
+            if i is not None and track.in_sight:
+                memory.learn(track, sight.embeddings[i])
         if time % every:
             continue
-        followed = {owner[t.track_id] for t in memory.active() if not t.missed}
-        unseen = {owner[t.track_id] for t in memory.all() if t.missed}
+        followed = {owner[t.track_id] for t in memory.active() if t.in_sight}
+        unseen = {owner[t.track_id] for t in memory.all() if not t.in_sight}
         fresh = [i for i, region in enumerate(sight.regions) if region not in followed]
-        for i, known in zip(fresh, memory.recognise(sight.looks[fresh], config), strict=True):
+        for i, known in zip(fresh, memory.recognise(sight.embeddings[fresh], config), strict=True):
             region = sight.regions[i]
             candidates += 1
             returns += region in unseen
@@ -272,13 +279,13 @@ def replay(sights: Sequence[Sight], config: PipelineConfig, every: int = 8) -> R
                 right = owner[known.track_id] == region
                 recognised, false = recognised + right, false + (not right)
             elif memory.room():
-                known = memory.add(memory.new_id(), Belief(1))
+                known = memory.start(memory.new_id(), Belief(1))
             else:
                 continue
             owner = {k: 0 if v == region else v for k, v in owner.items()}
             owner[known.track_id] = region
-            memory.see(known, config)
-            known.look_like(sight.looks[i])
+            memory.find(known, config)
+            memory.learn(known, sight.embeddings[i])
     return Replay(returns, recognised, false, candidates)
 
 

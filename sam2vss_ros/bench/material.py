@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.io.readers import FrameSource
+from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.types import Frame, Prompt, instance_value
 
@@ -81,8 +81,7 @@ class Discovery:
         config = PipelineConfig(
             model=model, checkpoint=checkpoint, device=self.device, max_objects=min(count, 256)
         )
-        with closing(VssPipeline(config)) as pipeline:
-            answer = pipeline.process(Frame(image, 0))
+        answer = VssPipeline(Perception.load(config), config).process(Frame(image, 0))
         values = [instance_value(obj.track_id) for obj in answer.objects]
         masks = [_resized(answer.instance_image == value, size) for value in values]
         return [mask for mask in masks if mask.sum() >= LEAST_PIXELS][:count]

@@ -18,24 +18,14 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from sam2vss_ros.bench.streams import replaced
-
-Instant = Any  # a number of seconds, or an event in the queue of a GPU
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until a GPU has done what it was asked to."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+from sam2vss_ros.stream.stopwatch import Clock, Instant
 
 
 class StageClock:
-    """How long the stages of a frame take, whatever code they are in.
+    """How long the stages of a frame take, whatever code they are in."""
 
-    On a GPU stages are timed by events in its queue, so that watching does not slow it down.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._open: list[tuple[str, Instant, Instant]] = []
         self._frames: list[dict[str, float]] = []
 
@@ -47,27 +37,18 @@ class StageClock:
     def _timed(self, function: Callable[..., Any], stage: str) -> Callable[..., Any]:
         @functools.wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
-            start = self._now()
+            start = self._clock.now()
             result = function(*args, **kwargs)
-            self._open.append((stage, start, self._now()))
+            self._open.append((stage, start, self._clock.now()))
             return result
 
         return timed
 
-    def _now(self) -> Instant:
-        if self._device.type != "cuda":
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-
     def lap(self, keep: bool, total_ms: float) -> None:
-        """End a frame that took `total_ms` in all, after `synchronise`; forget it unless `keep`."""
+        """End a frame that took `total_ms` in all, the device included; forget it unless `keep`."""
         frame: dict[str, float] = defaultdict(float)
         for stage, start, end in self._open:
-            frame[stage] += (
-                start.elapsed_time(end) if self._device.type == "cuda" else (end - start) * 1e3
-            )
+            frame[stage] += self._clock.milliseconds(start, end)
         self._open.clear()
         if keep:
             self._frames.append({**frame, "other": max(0.0, total_ms - sum(frame.values()))})
@@ -161,11 +142,12 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.5) 
     """Floating point operations per second of one big matrix product, the best of several."""
     side = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    clock = Clock(device)
     times: list[float] = []
     end = time.perf_counter() + seconds
     while len(times) < 3 or time.perf_counter() < end:
         start = time.perf_counter()
         torch.mm(a, b)
-        synchronise(device)
+        clock.synchronise()
         times.append(time.perf_counter() - start)
     return 2 * side**3 / min(times)

@@ -14,7 +14,7 @@ from sam2vss_ros.bench.streams import EngineStream, UpstreamStream, replaced
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.masks import iou_of
 from sam2vss_ros.sam2.models import Sam2Model
-from sam2vss_ros.sam2.options import ENGINES
+from sam2vss_ros.sam2.options import PRESETS
 from sam2vss_ros.types import Prompt
 
 LEAST_IOU = 0.999
@@ -54,7 +54,7 @@ def compare(
     exact_memory: see `UpstreamStream`.
     """
     count = sum(map(len, prompts.values()))
-    ours = EngineStream(model, count, ENGINES["exact"])
+    ours = EngineStream(model, count, PRESETS["exact"])
     upstream = UpstreamStream(model.network, exact_memory)
     ious: list[Tensor] = []
     seen: list[Tensor] = []

@@ -22,12 +22,13 @@ import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from sam2vss_ros.bench.measure import Cost, StageClock, cost_of, matrix_rate, synchronise
+from sam2vss_ros.bench.measure import Cost, StageClock, cost_of, matrix_rate
 from sam2vss_ros.bench.parity import mask_iou
 from sam2vss_ros.bench.streams import EngineStream, Stream, UpstreamStream
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.models import Sam2Model
-from sam2vss_ros.sam2.options import ENGINES, Engine
+from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
+from sam2vss_ros.stream.stopwatch import Clock
 from sam2vss_ros.types import Prompt
 
 OUR_STAGES = {
@@ -50,17 +51,15 @@ UPSTREAM_STAGES = {
 UPSTREAM, EXACT = "upstream", "exact"
 
 
-def engines() -> dict[str, Engine]:
+def engines() -> dict[str, TrackingOptions]:
     """exact, exact with each option alone, and fast.
 
-    An option has the value of the fast preset, or 2 where that leaves it as it is.
+    An option has the value of the fast preset.
     """
-    exact, fast = ENGINES[EXACT], ENGINES["fast"]
+    exact, fast = PRESETS[EXACT], PRESETS["fast"]
     single = {}
-    for field in dataclasses.fields(Engine):
+    for field in dataclasses.fields(TrackingOptions):
         value = getattr(fast, field.name)
-        if value == getattr(exact, field.name):
-            value = type(value)(2)
         name = field.name if value is True else f"{field.name}={value}"
         single[name] = dataclasses.replace(exact, **{field.name: value})
     return {EXACT: exact, **single, "fast": fast}
@@ -76,10 +75,10 @@ class Plan:
     timed: int
 
     @staticmethod
-    def of(network: SAM2Base, tested: Iterable[Engine], frames: int) -> Plan:
+    def of(network: SAM2Base, tested: Iterable[TrackingOptions], frames: int) -> Plan:
         """Raises ValueError where `frames` are too few."""
         # Steady objects are followed every other frame, so memory takes twice as many to fill.
-        beat = 2 if any(engine.steady <= 1 for engine in tested) else 1
+        beat = 2 if any(options.steady is not None for options in tested) else 1
         warm_up = beat * network.num_maskmem
         timed = (frames - warm_up - beat) // beat * beat
         if timed < beat:
@@ -105,19 +104,20 @@ class _Row:
         self._names = UPSTREAM_STAGES if name == UPSTREAM else OUR_STAGES
         self._watched = watched
         self._device, self.dtype = model.device, dtype
-        self._clock = StageClock(model.device)
+        self._clock = Clock(model.device)
+        self._stages = StageClock(self._clock)
         self._ms: list[float] = []
         self._ious: list[Tensor] = []
         self._costs: list[Cost] = []
 
     def advance(self, image: Tensor, prompts: Sequence[Prompt], timed: bool) -> None:
-        synchronise(self._device)
-        with self._clock.watching(self._watched, self._names), self._arithmetic():
+        self._clock.synchronise()
+        with self._stages.watching(self._watched, self._names), self._arithmetic():
             start = time.perf_counter()
             self.stream.advance(image, prompts)
-            synchronise(self._device)
+            self._clock.synchronise()
             ms = (time.perf_counter() - start) * 1e3
-        self._clock.lap(timed, ms)
+        self._stages.lap(timed, ms)
         if timed:
             self._ms.append(ms)
 
@@ -155,7 +155,7 @@ class _Row:
             "gflop": flops / 1e9,
             "gflops": flops / ms / 1e6,
             "share": flops / ms * 1e3 / rate,
-            "stage_ms": self._clock.summary(),
+            "stage_ms": self._stages.summary(),
         }
 
 
@@ -212,7 +212,7 @@ def _rows(model: Sam2Model, objects: int, untrained: bool) -> list[_Row]:
     rows = [_Row(UPSTREAM, upstream, upstream.predictor, model, model.dtype)]
     tested = {name: (engine, model.dtype) for name, engine in engines().items()}
     if model.dtype != torch.float32:
-        tested = {f"{EXACT} float32": (ENGINES[EXACT], torch.float32), **tested}
+        tested = {f"{EXACT} float32": (PRESETS[EXACT], torch.float32), **tested}
     for name, (engine, dtype) in tested.items():
         stream = EngineStream(model, objects, engine, hold=untrained)
         rows.append(_Row(name, stream, functional, model, dtype))

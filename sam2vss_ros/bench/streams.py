@@ -16,11 +16,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from sam2vss_ros.sam2 import functional
+from sam2vss_ros.sam2.masklets import Masklets
 from sam2vss_ros.sam2.models import Sam2Model
-from sam2vss_ros.sam2.options import Engine
+from sam2vss_ros.sam2.options import TrackingOptions
 from sam2vss_ros.sam2.tracker import Tracked, Tracker
 from sam2vss_ros.sam2.windows import boxes_of
-from sam2vss_ros.stream.interleave import Calm, Turns
+from sam2vss_ros.stream.interleave import Interleave, RestRule
 from sam2vss_ros.types import Prompt
 
 ENDLESS = 1 << 30
@@ -47,50 +48,58 @@ class EngineStream:
     """Our `Tracker`: a step for all objects but those that rest, then the memory write.
 
     hold: the objects stay where their prompts were, whatever the network says. The masks of an
-    untrained network are noise, and the cost of the local engine depends on where objects are.
+    untrained network are noise, and the cost of the local options depends on where objects are.
     None of them rests then, as all would.
     """
 
-    def __init__(self, model: Sam2Model, slots: int, engine: Engine, hold: bool = False) -> None:
-        self.tracker = Tracker(model, slots, engine)
-        self._turns = Turns()
-        self._hold = hold
-        self._prompted: list[Tracked] = []
+    def __init__(
+        self, model: Sam2Model, slots: int, options: TrackingOptions, hold: bool = False
+    ) -> None:
+        self.tracker = (_HeldTracker if hold else Tracker)(model, slots, options)
+        self._masklets = Masklets(self.tracker)
+        steady = None if hold else options.steady
+        self._rule = None if steady is None else RestRule(steady)
+        self._interleave = Interleave(self.tracker.nothing())
 
     @torch.inference_mode()
     def advance(self, image: Tensor, prompts: Sequence[Prompt] = ()) -> Tracked:
         """As `Stream.advance`; returns all objects in the order of their slots."""
         tracker, size = self.tracker, self.tracker.network.image_size
         features = functional.encode_image(tracker.network, image)
-        known = range(len(self._prompted))
-        resting = self._turns.rest(() if self._hold else known, Calm(tracker.engine.steady))
-        rests = set(resting.slots) if resting else set()
-        tracked = tracker.step(features, [slot for slot in known if slot not in rests])
-        if tracked is not None:
-            tracked = self._held(tracked)
-            tracker.commit(features, tracked)
-        parts = [part for part in (tracked, resting) if part is not None]
+        slots = self._masklets.slots
+        rests, resting = self._interleave.rest(slots, self._rule)
+        parts = [self._masklets.advance(features, rests), resting]
         for prompt in prompts:
-            found = tracker.from_prompt(features, len(self._prompted), prompt, (size, size))
-            tracker.start(features, found)
-            self._prompted.append(found)
+            found = tracker.from_prompt(features, len(slots), prompt, (size, size))
+            self._masklets.begin(features, found)
             parts.append(found)
         here = Tracked.join(parts)
         here = here.take(sorted(range(len(here.slots)), key=here.slots.__getitem__))
-        self._turns.note(here.slots, here)
+        self._interleave.note(here.slots, here)
         self.masks = here.masks
         return here
 
-    def _held(self, tracked: Tracked) -> Tracked:
-        if not self._hold:
-            return tracked
-        prompted = Tracked.join([self._prompted[slot] for slot in tracked.slots])
-        boxes = boxes_of(prompted.masks, self.tracker.network.image_size // 16).cpu()
-        self.tracker.bank.look(torch.tensor(prompted.slots), boxes)
-        return dataclasses.replace(tracked, masks=prompted.masks, score=prompted.score)
-
     def held_bytes(self) -> int:
         return self.tracker.bank.nbytes()
+
+
+class _HeldTracker(Tracker):
+    """Finds every object where it began, at the cost of looking for it."""
+
+    def __init__(self, model: Sam2Model, slots: int, options: TrackingOptions) -> None:
+        super().__init__(model, slots, options)
+        self._begun = self.nothing()
+
+    def start(self, features: functional.ImageFeatures, seen: Tracked) -> None:
+        super().start(features, seen)
+        self._begun = Tracked.join([self._begun, seen])
+
+    def step(self, features: functional.ImageFeatures, slots: list[int]) -> Tracked:
+        tracked = super().step(features, slots)
+        begun = self._begun.take([self._begun.slots.index(slot) for slot in slots])
+        boxes = boxes_of(begun.masks, self.network.image_size // 16).cpu()
+        self.bank.look(torch.tensor(slots, dtype=torch.int64), boxes)
+        return dataclasses.replace(tracked, masks=begun.masks, score=begun.score)
 
 
 class UpstreamStream:

@@ -72,12 +72,14 @@ def pipeline_options(args: argparse.Namespace, **fixed: object) -> dict[str, obj
 
 def build_pipeline(options: dict[str, object]) -> VssPipeline:
     """Build the pipeline. Raises InputError with the reason where options or files do not do."""
+    from sam2vss_ros.perception import Perception
     from sam2vss_ros.pipeline import VssPipeline
 
     if options.get("network") == "topic":
         raise InputError("network: topic is for the live node, where labels come with the images")
     try:
-        return VssPipeline(PipelineConfig.from_mapping(options))
+        config = PipelineConfig.from_mapping(options)
+        return VssPipeline(Perception.load(config), config)
     except (ValueError, TypeError, FileNotFoundError, ModelUnavailableError) as error:
         raise InputError(str(error)) from error
 

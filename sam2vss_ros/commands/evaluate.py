@@ -323,7 +323,8 @@ def _open_labeller(options: Options) -> Iterator[tuple[Labeller, PipelineConfig]
 
     with closing(build_pipeline(_pipeline_part(options))) as pipeline:
         if options.get("mode") == PAPER_REFINE:
-            refiner = PaperRefiner(pipeline, cast(int, options.get("max_objects", 0)))
+            masklets = cast(int, options.get("max_objects", 0))
+            refiner = PaperRefiner(pipeline.perception, pipeline.config, masklets)
             yield refiner, refiner.config
         else:
             yield PipelineLabeller(pipeline), pipeline.config

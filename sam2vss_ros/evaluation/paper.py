@@ -30,12 +30,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.evaluation.evaluate import LabelledOutput
-from sam2vss_ros.pipeline import Seen, VssPipeline
-from sam2vss_ros.sam2.discovery import select
+from sam2vss_ros.perception import Perception
+from sam2vss_ros.sam2.discovery import Source, select
+from sam2vss_ros.sam2.masklets import Masklets
 from sam2vss_ros.sam2.tracker import Tracked, Tracker
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.semantics.fusion import owners, raise_to
+from sam2vss_ros.stages import features
+from sam2vss_ros.stages.compose import label_size
+from sam2vss_ros.stages.features import FrameFeatures
 from sam2vss_ros.types import Frame
 
 WINDOW = 32
@@ -59,31 +64,39 @@ class _Labelled(NamedTuple):
 
 
 class PaperRefiner:
-    """A labeller of the paper's approach 1, on the networks of a pipeline.
+    """A labeller of the paper's approach 1, on a pipeline's networks.
 
-    Of the pipeline's options those of the networks, the classes and discovery hold. The time of a
-    frame is what it takes to compute; that its labels come only at the end of the window is not
-    counted. At most a window of label images waits, at the size at which labels are decided.
+    Of the options those of the networks, the classes and discovery hold. The time of a frame is
+    what it takes to compute; that its labels come only at the end of the window is not counted. At
+    most a window of label images waits, at the size at which labels are decided.
 
-    masklets: the most per window, 0 for all up to `MOST_MASKLETS`.
+    source: where masks come from, instead of what `discovery` names. masklets: the most per window,
+    0 for all up to `MOST_MASKLETS`.
     """
 
-    def __init__(self, pipeline: VssPipeline, masklets: int = 0) -> None:
-        self.pipeline = pipeline
+    def __init__(
+        self,
+        perception: Perception,
+        config: PipelineConfig,
+        masklets: int = 0,
+        source: Source | None = None,
+    ) -> None:
         self.config = dataclasses.replace(
-            pipeline.config, engine="exact", max_objects=masklets or MOST_MASKLETS
+            perception.stream_config(config), engine="exact", max_objects=masklets or MOST_MASKLETS
         )
+        self._perception = perception
+        self._source = source or perception.new_source(self.config)
 
     @property
     def catalog(self) -> ClassCatalog:
-        """The pipeline's."""
-        return self.pipeline.catalog
+        """The classes of the label images."""
+        return self._perception.catalog
 
     def label(self, frames: Iterable[Frame]) -> Iterator[LabelledOutput]:
         """One answer per frame, at the end of each window; a frame that fails is skipped."""
         frames = iter(frames)
         while True:
-            window = _Window(self.pipeline, self.config.max_objects)
+            window = _Window(self._perception, self.config, self._source)
             for frame in islice(frames, WINDOW):
                 window.look(frame)
             if not window.waiting:
@@ -94,13 +107,15 @@ class PaperRefiner:
 class _Window:
     """The frames from one search for masks to the next, and the masklets that run through them."""
 
-    def __init__(self, pipeline: VssPipeline, most: int) -> None:
+    def __init__(
+        self, perception: Perception, config: PipelineConfig, source: Source | None
+    ) -> None:
         self.waiting: deque[_Labelled | LabelledOutput] = deque()
-        self._pipeline = pipeline
-        self._most = most
-        self._tracker: Tracker | None = None
-        self._slots: list[int] = []
-        self._votes = torch.zeros(0, len(pipeline.catalog), dtype=torch.int64)
+        self._perception = perception
+        self._config = config
+        self._source = source
+        self._masklets: Masklets | None = None  # until the first frame is searched
+        self._votes = torch.zeros(0, len(perception.catalog), dtype=torch.int64)
 
     def look(self, frame: Frame) -> None:
         """Follow the masklets to a frame, and count the classes in them."""
@@ -117,8 +132,9 @@ class _Window:
 
     def labels(self) -> Iterator[LabelledOutput]:
         """Paint the frames that wait, with the class of each masklet."""
-        winners = self._votes.argmax(1).numpy() if self._slots else np.zeros(1, np.int64)
-        ids = self._pipeline.catalog.ids.astype(self._pipeline.label_dtype)
+        catalog = self._perception.catalog
+        winners = self._votes.argmax(1).numpy() if len(self._votes) else np.zeros(1, np.int64)
+        ids = catalog.ids.astype(catalog.label_dtype(self._config.unlabelled_id))
         while self.waiting:
             frame = self.waiting.popleft()
             if isinstance(frame, LabelledOutput):
@@ -134,46 +150,42 @@ class _Window:
 
     def _find(self, frame: Frame) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
         """Class and masklet of each pixel, as in `_Labelled`; adds to the votes."""
-        pipeline = self._pipeline
+        perception = self._perception
         height, width = frame.image.shape[:2]
-        with torch.inference_mode(), pipeline.arithmetic():
-            seen = pipeline.encode(frame.image, pipeline.predict(frame))
-            size = pipeline.label_size(height, width, seen.log_dense)
+        with perception.arithmetic():
+            dense = perception.predict(frame)
+            seen = features.extract(perception, frame, self._config.mode, dense)
+            size = label_size(perception, (height, width), seen.log_dense)
             classes = raise_to(seen.log_dense, size).argmax(0)
             owner = torch.full_like(classes, -1)
-            tracked = self._follow(seen) if self._tracker else self._begin(seen)
-            if tracked is not None:
+            if self._masklets is None:
+                self._masklets, tracked = self._begin(seen)
+            else:
+                tracked = self._masklets.advance(seen.image)
+            if tracked.slots:
                 masks = raise_to(tracked.masks, size)
-                self._votes += _count(masks > 0, classes, len(pipeline.catalog)).cpu()
+                self._votes += _count(masks > 0, classes, len(perception.catalog)).cpu()
                 owner = owners(masks)
         return classes.short().cpu().numpy(), owner.short().cpu().numpy()
 
-    def _begin(self, seen: Seen) -> Tracked | None:
+    def _begin(self, seen: FrameFeatures) -> tuple[Masklets, Tracked]:
         """Find the masks of the first frame; they are remembered as they are."""
-        pipeline = self._pipeline
-        side = pipeline.model.network.image_size // 4
-        everywhere = torch.ones(side, side, dtype=torch.bool, device=pipeline.device)
+        perception, side = self._perception, self._perception.mask_side
+        everywhere = torch.ones(side, side, dtype=torch.bool, device=perception.device)
         found = everywhere.new_zeros(0, side, side)
-        if pipeline.source is not None:
-            candidates = pipeline.source.propose(seen.features, seen.probabilities, everywhere)
-            least = max(1, round(pipeline.config.min_area * side * side))
-            found = select(candidates, everywhere, least, self._most).masks
-        self._slots = list(range(len(found)))
-        self._votes = self._votes.new_zeros(len(found), len(pipeline.catalog))
-        self._tracker = Tracker(pipeline.model, len(found))
-        if not self._slots:
-            return None
-        begun = self._tracker.from_masks(seen.features, self._slots, found)
-        self._tracker.start(seen.features, begun)
-        return begun
-
-    def _follow(self, seen: Seen) -> Tracked | None:
-        """Every masklet on the next frame, remembered whatever it has become."""
-        assert self._tracker is not None
-        tracked = self._tracker.step(seen.features, self._slots)
-        if tracked is not None:
-            self._tracker.commit(seen.features, tracked)
-        return tracked
+        if self._source is not None:
+            candidates = self._source.propose(
+                seen.image, seen.probabilities, everywhere, self._config
+            )
+            least = max(1, round(self._config.min_area * side * side))
+            found = select(candidates, everywhere, least, self._config.max_objects).masks
+        self._votes = self._votes.new_zeros(len(found), len(perception.catalog))
+        masklets = Masklets(Tracker(perception.model, len(found)))
+        if not len(found):
+            return masklets, masklets.tracker.nothing()
+        begun = masklets.tracker.from_masks(seen.image, list(range(len(found))), found)
+        masklets.begin(seen.image, begun)
+        return masklets, begun
 
 
 def _count(masks: Tensor, classes: Tensor, count: int) -> Tensor:

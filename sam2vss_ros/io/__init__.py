@@ -1,0 +1,1 @@
+"""Images, videos, bags and calibrations: what the commands, evaluation, demo and node share."""

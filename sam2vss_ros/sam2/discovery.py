@@ -39,41 +39,49 @@ class Source(Protocol):
     """Where new objects come from."""
 
     def propose(
-        self, features: functional.ImageFeatures, probabilities: Tensor, unexplained: Tensor
+        self,
+        features: functional.ImageFeatures,
+        probabilities: Tensor,
+        unexplained: Tensor,
+        config: PipelineConfig,
     ) -> Candidates:
         """Find masks on one frame, best first.
 
         probabilities: (K, S/4, S/4) dense class probabilities; unexplained: (S/4, S/4) bool,
-        pixels that no object owns.
+        pixels that no object owns; config: the options that hold for this frame.
         """
 
 
 class GridSource:
     """A regular point grid, the paper's way: 16 x 16 points, filtered by quality and stability."""
 
-    def __init__(self, network: SAM2Base, config: PipelineConfig) -> None:
+    def __init__(self, network: SAM2Base) -> None:
         self._network = network
-        self._config = config
 
     def propose(
-        self, features: functional.ImageFeatures, probabilities: Tensor, unexplained: Tensor
+        self,
+        features: functional.ImageFeatures,
+        probabilities: Tensor,
+        unexplained: Tensor,
+        config: PipelineConfig,
     ) -> Candidates:
-        side, count = self._network.image_size, self._config.points_per_side
+        side, count = self._network.image_size, config.points_per_side
         centres = (torch.arange(count, device=unexplained.device) + 0.5) * side / count
         grid = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), -1).flatten(0, 1)
         cells = (grid / 4).long()
         points = grid[unexplained[cells[:, 1], cells[:, 0]]]
         if not len(points):
             return Candidates(unexplained.new_zeros(0, *unexplained.shape), centres.new_zeros(0))
-        found = [self._decode(features, part) for part in points.split(POINTS_PER_BATCH)]
+        found = [self._decode(features, part, config) for part in points.split(POINTS_PER_BATCH)]
         masks = torch.cat([m for m, _ in found])
         score = torch.cat([s for _, s in found])
         order = score.argsort(descending=True)
         return Candidates(masks[order], score[order])
 
-    def _decode(self, features: functional.ImageFeatures, points: Tensor) -> tuple[Tensor, Tensor]:
+    def _decode(
+        self, features: functional.ImageFeatures, points: Tensor, config: PipelineConfig
+    ) -> tuple[Tensor, Tensor]:
         """Decode points to the (K, S/4, S/4) bool masks that pass the thresholds, with scores."""
-        config = self._config
         labels = torch.ones(len(points), 1, dtype=torch.int32, device=points.device)
         pixels = functional.without_memory(self._network, features)
         decoded = functional.decode(
@@ -98,7 +106,11 @@ class RegionSource:
         self._things = things
 
     def propose(
-        self, features: functional.ImageFeatures, probabilities: Tensor, unexplained: Tensor
+        self,
+        features: functional.ImageFeatures,
+        probabilities: Tensor,
+        unexplained: Tensor,
+        config: PipelineConfig,
     ) -> Candidates:
         best, label = (t.cpu().numpy() for t in probabilities.max(0))
         # Opening drops the slivers between the masks of neighbouring objects.

@@ -16,7 +16,6 @@ import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from sam2vss_ros.sam2.options import ENGINES, Engine
 from sam2vss_ros.sam2.windows import Windows, sides_for, windows_around
 
 OLDEST = 4096
@@ -50,10 +49,9 @@ class MemoryBank:
     the box where the object was last (`windows.boxes_of`): windows are laid around them.
     """
 
-    def __init__(self, network: SAM2Base, slots: int, engine: Engine = ENGINES["exact"]) -> None:
+    def __init__(self, network: SAM2Base, slots: int) -> None:
         device = next(network.parameters()).device
         self.at_once = AT_ONCE if device.type == "cpu" else max(1, slots)
-        self._engine = engine
         self._grid = network.image_size // network.backbone_stride
         self._recent_length = network.num_maskmem - 1
         self._pointer_length = network.max_obj_ptrs_in_encoder - 1
@@ -112,7 +110,7 @@ class MemoryBank:
         """Group the slots by how much they remember and by the size of their windows.
 
         The frame being asked about is one later than the last one written. After
-        `max_obj_ptrs_in_encoder` frames the exact engine has every object in one group, which a
+        `max_obj_ptrs_in_encoder` frames an exact tracker has every object in one group, which a
         CPU takes in parts of AT_ONCE.
         """
         wanted = torch.tensor(slots, dtype=torch.int64)
@@ -134,8 +132,7 @@ class MemoryBank:
 
     def _gather(self, slots: Tensor, side: int) -> Recall:
         age = self._age[slots]
-        most = self._engine.memories or self._recent_length
-        steps = torch.arange(int(age.min().clamp(max=min(most, self._recent_length))))
+        steps = torch.arange(int(age.min().clamp(max=self._recent_length)))
         recent = 1 + (age[:, None] - 1 - steps) % self._recent_length
         places = torch.cat([torch.zeros_like(slots)[:, None], recent], 1)
         back = torch.arange(int(age.min().clamp(max=self._pointer_length)))

@@ -52,7 +52,7 @@ class ModelCard:
     that suits it (regions or grid), `parameters` their count. `understands_points` says whether
     points and boxes find masks; where not, the dense region they lie on is taken. `cpu_threads`
     is how many threads serve it best on a CPU, 0 for all; `max_objects` and `engine` (a preset of
-    `engine.ENGINES`) are the options of that name unless the user says. `config` (a YAML of the
+    `engine.PRESETS`) are the options of that name unless the user says. `config` (a YAML of the
     `sam2` package), `file` and `hub_id` are empty for the embedded model.
     """
 

@@ -23,6 +23,8 @@ def resolve_overlaps(tracked: Tracked) -> Tracked:
     gets at most the winner's negated logit, so that both masks end at the same line when they are
     raised to a higher resolution: no gap opens between neighbours.
     """
+    if not tracked.slots:
+        return tracked
     strongest, owner = tracked.masks.max(0)
     index = torch.arange(len(tracked.slots), device=owner.device)[:, None, None]
     lost = (owner != index) & (strongest > 0)

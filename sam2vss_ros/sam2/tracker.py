@@ -16,7 +16,7 @@ from torch import Tensor
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.memory import MemoryBank, Recall
 from sam2vss_ros.sam2.models import Sam2Model
-from sam2vss_ros.sam2.options import ENGINES, Engine
+from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
 from sam2vss_ros.sam2.windows import (
     LEAST_GRID,
     OUTSIDE,
@@ -30,7 +30,7 @@ from sam2vss_ros.types import Prompt
 
 @dataclass(frozen=True)
 class Tracked:
-    """B objects on the current frame, in the order of `slots`.
+    """B objects on the current frame, in the order of `slots`; B may be 0.
 
     masks: (B, S/4, S/4) float32 logits; predicted_iou, score: (B,) IoU from 0 to 1 and object
     score logit (above 0: the object is there); pointers: (B, C).
@@ -54,7 +54,7 @@ class Tracked:
 
     @staticmethod
     def join(parts: list[Tracked]) -> Tracked:
-        """One batch of several; `parts` is not empty."""
+        """One batch of several, at least one."""
         return Tracked(
             tuple(s for p in parts for s in p.slots),
             torch.cat([p.masks for p in parts]),
@@ -67,21 +67,30 @@ class Tracked:
 class Tracker:
     """SAM 2's video stages on the memory of one camera stream.
 
-    engine: what may be left out of the arithmetic; the default is exact.
+    options: what may be left out of the arithmetic; the default is exact.
     """
 
-    def __init__(self, model: Sam2Model, slots: int, engine: Engine = ENGINES["exact"]) -> None:
+    def __init__(
+        self, model: Sam2Model, slots: int, options: TrackingOptions = PRESETS["exact"]
+    ) -> None:
         self.network = model.network
         self.device = model.device
-        self.engine = engine
-        self.bank = MemoryBank(model.network, slots, engine)
+        self.options = options
+        self.bank = MemoryBank(model.network, slots)
         self._grid = model.network.image_size // model.network.backbone_stride
 
-    def step(self, features: functional.ImageFeatures, slots: list[int]) -> Tracked | None:
-        """Find the objects of `slots`, in their order, on a frame; None where there are none."""
+    def nothing(self) -> Tracked:
+        """A batch without objects."""
+        side, device = self.network.image_size // 4, self.device
+        none = torch.zeros(0, device=device)
+        pointers = torch.zeros(0, self.network.hidden_dim, device=device)
+        return Tracked((), torch.zeros(0, side, side, device=device), none, none, pointers)
+
+    def step(self, features: functional.ImageFeatures, slots: list[int]) -> Tracked:
+        """Find the objects of `slots`, in their order, on a frame."""
+        if not slots:
+            return self.nothing()
         parts = [self._attend(features, recall) for recall in self.bank.recall(slots)]
-        if not parts:
-            return None
         tracked = Tracked.join([self._find(features, part) for part in _whole_images_joined(parts)])
         if tracked.slots != tuple(slots):
             tracked = tracked.take([tracked.slots.index(slot) for slot in slots])
@@ -141,6 +150,8 @@ class Tracker:
 
     def commit(self, features: functional.ImageFeatures, tracked: Tracked) -> None:
         """Write the objects as seen on this frame to their memory."""
+        if not tracked.slots:
+            return
         boxes = self._boxes(tracked)
         memories = self._encode(features, tracked, boxes)
         slots = torch.tensor(tracked.slots)
@@ -154,7 +165,7 @@ class Tracker:
 
     def _boxes(self, tracked: Tracked) -> Tensor:
         """Where the objects are, (B, 4) on the CPU; without windows they may be anywhere."""
-        if self.engine.local and self._grid >= LEAST_GRID:
+        if self.options.local and self._grid >= LEAST_GRID:
             return boxes_of(tracked.masks, self._grid).cpu()
         return torch.tensor([0, 0, self._grid, self._grid]).expand(len(tracked.slots), 4)
 

@@ -1,0 +1,1 @@
+"""What one camera remembers from frame to frame, and what users ask of it between two frames."""

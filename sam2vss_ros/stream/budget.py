@@ -4,19 +4,20 @@ Every level keeps what those before it left out:
 
 1. discovery: new objects are looked for half as often, and no longer when much is unexplained;
 2. memory: each object's memory is written half as often;
-3. turns: small or steady objects are followed on every second frame, half of them at a time; on
-   the other they keep their last mask. An object that moves much, is hidden or is not confirmed
+3. interleave: small or steady objects are followed on every second frame, half of them at a time;
+   on the other they keep their last mask. An object that moves much, is hidden or is not confirmed
    yet is followed on every frame.
 
-An object whose turn it is not ages, is not missed, and stays in the answer: no level loses objects.
+An object that rests ages, is not missed, and stays in the answer: no level loses objects.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from enum import IntEnum
 
-from sam2vss_ros.stream.interleave import Calm
+from sam2vss_ros.stream.interleave import RestRule
 
 WINDOW = 8
 """Frames whose mean time is held against the target."""
@@ -24,8 +25,8 @@ ROOM = 0.8
 """Share of the time allowed below which a level may be taken back."""
 PATIENCE, MOST_PATIENCE = 32, 256
 """Frames with room before a level is taken back; doubled whenever that did not last."""
-CALM = Calm(steady=0.85, small=0.5)
-"""Who takes turns at the third level."""
+REST = RestRule(steady=0.85, small=0.5)
+"""Who rests at the third level."""
 
 
 class Level(IntEnum):
@@ -34,14 +35,32 @@ class Level(IntEnum):
     NOTHING = 0
     DISCOVERY = 1
     MEMORY = 2
-    TURNS = 3
+    INTERLEAVE = 3
 
 
 DEGRADED = {
     Level.DISCOVERY: "new objects are looked for less often",
     Level.MEMORY: "memory is written less often",
-    Level.TURNS: "small or steady objects are followed every second frame",
+    Level.INTERLEAVE: "small or steady objects are followed every second frame",
 }
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a frame is worth.
+
+    early_search: new objects are also looked for before their time. search_stretch,
+    memory_stretch: how many times longer than configured a search or a memory waits. rest: who
+    rests, None for what the tracker's options say. degraded: what is left out, in plain words;
+    late: the target is missed although everything that may be left out is.
+    """
+
+    early_search: bool = True
+    search_stretch: int = 1
+    memory_stretch: int = 1
+    rest: RestRule | None = None
+    degraded: tuple[str, ...] = ()
+    late: bool = False
 
 
 class Budget:
@@ -50,25 +69,29 @@ class Budget:
     One level is added when the mean of WINDOW frames is beyond 1 / `target_fps`, and one is taken
     back after `PATIENCE` frames with room. Both begin a new window, so that a level is judged by
     its own frames. A frame counts at most double the time allowed: one hiccup changes nothing.
+
+    most: the highest level; NOTHING for frames of which nothing can be left out.
     """
 
-    def __init__(self, target_fps: float) -> None:
+    def __init__(self, target_fps: float, most: Level = Level.INTERLEAVE) -> None:
         self.target_fps = target_fps
+        self.most = most
         self.level = Level.NOTHING
         self._seconds: deque[float] = deque(maxlen=WINDOW)
         self._patience = PATIENCE
-        self._calm = 0  # frames in a row with room
+        self._with_room = 0  # frames in a row
         self._probation = 0  # frames until a recovery has lasted
 
-    @property
-    def degraded(self) -> tuple[str, ...]:
-        """What is left out, in plain words; empty when nothing is."""
-        return tuple(words for level, words in DEGRADED.items() if level <= self.level)
-
-    @property
-    def late(self) -> bool:
-        """The target is missed although everything that may be left out is."""
-        return self.level == max(Level) and self._load() > 1
+    def effort(self) -> Effort:
+        """What the next frame is worth."""
+        return Effort(
+            early_search=self.level < Level.DISCOVERY,
+            search_stretch=1 if self.level < Level.DISCOVERY else 2,
+            memory_stretch=1 if self.level < Level.MEMORY else 2,
+            rest=None if self.level < Level.INTERLEAVE else REST,
+            degraded=tuple(words for level, words in DEGRADED.items() if level <= self.level),
+            late=self.level == self.most and self._load() > 1,
+        )
 
     def observe(self, seconds: float) -> None:
         """A frame took so long."""
@@ -80,13 +103,13 @@ class Budget:
             if not self._probation:
                 self._patience = PATIENCE
         load = self._load()
-        self._calm = self._calm + 1 if 0 < load < ROOM else 0
-        if load > 1 and self.level < max(Level):
+        self._with_room = self._with_room + 1 if 0 < load < ROOM else 0
+        if load > 1 and self.level < self.most:
             if self._probation:
                 self._patience = min(2 * self._patience, MOST_PATIENCE)
             self._probation = 0
             self._change(+1)
-        elif self._calm >= self._patience and self.level > Level.NOTHING:
+        elif self._with_room >= self._patience and self.level > Level.NOTHING:
             self._probation = self._patience
             self._change(-1)
 
@@ -99,4 +122,4 @@ class Budget:
     def _change(self, step: int) -> None:
         self.level = Level(self.level + step)
         self._seconds.clear()
-        self._calm = 0
+        self._with_room = 0

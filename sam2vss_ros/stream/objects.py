@@ -9,7 +9,7 @@ What is in sight stays so as long as it has a pixel; what is out of sight must s
 
 from __future__ import annotations
 
-import threading
+import itertools
 from dataclasses import dataclass, field
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.semantics.classifier import Belief
 from sam2vss_ros.stream.reid import KEEP, assign
-from sam2vss_ros.types import NO_OBJECT, TrackState
+from sam2vss_ros.types import TrackState
 
 CLEAR_VISIBILITY = 0.7
 CLEAR_AREA = 0.25
@@ -29,18 +29,20 @@ REVIVAL_MARGIN = 0.02
 """By how much an object must be more alike than the next to be known again."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Track:
-    """One object. `slot` is its place in the memory bank; ids are never used twice in a stream.
+    """One object; only `ObjectMemory` changes it.
 
-    age, seen and missed count frames: since birth, with sight, and since the last sight. glimpses:
-    frames on end with a pixel of it. area: its usual one, in pixels of the masks. appearance:
-    (A,), the mean of its looks, None before the first. prompted: a user asked for it.
+    slot: its place in the memory bank. track_id: never used twice in a stream. age, seen and missed
+    count frames: since birth, with sight, and since the last sight. glimpses: frames on end with a
+    pixel of it. area: its usual one, in pixels of the masks. predicted_iou, visibility: the
+    tracker's on the last frame, from 0 to 1. embedding: (A,), the mean over its life, None before
+    the first. prompted: a user asked for it.
     """
 
     track_id: int
     slot: int
-    belief: Belief
+    posterior: Belief
     prompted: bool = False
     state: TrackState = TrackState.TENTATIVE
     age: int = 0
@@ -50,38 +52,27 @@ class Track:
     area: float = 0.0
     predicted_iou: float = 0.0
     visibility: float = 0.0
-    appearance: Tensor | None = field(default=None, repr=False)
+    embedding: Tensor | None = field(default=None, repr=False)
 
-    def look_like(self, look: Tensor) -> None:
-        """Take in what it looks like on a frame, a unit vector (A,); early frames weigh equally."""
-        keep = min(KEEP, 1 - 1 / max(1, self.seen))
-        past = look if self.appearance is None else self.appearance
-        self.appearance = keep * past + (1 - keep) * look
+    @property
+    def in_sight(self) -> bool:
+        """Whether it was seen on the last frame."""
+        return not self.missed
 
-    def likeness(self, look: Tensor) -> float:
-        """Cosine similarity of a look, a unit vector (A,), to its past; 1 where it has none."""
-        if self.appearance is None:
+    def similarity(self, embedding: Tensor) -> float:
+        """Cosine similarity of a unit vector (A,) to the mean of its own; 1 where it has none."""
+        if self.embedding is None:
             return 1.0
-        return float(F.normalize(self.appearance, dim=0) @ look)
-
-    def in_sight(self, area: int, visibility: float, config: PipelineConfig) -> bool:
-        """Whether it counts as seen on a frame that shows `area` pixels of it."""
-        self.glimpses = self.glimpses + 1 if area else 0
-        clear = visibility >= CLEAR_VISIBILITY and area >= CLEAR_AREA * self.area
-        if area and (not self.missed or clear or self.glimpses >= config.confirm_frames):
-            self.area += (area - self.area) / min(10, self.seen)
-            return True
-        return False
+        return float(F.normalize(self.embedding, dim=0) @ embedding)
 
 
 class ObjectMemory:
-    """At most `max_objects` objects. Other threads may ask for ids and look, but not change."""
+    """At most `max_objects` objects, each in a slot of the memory bank."""
 
-    def __init__(self, config: PipelineConfig) -> None:
-        self._free = list(range(config.max_objects))
+    def __init__(self, max_objects: int) -> None:
+        self._free = list(range(max_objects))
         self._tracks: dict[int, Track] = {}
-        self._last_id = NO_OBJECT
-        self._lock = threading.Lock()
+        self._ids = itertools.count(1)
 
     def __contains__(self, track_id: int) -> bool:
         return track_id in self._tracks
@@ -102,16 +93,14 @@ class ObjectMemory:
         return [t for t in self.all() if t.state == TrackState.LOST]
 
     def room(self) -> int:
-        """How many objects can still be added, counting the places of lost ones."""
+        """How many objects can still be started, counting the places of lost ones."""
         return len(self._free) + len(self.lost())
 
     def new_id(self) -> int:
-        """A track id that nobody has; thread-safe."""
-        with self._lock:
-            self._last_id += 1
-            return self._last_id
+        """A track id that nobody has; any thread may ask for one."""
+        return next(self._ids)
 
-    def add(self, track_id: int, belief: Belief, prompted: bool = False) -> Track:
+    def start(self, track_id: int, posterior: Belief, prompted: bool = False) -> Track:
         """Give an object a slot; where none is free, the one lost longest is forgotten.
 
         Raises IndexError when there is no room.
@@ -121,7 +110,7 @@ class ObjectMemory:
             if oldest is None:
                 raise IndexError("the object memory is full")
             self.remove(oldest.track_id)
-        track = Track(track_id, self._free.pop(), belief, prompted)
+        track = Track(track_id, self._free.pop(), posterior, prompted)
         self._tracks[track_id] = track
         return track
 
@@ -134,21 +123,28 @@ class ObjectMemory:
         for track_id in list(self._tracks):
             self.remove(track_id)
 
-    def see(self, track: Track, config: PipelineConfig) -> None:
-        """An object is in sight: a new one, one that is followed, or one that is back."""
+    def find(self, track: Track, config: PipelineConfig) -> None:
+        """Discovery or a prompt sees an object: a new one, or one that is back."""
         track.seen += 1
         track.missed = 0
         believed = track.state != TrackState.TENTATIVE or track.seen >= config.confirm_frames
         track.state = TrackState.CONFIRMED if believed else TrackState.TENTATIVE
 
-    def observe(self, track: Track, area: int, visibility: float, config: PipelineConfig) -> None:
-        """Move one followed object on by a frame that shows `area` pixels of it.
+    def miss(self, track: Track) -> None:
+        """A new object is not found where the user says it is."""
+        track.missed = 1
 
-        visibility: the tracker's probability that it is there.
-        """
+    def rate(self, track: Track, predicted_iou: float, visibility: float) -> None:
+        """Note how sure the tracker is of an object's mask, and that it is there."""
+        track.predicted_iou, track.visibility = predicted_iou, visibility
+
+    def observe(self, track: Track, area: int, config: PipelineConfig) -> None:
+        """Move a followed and rated object on by a frame that shows `area` pixels of it."""
         track.age += 1
-        if track.in_sight(area, visibility, config):
-            self.see(track, config)
+        track.glimpses = track.glimpses + 1 if area else 0
+        if is_shown(track, area, config):
+            track.area += (area - track.area) / min(10, track.seen)
+            self.find(track, config)
             return
         track.missed += 1
         if track.state == TrackState.TENTATIVE:
@@ -158,6 +154,10 @@ class ObjectMemory:
             track.state = TrackState.LOST
         else:
             track.state = TrackState.OCCLUDED
+
+    def rest(self, track: Track) -> None:
+        """Move an object on by a frame on which it is not followed, and not missed."""
+        track.age += 1
 
     def lose(self, track: Track) -> None:
         """A followed object is out of sight at once and for good, unless it is recognised."""
@@ -176,11 +176,27 @@ class ObjectMemory:
             if track.missed > config.lost_after + config.forget_after:
                 self.remove(track.track_id)
 
-    def recognise(self, looks: Tensor, config: PipelineConfig) -> list[Track | None]:
-        """Which unseen object each of (N, A) looks is; None where it is none of them for sure."""
-        unseen = [t for t in self._tracks.values() if t.missed and t.appearance is not None]
-        if not unseen or not len(looks):
-            return [None] * len(looks)
-        known = F.normalize(torch.stack([t.appearance for t in unseen]), dim=1)  # type: ignore[misc]
-        found = assign(looks @ known.T, config.revive_similarity, REVIVAL_MARGIN)
+    def classify(self, track: Track, shares: Tensor, config: PipelineConfig) -> None:
+        """Take in a frame's evidence of its class, (C,) shares that sum to 1."""
+        track.posterior.add(shares, config.belief_memory)
+
+    def learn(self, track: Track, embedding: Tensor) -> None:
+        """Take in what it looks like on a frame, a unit vector (A,); early frames weigh equally."""
+        keep = min(KEEP, 1 - 1 / max(1, track.seen))
+        past = embedding if track.embedding is None else track.embedding
+        track.embedding = keep * past + (1 - keep) * embedding
+
+    def recognise(self, embeddings: Tensor, config: PipelineConfig) -> list[Track | None]:
+        """Which unseen object each of (N, A) is; None where it is none of them for sure."""
+        unseen = [t for t in self._tracks.values() if t.missed and t.embedding is not None]
+        if not unseen or not len(embeddings):
+            return [None] * len(embeddings)
+        known = F.normalize(torch.stack([t.embedding for t in unseen]), dim=1)  # type: ignore[misc]
+        found = assign(embeddings @ known.T, config.revive_similarity, REVIVAL_MARGIN)
         return [None if i is None else unseen[i] for i in found]
+
+
+def is_shown(track: Track, area: int, config: PipelineConfig) -> bool:
+    """Whether `area` pixels of an object on a frame are enough to call it seen."""
+    clear = track.visibility >= CLEAR_VISIBILITY and area >= CLEAR_AREA * track.area
+    return area > 0 and (track.in_sight or clear or track.glimpses >= config.confirm_frames)

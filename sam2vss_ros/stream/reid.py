@@ -1,9 +1,9 @@
-"""What an object looks like, as a vector by which it is known again, and who is who among several.
+"""Re-identification: embeddings by which an object is known again, and who is who among several.
 
 Measured with the embedded model and true masks on scenes in which similar figures come and go
 (`sam2vss bench identity`): whitened features of three strides and a histogram of colours, averaged
-over an object's life, tell objects apart. Object pointers, class beliefs and size added nothing;
-the look of the last frame alone recognised a fifth fewer. Where the tracker doubts its mask
+over an object's life, tell objects apart. Object pointers, class posteriors and size added nothing;
+the embedding of the last frame alone recognised a fifth fewer. Where the tracker doubts its mask
 nothing is learned from it: else a track that slips off takes on what it slips to.
 """
 
@@ -19,13 +19,12 @@ from torch import Tensor
 from sam2vss_ros.semantics.classifier import pool_features
 
 KEEP = 0.9
-"""Share of the past that stays in an object's mean look from frame to frame."""
-
+"""Share of the past that stays in an object's mean embedding from frame to frame."""
 
 _SHADES = 4
 
 
-def colours(image: npt.NDArray[np.uint8], side: int, device: torch.device) -> Tensor:
+def colour_maps(image: npt.NDArray[np.uint8], side: int, device: torch.device) -> Tensor:
     """The coarse colour of each pixel of an (H, W, 3) image: (1, 64, side, side) of 0 and 1."""
     small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
     red, green, blue = np.moveaxis(small // (256 // _SHADES), 2, 0)
@@ -34,10 +33,10 @@ def colours(image: npt.NDArray[np.uint8], side: int, device: torch.device) -> Te
     return maps.scatter_(1, index[None, None], 1.0)
 
 
-def appearance(pyramid: tuple[Tensor, ...], colours: Tensor, masks: Tensor) -> Tensor:
+def embed(pyramid: tuple[Tensor, ...], colours: Tensor, masks: Tensor) -> Tensor:
     """Unit vectors (B, levels x C + 64) of what is inside (B, S/4, S/4) masks, float32.
 
-    pyramid: (1, C, ., .) maps of one image; colours: the same image's, of side S/4. What is common
+    pyramid: (1, C, ., .) maps of one image; colours: its `colour_maps` of side S/4. What is common
     to everything in the image tells nothing, so each channel of the pyramid counts in standard
     deviations from its mean over the image. All levels and the colours weigh the same.
     """
@@ -51,14 +50,14 @@ def appearance(pyramid: tuple[Tensor, ...], colours: Tensor, masks: Tensor) -> T
     return F.normalize(torch.cat([F.normalize(part, dim=1) for part in parts], 1), dim=1)
 
 
-def assign(alike: Tensor, least: float, margin: float) -> list[int | None]:
-    """Match N candidates with M objects, each at most once, the most alike pair first.
+def assign(similarity: Tensor, least: float, margin: float) -> list[int | None]:
+    """Match N candidates with M objects, each at most once, the most similar pair first.
 
-    alike: (N, M) similarities. Returns the object of each candidate, None where no free object is
-    `least` alike, or where the next one is closer than `margin`: rather a new id than a wrong one.
+    similarity: (N, M). Returns the object of each candidate, None where no free object has `least`
+    similarity, or where the next one is closer than `margin`: rather a new id than a wrong one.
     """
-    found: list[int | None] = [None] * len(alike)
-    scores = alike.cpu().clone()
+    found: list[int | None] = [None] * len(similarity)
+    scores = similarity.cpu().clone()
     for _ in range(min(scores.shape)):
         best = int(scores.argmax())
         i, j = divmod(best, scores.shape[1])

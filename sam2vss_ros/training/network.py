@@ -31,6 +31,7 @@ from sam2vss_ros.training.data import VOID, LabelledStill, Stills, pixel_counts
 from sam2vss_ros.training.losses import class_weights
 from sam2vss_ros.training.runs import load_checkpoint, open_log, open_run, save_checkpoint
 from sam2vss_ros.training.views import ViewStream
+from sam2vss_ros.types import Frame
 
 VIEWS_PER_STEP = 8
 VIEW_SIZE = 288
@@ -252,7 +253,7 @@ def score_network(network: SegmentationNetwork, stills: list[LabelledStill]) -> 
     scores, truths = [], []
     for still in tqdm(stills, unit="image", desc="score"):
         size = (still.labels.shape[0], still.labels.shape[1])
-        low = network.log_probabilities(still.image)[None]
+        low = network.log_probabilities(Frame(still.image, 0))[None]
         raised = F.interpolate(low, size=size, mode="bilinear", align_corners=False)[0].cpu()
         known = still.labels != 255
         best = raised.argmax(0).numpy()

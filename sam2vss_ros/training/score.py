@@ -8,6 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sam2vss_ros.sam2 import functional
+from sam2vss_ros.sam2.masklets import Masklets
 from sam2vss_ros.sam2.masks import iou_of
 from sam2vss_ros.sam2.models import Sam2Model
 from sam2vss_ros.sam2.tracker import Tracker
@@ -57,17 +58,15 @@ def _ids(first: Tensor) -> Tensor:
 def _score_tracking(
     model: Sam2Model, frames: np.ndarray, truth: Tensor, scores: dict[str, list[float]]
 ) -> None:
-    tracker = Tracker(model, len(truth))
-    slots = list(range(len(truth)))
+    masklets = Masklets(Tracker(model, len(truth)))
     for t, frame in enumerate(frames):
         pixels = functional.image_tensor(frame, model.network.image_size, model.device)
         features = functional.encode_image(model.network, pixels)
         if t == 0:
-            tracker.start(features, tracker.from_masks(features, slots, truth[:, 0]))
+            slots = list(range(len(truth)))
+            masklets.begin(features, masklets.tracker.from_masks(features, slots, truth[:, 0]))
             continue
-        tracked = tracker.step(features, slots)
-        assert tracked is not None
-        tracker.commit(features, tracked)
+        tracked = masklets.advance(features)
         here = truth[:, t].flatten(1).any(1)
         iou = iou_of(tracked.masks > 0, truth[:, t])[here].tolist()
         scores["track"] += iou

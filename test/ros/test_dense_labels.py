@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from harness import HEIGHT, RELIABLE, WIDTH, Harness, Start, header
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
+from harness import HEIGHT, RELIABLE, WIDTH, Harness, Start, header
 from sam2vss_ros.ros.conversions import image_message
 from sam2vss_ros.ros.labels import MOST_WAITING
 

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from harness import BEST_EFFORT, CAR_BOX, HEIGHT, RELIABLE, WIDTH, Harness, Start, header, street
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool
 
+from harness import BEST_EFFORT, CAR_BOX, HEIGHT, RELIABLE, WIDTH, Harness, Start, header, street
 from ros_session import RosSession
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.msg import TrackedObject, TrackedObjectArray

@@ -10,11 +10,11 @@ import weakref
 from pathlib import Path
 
 import pytest
-from harness import Start
 from lifecycle_msgs.srv import GetState
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
+from harness import Start
 from ros_session import RosSession
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.pipeline import VssPipeline

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from harness import CAR_BOX, HEIGHT, LATCHED, RELIABLE, WIDTH, Harness, Start, header
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import SetBool, Trigger
 
+from harness import CAR_BOX, HEIGHT, LATCHED, RELIABLE, WIDTH, Harness, Start, header
 from ros_session import RosSession
 from sam2vss_ros.msg import ClassCatalog, TrackedObject, TrackedObjectArray
 from sam2vss_ros.ros.conversions import image_message

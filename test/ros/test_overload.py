@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from harness import Harness, Start, header
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
+from harness import Harness, Start, header
 from ros_session import RosSession
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.pipeline import VssPipeline

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from harness import Harness, Start
 from rcl_interfaces.msg import ParameterDescriptor, ParameterType
 from rcl_interfaces.srv import DescribeParameters, GetParameters
 from sensor_msgs.msg import Image
 
+from harness import Harness, Start
 from ros_session import RosSession
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.pipeline import VssPipeline

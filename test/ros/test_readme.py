@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from harness import Start
-
 from sam2vss_ros.ros.parameters import OPTIONS
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")

@@ -8,17 +8,17 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from harness import Harness, Start, street
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
+from harness import Harness, Start, street
+from pipelines import open_pipeline
 from ros_session import RosSession
 from sam2vss_ros.cli import main
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.io.bag_writer import header, image_message, new_bag
 from sam2vss_ros.io.bags import COMPRESSED_IMAGE, Bag, open_bag
 from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame
-from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.messages import stamp_ns
 
 TOPIC = "/camera/image_raw"
@@ -81,7 +81,7 @@ def live(ros: RosSession, start: Start, path: Path, topic: str) -> dict[int, byt
 
 def offline(path: Path, topic: str) -> dict[int, bytes]:
     """The same from the reader of bags and the pipeline, without ROS."""
-    pipeline = VssPipeline(PipelineConfig(**OPTIONS))
+    pipeline = open_pipeline(PipelineConfig(**OPTIONS))
     return {
         item.frame.stamp_ns: pipeline.process(item.frame).label_image.tobytes()
         for item in open_bag(path, topic).read()

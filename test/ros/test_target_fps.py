@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from harness import Harness, Start
 
+from harness import Harness, Start
 from ros_session import RosSession
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.pipeline import VssPipeline

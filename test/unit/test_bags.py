@@ -18,6 +18,7 @@ from rosbags.interfaces import QosDurability, QosReliability
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from pipelines import open_pipeline
 from sam2vss_ros.cli import main
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.errors import InputError
@@ -35,7 +36,6 @@ from sam2vss_ros.io.bags import Bag, LabelTopic, open_bag
 from sam2vss_ros.io.calibration import pinhole
 from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame
 from sam2vss_ros.io.ros_images import ENCODINGS
-from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.semantics.catalog import load_catalog
 
 WIDTH, HEIGHT = 64, 48
@@ -625,7 +625,7 @@ def test_a_recorded_bag_is_labelled(
     assert {t: after[t] for t in after if t not in added} == before
     assert added < after.keys() and len(after["/vss/overlay"]) == 3
     assert [time for time, _ in after["/vss/label_image"]] == [STAMP + i * STEP for i in (0, 1, 3)]
-    pipeline = VssPipeline(PipelineConfig(device="cpu", threads=1, max_objects=3))
+    pipeline = open_pipeline(PipelineConfig(device="cpu", threads=1, max_objects=3))
     labelled = 0
     for item in open_bag(out, IMAGES, label_topic="/vss/label_image").read():
         if isinstance(item, LabelledFrame):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines import open_pipeline
 from sam2vss_ros.bench import material, measure, memory, parity, speed
 from sam2vss_ros.bench.streams import EngineStream, UpstreamStream
 from sam2vss_ros.cli import main
@@ -19,9 +20,10 @@ from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.io.readers import open_frames
 from sam2vss_ros.pipeline import VssPipeline
-from sam2vss_ros.sam2 import functional, options
+from sam2vss_ros.sam2 import functional
+from sam2vss_ros.sam2.memory import MemoryBank
 from sam2vss_ros.sam2.models import Sam2Model, load_model, untrained_model
-from sam2vss_ros.sam2.options import ENGINES, Engine
+from sam2vss_ros.sam2.options import PRESETS
 from sam2vss_ros.training.procedural import street_video
 from sam2vss_ros.types import Prompt
 
@@ -96,8 +98,8 @@ def test_parity_of_an_untrained_official_model(video: Path, tmp_path: Path) -> N
 def test_parity_sees_a_difference(
     nano: Sam2Model, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An engine that recalls too little does not pass for exact."""
-    monkeypatch.setitem(options.ENGINES, "exact", Engine(memories=1))
+    """A tracker that remembers too little does not pass for exact."""
+    monkeypatch.setattr(MemoryBank, "write", lambda *_: None)
     found = parity.compare(nano, pictures(video, 8), {0: tile_prompts(2, 64)})
     assert found.max_logit_diff > 1e-2
 
@@ -131,7 +133,7 @@ def test_speed_of_every_option(
     )
     report = read(file)
     rows = {row["engine"]: row for row in report["rows"]}
-    assert list(rows) == ["upstream", "exact", "local", "steady=0.96", "memories=2", "fast"]
+    assert list(rows) == ["upstream", "exact", "local", "steady=0.96", "fast"]
     assert report["machine"]["threads"] == 1
     for row in rows.values():
         assert row["fps"] == pytest.approx(1e3 / row["frame_ms"])
@@ -147,7 +149,7 @@ def test_speed_of_every_option(
     assert rows["upstream"]["mean_iou_to_exact"] > 0.98  # it rounds its memories
     assert all(0 < row["mean_iou_to_exact"] <= 1 for row in rows.values())
     exact = rows["exact"]["gflop"]
-    assert rows["memories=2"]["gflop"] < exact < rows["upstream"]["gflop"]
+    assert exact < rows["upstream"]["gflop"]
     for resting in ("steady=0.96", "fast"):
         assert rows[resting]["gflop"] <= exact, "less where something is steady"
     printed = capsys.readouterr().out
@@ -160,7 +162,7 @@ def test_speed_of_an_untrained_model_compares_no_masks(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(speed, "engines", lambda: {"exact": ENGINES["exact"]})
+    monkeypatch.setattr(speed, "engines", lambda: {"exact": PRESETS["exact"]})
     file = tmp_path / "speed.json"
     assert not bench(
         *("speed", "--device", "cpu", "--model", "nano", "--random-weights", "--image-size", 64),
@@ -174,7 +176,7 @@ def test_speed_of_an_untrained_model_compares_no_masks(
 
 def test_held_objects_stay_where_they_were_prompted(video: Path) -> None:
     model = untrained_model("nano", "cpu", image_size=512)
-    stream = EngineStream(model, 4, ENGINES["fast"], hold=True)
+    stream = EngineStream(model, 4, PRESETS["fast"], hold=True)
     prompts = tile_prompts(4, 512)
     expected = torch.stack([torch.from_numpy(p.mask[1::4, 1::4]) for p in prompts])  # type: ignore
     for t, picture in enumerate(pictures(video, 4)):
@@ -266,7 +268,7 @@ class VssPipelineOf:
     """A pipeline on the CPU for the length of a `with`."""
 
     def __init__(self, **options: object) -> None:
-        self._pipeline = VssPipeline(PipelineConfig.from_mapping({"device": "cpu", **options}))
+        self._pipeline = open_pipeline(PipelineConfig.from_mapping({"device": "cpu", **options}))
 
     def __enter__(self) -> VssPipeline:
         return self._pipeline

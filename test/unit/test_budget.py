@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from pipelines import open_pipeline
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.sam2 import functional, policy
@@ -131,16 +132,16 @@ class SlowCamera:
         defaults = {"device": "cpu", "max_objects": 4, "min_unexplained": 1.0, "target_fps": FPS}
         defaults |= {"network": "head", "engine": "exact"}  # fast lets objects rest at any level
         config = PipelineConfig.from_mapping(defaults | options)
-        self.pipe = VssPipeline(config, clock=lambda: self._now)
+        self.pipe = open_pipeline(config, seconds=lambda: self._now)
         self.image = make_clip(11, 1, (96, 128), kind="street").frames[0]
         self.asked: list[list[int]] = []
         self.written: list[list[int]] = []
-        step, commit = self.pipe._tracker.step, self.pipe._tracker.commit
+        step, commit = self.pipe.stream.tracker.step, self.pipe.stream.tracker.commit
         # One picture needs to be encoded but once.
         encode = functools.cache(lambda: VssPipeline.encode(self.pipe, self.image))
         patch.setattr(self.pipe, "encode", lambda *_: encode())
 
-        def slow_step(features: functional.ImageFeatures, slots: list[int]) -> Tracked | None:
+        def slow_step(features: functional.ImageFeatures, slots: list[int]) -> Tracked:
             self._now += self.seconds
             self.asked.append(slots)
             self.written.append([])
@@ -150,8 +151,8 @@ class SlowCamera:
             self.written[-1].extend(tracked.slots)
             commit(features, tracked)
 
-        patch.setattr(self.pipe._tracker, "step", slow_step)
-        patch.setattr(self.pipe._tracker, "commit", noted_commit)
+        patch.setattr(self.pipe.stream.tracker, "step", slow_step)
+        patch.setattr(self.pipe.stream.tracker, "commit", noted_commit)
 
     def see(self, seconds: float, frames: int = 1) -> list[SemanticFrame]:
         self.seconds = seconds
@@ -199,13 +200,13 @@ def test_it_degrades_keeps_every_object_and_recovers(camera: Callable[..., SlowC
 def test_resting_objects_keep_their_mask_and_take_turns(camera: Callable[..., SlowCamera]) -> None:
     slow = camera()
     slow.slow_down_to(Level.TURNS)
-    everybody = {t.slot for t in slow.pipe.objects.active()}
+    everybody = {t.slot for t in slow.pipe.stream.objects.active()}
     before = slow.see(SLOW)[-1]
     for result in slow.see(SLOW, 8):
         followed = set(slow.asked[-1])
         assert followed < everybody, "somebody rests"
         assert followed | set(slow.asked[-2]) == everybody
-        slots = {t.track_id: t.slot for t in slow.pipe.objects.all()}
+        slots = {t.track_id: t.slot for t in slow.pipe.stream.objects.all()}
         masks = {o.track_id: o for o in before.objects}
         for o in result.objects:
             if slots[o.track_id] in followed:
@@ -228,7 +229,7 @@ def test_memory_is_written_half_as_often_to_everybody(
         del slow.written[:]
         slow.see(RIGHT, 4 * interval)
         counts = Counter(slot for slots in slow.written for slot in slots)
-        everybody = {t.slot for t in slow.pipe.objects.active()}
+        everybody = {t.slot for t in slow.pipe.stream.objects.active()}
         assert counts == dict.fromkeys(everybody, 4 * interval // period)
     slow.slow_down_to(Level.TURNS)
     slow.see(RIGHT, 2 * interval)
@@ -273,7 +274,7 @@ def test_the_target_changes_while_it_runs(camera: Callable[..., SlowCamera]) -> 
     slow.pipe.reconfigure(target_fps=0.0)
     (result,) = slow.see(SLOW)
     assert result.degraded == () and not result.late
-    assert len(slow.asked[-1]) == len(slow.pipe.objects.active())
+    assert len(slow.asked[-1]) == len(slow.pipe.stream.objects.active())
     slow.pipe.reconfigure(target_fps=FPS)
     assert slow.slow_down_to(Level.TURNS).degraded
 
@@ -282,7 +283,7 @@ def test_reset_and_removal_while_objects_rest(camera: Callable[..., SlowCamera])
     slow = camera()
     slow.slow_down_to(Level.TURNS)
     before = slow.see(SLOW, 4)[-1]
-    slots = {t.slot: t.track_id for t in slow.pipe.objects.active()}
+    slots = {t.slot: t.track_id for t in slow.pipe.stream.objects.active()}
     gone = next(slots[slot] for slot in slots if slot not in slow.asked[-1])
     assert slow.pipe.remove_object(gone)
     (after,) = slow.see(SLOW)

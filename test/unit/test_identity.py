@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines import open_pipeline
 from sam2vss_ros.bench.identity import (
     AWAY,
     SIZE,
@@ -24,7 +25,6 @@ from sam2vss_ros.bench.identity import (
 )
 from sam2vss_ros.cli import main
 from sam2vss_ros.config import PipelineConfig
-from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.models import load_model
 from sam2vss_ros.sam2.tracker import Tracked
@@ -170,7 +170,7 @@ def watched(seed: int) -> Iterator[list[int]]:
     """The ids in memory on every fifth frame of a scene, with true discovery."""
     source = TrueRegions()
     options = {"max_objects": 8, "keyframe_interval": 2, "lost_after": 1, "forget_after": 2}
-    pipe = VssPipeline(PipelineConfig.from_mapping(options | {"device": "cpu"}), source=source)
+    pipe = open_pipeline(PipelineConfig.from_mapping(options | {"device": "cpu"}), source=source)
     for t, (image, source.truth) in enumerate(returns_video(seed, 140, SIZE)):
         if t % 5 == 0:
             yield [o.track_id for o in pipe.process(Frame(image, t + 1)).objects]
@@ -190,10 +190,10 @@ def test_no_id_is_used_again_after_its_end() -> None:
 
 def test_nothing_is_learned_from_a_mask_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     source = TrueRegions()
-    pipe = VssPipeline(PipelineConfig(max_objects=8, device="cpu", engine="exact"), source=source)
-    trust, step = [1.0], pipe._tracker.step
+    pipe = open_pipeline(PipelineConfig(max_objects=8, device="cpu", engine="exact"), source=source)
+    trust, step = [1.0], pipe.stream.tracker.step
 
-    def doubting(features: functional.ImageFeatures, slots: list[int]) -> Tracked | None:
+    def doubting(features: functional.ImageFeatures, slots: list[int]) -> Tracked:
         tracked = step(features, slots)
         assert tracked is not None
         return dataclasses.replace(
@@ -203,11 +203,11 @@ def test_nothing_is_learned_from_a_mask_in_doubt(monkeypatch: pytest.MonkeyPatch
     def looks_after_a_frame(t: int) -> list[torch.Tensor]:
         image, source.truth = video[t]
         pipe.process(Frame(image, t + 1))
-        return [t.appearance.clone() for t in pipe.objects.all() if t.appearance is not None]
+        return [t.appearance.clone() for t in pipe.stream.objects.all() if t.appearance is not None]
 
     video = list(returns_video(1003, 3, SIZE))
     first = looks_after_a_frame(0)
-    monkeypatch.setattr(pipe._tracker, "step", doubting)
+    monkeypatch.setattr(pipe.stream.tracker, "step", doubting)
     trust[0] = 0.1
     doubted = looks_after_a_frame(1)
     assert len(first) >= 3

@@ -1,4 +1,4 @@
-"""Turns: calm objects rest on every second frame, and nobody else does."""
+"""Steady objects rest on every second frame, and nobody else does."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from sam2vss_ros.sam2.tracker import Tracked
-from sam2vss_ros.stream.interleave import Calm, Turns
+from sam2vss_ros.stream.interleave import Interleave, RestRule
 
-CALM = Calm(steady=0.85, small=0.5)
+RULE = RestRule(steady=0.85, small=0.5)
+NOTHING = Tracked((), torch.zeros(0, 128, 128), torch.zeros(0), torch.zeros(0), torch.zeros(0, 4))
 
 
 def looks(objects: list[int], shift: int = 0, side: int = 40) -> Tracked:
@@ -21,36 +22,37 @@ def looks(objects: list[int], shift: int = 0, side: int = 40) -> Tracked:
     return Tracked(slots, masks, ones, ones, torch.zeros(len(objects), 4))
 
 
-def resting(turns: Turns, able: list[int], calm: Calm = CALM) -> set[int]:
-    tracked = turns.rest(able, calm)
-    return {90 - slot for slot in tracked.slots} if tracked else set()
+def resting(interleave: Interleave, able: list[int], rule: RestRule | None = RULE) -> set[int]:
+    objects, tracked = interleave.rest(able, rule)
+    assert tracked.slots == tuple(90 - i for i in objects)
+    return set(objects)
 
 
-def seen_twice(objects: list[int], shift: int = 0, side: int = 40) -> Turns:
-    turns = Turns()
+def seen_twice(objects: list[int], shift: int = 0, side: int = 40) -> Interleave:
+    interleave = Interleave(NOTHING)
     for frame in range(2):
-        assert turns.rest(objects, CALM) is None, "nobody rests before two masks were compared"
-        turns.note(objects, looks(objects, shift * frame, side))
-    return turns
+        assert not resting(interleave, objects), "nobody rests before two masks were compared"
+        interleave.note(objects, looks(objects, shift * frame, side))
+    return interleave
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
 def test_every_steady_object_is_followed_every_second_frame(count: int) -> None:
     objects = list(range(1, count + 1))
-    turns = seen_twice(objects)
+    interleave = seen_twice(objects)
     followed = []
     for _ in range(8):
-        rests = resting(turns, objects)
+        rests = resting(interleave, objects)
         followed.append([i not in rests for i in objects])
-        turns.note(objects, looks(objects))
+        interleave.note(objects, looks(objects))
     assert (np.add(followed[1:], followed[:-1]) == 1).all()
     assert np.abs(2 * np.sum(followed, 1) - count).max() <= 1, "half of them at a time"
 
 
 def test_the_resting_ones_look_as_they_did() -> None:
-    turns = seen_twice([1, 2], shift=1)
-    tracked = turns.rest([1, 2], CALM)
-    assert tracked is not None and tracked.slots == (89,)
+    interleave = seen_twice([1, 2], shift=1)
+    objects, tracked = interleave.rest([1, 2], RULE)
+    assert objects == [1] and tracked.slots == (89,)
     assert torch.equal(tracked.masks, looks([1, 2], shift=1).masks[:1])
 
 
@@ -63,21 +65,21 @@ def test_what_moves_much_is_always_followed(shift: int, side: int, rests: bool) 
     assert resting(seen_twice([1], shift, side), [1]) == ({1} if rests else set())
 
 
-def test_the_caller_says_who_is_calm() -> None:
-    turns = seen_twice([1], shift=1)  # overlaps by 39 of 41 columns
-    assert resting(turns, [1], Calm(steady=0.97)) == set()
-    assert resting(turns, [1], Calm(steady=0.95)) == {1}
-    assert resting(seen_twice([1]), [1], Calm(steady=2.0)) == set()
+def test_the_caller_says_who_is_steady() -> None:
+    interleave = seen_twice([1], shift=1)  # overlaps by 39 of 41 columns
+    assert resting(interleave, [1], RestRule(steady=0.97)) == set()
+    assert resting(interleave, [1], RestRule(steady=0.95)) == {1}
+    assert resting(seen_twice([1]), [1], None) == set()
 
 
 def test_a_moving_object_is_not_followed_less_for_steady_ones() -> None:
     objects = [1, 2, 3]
-    turns = Turns()
+    interleave = Interleave(NOTHING)
     for frame in range(8):
-        assert 2 not in resting(turns, objects)
+        assert 2 not in resting(interleave, objects)
         now = looks(objects)
         now.masks[1] = looks([2], shift=15 * (frame % 2)).masks[0]
-        turns.note(objects, now)
+        interleave.note(objects, now)
 
 
 def test_only_those_that_may_rest() -> None:
@@ -89,17 +91,17 @@ def test_who_takes_the_slot_of_another_is_not_taken_for_it() -> None:
 
 
 def test_no_object_at_all() -> None:
-    turns = Turns()
-    turns.note([], None)
-    assert turns.rest([], CALM) is None
+    interleave = Interleave(NOTHING)
+    interleave.note([], NOTHING)
+    assert not resting(interleave, [])
 
 
 def test_a_frame_on_which_nobody_may_rest() -> None:
     """Where the stream breaks everybody is followed, or lost."""
-    turns = seen_twice([1, 2, 3])
-    assert resting(turns, [1, 2, 3]) == {1, 2}
-    turns.note([1, 2, 3], looks([1, 2, 3]))
-    turns.note([], None)
-    turns.note([4], looks([4]))
-    turns.note([4], looks([4]))
-    assert resting(turns, [4]) == {4}
+    interleave = seen_twice([1, 2, 3])
+    assert resting(interleave, [1, 2, 3]) == {1, 2}
+    interleave.note([1, 2, 3], looks([1, 2, 3]))
+    interleave.note([], NOTHING)
+    interleave.note([4], looks([4]))
+    interleave.note([4], looks([4]))
+    assert resting(interleave, [4]) == {4}

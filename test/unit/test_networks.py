@@ -18,6 +18,7 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 
+from pipelines import open_pipeline
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.errors import MissingLabelsError
 from sam2vss_ros.pipeline import VssPipeline
@@ -125,7 +126,7 @@ def test_a_torchscript_file_answers_as_its_module(
     network = load_network(str(path), CPU)
     assert network.name == str(path) and [c.name for c in network.catalog.classes] == NAMES
     image = picture(40, 56)  # no size is given: the image keeps its own
-    answer = network.log_probabilities(image)
+    answer = network.log_probabilities(Frame(image, 0))
     torch.testing.assert_close(answer, blocks(normalised(image))[0].log_softmax(0))
     assert_distribution(answer, 3)
 
@@ -136,7 +137,7 @@ def test_an_onnx_file_answers_as_its_module_at_its_own_size(blocks: Blocks, tmp_
     network = load_network(str(path), CPU)
     image = picture(64, 96)
     small = cv2.resize(image, (48, 32), interpolation=cv2.INTER_AREA)
-    answer = network.log_probabilities(image)
+    answer = network.log_probabilities(Frame(image, 0))
     expected = blocks(normalised(np.asarray(small, np.uint8)))[0].log_softmax(0)
     torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-5)
 
@@ -153,7 +154,7 @@ def test_the_class_file_says_what_the_network_wants(blocks: Blocks, tmp_path: Pa
     wants = {"size": [16, 24], "mean": [0, 0, 0], "std": [1, 1, 1], "channels": "bgr"}
     write_classes(tmp_path / "network.yaml", *NAMES, input=wants)
     image = picture(16, 24)
-    answer = load_network(str(path), CPU).log_probabilities(image)
+    answer = load_network(str(path), CPU).log_probabilities(Frame(image, 0))
     pixels = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)[None] / 255
     torch.testing.assert_close(answer, blocks(pixels)[0].log_softmax(0))
 
@@ -162,7 +163,7 @@ def test_an_output_of_probabilities_is_taken_as_such(blocks: Blocks, tmp_path: P
     path = write_torchscript(tmp_path, nn.Sequential(blocks, nn.Softmax(1)))
     write_classes(tmp_path / "network.yaml", *NAMES, output="probabilities")
     image = picture(32, 32)
-    answer = load_network(str(path), CPU).log_probabilities(image)
+    answer = load_network(str(path), CPU).log_probabilities(Frame(image, 0))
     torch.testing.assert_close(answer.exp(), blocks(normalised(image))[0].softmax(0))
 
 
@@ -183,7 +184,7 @@ def test_the_first_output_counts(blocks: Blocks, tmp_path: Path) -> None:
     traced.save(str(tmp_path / "network.pt"))
     write_classes(tmp_path / "network.yaml", *NAMES)
     image = picture(32, 32)
-    answer = load_network(str(tmp_path / "network.pt"), CPU).log_probabilities(image)
+    answer = load_network(str(tmp_path / "network.pt"), CPU).log_probabilities(Frame(image, 0))
     torch.testing.assert_close(answer, blocks(normalised(image))[0].log_softmax(0))
 
 
@@ -374,7 +375,7 @@ def test_a_semantic_model_answers_as_the_library_does(offline: Any, segformer: P
     model = offline.AutoModelForSemanticSegmentation.from_pretrained(segformer).eval()
     with torch.inference_mode():
         expected = model(pixel_values=normalised(image)).logits[0].log_softmax(0)
-        answer = network.log_probabilities(image)
+        answer = network.log_probabilities(Frame(image, 0))
     torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-5)
     assert_distribution(answer, 3)
 
@@ -389,7 +390,7 @@ def test_a_universal_model_answers_as_the_librarys_post_processing(
     processor = offline.Mask2FormerImageProcessorPil.from_pretrained(mask2former)
     with torch.inference_mode():
         output = model(pixel_values=normalised(image))
-        answer = network.log_probabilities(image)
+        answer = network.log_probabilities(Frame(image, 0))
     assert_distribution(answer, 3)
     # Theirs is raised to 384 x 384 before the sum over masks, ours is the sum itself.
     (theirs,) = processor.post_process_semantic_segmentation(output, target_sizes=[(384, 384)])
@@ -418,7 +419,7 @@ def test_the_folder_says_how_images_are_prepared(
     pixels = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)[None] / 255
     with torch.inference_mode():
         expected = model(pixel_values=pixels).logits[0].log_softmax(0)
-    answer = load_network(str(tmp_path), CPU).log_probabilities(image)
+    answer = load_network(str(tmp_path), CPU).log_probabilities(Frame(image, 0))
     torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -500,7 +501,9 @@ def test_street_is_embedded() -> None:
     assert_distribution(network.log_probabilities(picture(96, 128)), 11)
     by_path = load_network(str(WEIGHTS), CPU)
     image = picture(96, 128)
-    assert torch.equal(by_path.log_probabilities(image), network.log_probabilities(image))
+    assert torch.equal(
+        by_path.log_probabilities(Frame(image, 0)), network.log_probabilities(Frame(image, 0))
+    )
     with pytest.raises(ValueError, match="network_classes: street has its classes"):
         load_network("street", CPU, "camvid")
 
@@ -510,7 +513,7 @@ def test_street_is_embedded() -> None:
 
 def test_labels_become_probabilities() -> None:
     network = LabelImages(catalog("road", "sky", "car"), CPU)  # ids 0, 3, 6
-    answer = network.log_probabilities(np.array([[0, 3, 6], [255, 1, 60000]], np.uint16))
+    answer = network.log_probabilities(Frame(np.array([[0, 3, 6], [255, 1, 60000]], np.uint16), 0))
     assert_distribution(answer, 3)
     rest = (1 - SURE) / 2
     torch.testing.assert_close(answer[:, 0, 0].exp(), torch.tensor([SURE, rest, rest]))
@@ -597,7 +600,7 @@ def test_cityscapes_becomes_camvid() -> None:
     assert set(names.values()) == {c.name for c in ours.classes}
     labels = LabelImages(theirs, CPU)
     joined = join(labels, ours, names)
-    answer = joined.log_probabilities(np.array([[0, 14, 11, 18, 8, 9, 7]], np.uint8))
+    answer = joined.log_probabilities(Frame(np.array([[0, 14, 11, 18, 8, 9, 7]], np.uint8), 0))
     found = [ours.classes[i].name for i in answer[:, 0].argmax(0).tolist()]
     assert found == ["Road", "Car", "Pedestrian", "Bicyclist", "Tree", "Tree", "SignSymbol"]
 
@@ -649,7 +652,7 @@ def redness(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pipeline(**options: object) -> VssPipeline:
-    return VssPipeline(PipelineConfig.from_mapping({"device": "cpu", "threads": 1} | options))
+    return open_pipeline(PipelineConfig.from_mapping({"device": "cpu", "threads": 1} | options))
 
 
 def of_redness(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:

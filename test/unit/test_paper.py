@@ -17,6 +17,7 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
+from pipelines import open_pipeline
 from sam2vss_ros.cli import main
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.evaluation import paper
@@ -61,7 +62,7 @@ class Nothing(Boxes):
 
 
 def pipeline(source: Boxes | None = None, **options: object) -> VssPipeline:
-    return VssPipeline(
+    return open_pipeline(
         PipelineConfig.from_mapping({"device": "cpu", **options}), source=source or Boxes()
     )
 

@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 
+from pipelines import open_pipeline
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.errors import ModelUnavailableError
 from sam2vss_ros.pipeline import VssPipeline
@@ -41,7 +42,7 @@ MODES = ("refine", "classify", "fused")
 def pipeline(**options: object) -> VssPipeline:
     """Few objects, no search before its time, no network: quick and easy to follow."""
     defaults = {"device": "cpu", "network": "head", "max_objects": 4, "min_unexplained": 1.0}
-    return VssPipeline(PipelineConfig.from_mapping(defaults | options))
+    return open_pipeline(PipelineConfig.from_mapping(defaults | options))
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +110,9 @@ class Eyes:
 
     def __init__(self, pipe: VssPipeline, patch: pytest.MonkeyPatch) -> None:
         self.shut = False
-        step = pipe._tracker.step
+        step = pipe.stream.tracker.step
 
-        def seen(features: functional.ImageFeatures, slots: list[int]) -> Tracked | None:
+        def seen(features: functional.ImageFeatures, slots: list[int]) -> Tracked:
             tracked = step(features, slots)
             if tracked is None or not self.shut:
                 return tracked
@@ -121,7 +122,7 @@ class Eyes:
                 score=torch.full_like(tracked.score, -10.0),
             )
 
-        patch.setattr(pipe._tracker, "step", seen)
+        patch.setattr(pipe.stream.tracker, "step", seen)
 
 
 # -- what comes out
@@ -404,7 +405,7 @@ def test_reset_starts_afresh(street: npt.NDArray[np.uint8]) -> None:
 def test_close_gives_the_memory_back(street: npt.NDArray[np.uint8]) -> None:
     pipe = pipeline()
     pipe.process(Frame(street[0], 1))
-    network, bank = weakref.ref(pipe._tracker.network), weakref.ref(pipe._tracker.bank)
+    network, bank = weakref.ref(pipe.stream.tracker.network), weakref.ref(pipe.stream.tracker.bank)
     pipe.close()
     gc.collect()
     assert network() is None and bank() is None
@@ -468,8 +469,8 @@ def test_a_long_stream_that_was_never_reset(street: npt.NDArray[np.uint8]) -> No
     late = 1 << 40
     pipe._frames += late
     pipe._last_keyframe += late
-    pipe.objects._last_id += late
-    for track in pipe.objects.all():
+    pipe.stream.objects._last_id += late
+    for track in pipe.stream.objects.all():
         track.age += late
         track.seen += late
     results = run(pipe, street[2:10], start=now + 2)
@@ -563,8 +564,8 @@ def test_what_no_longer_looks_like_the_object_is_not_it(
     assert find(before, kept).area and find(before, changed).area
     image = street[0].copy()
     image[:40, 20:80] = (30, 160, 30)
-    bank = pipe._tracker.bank
-    (slot,) = [t.slot for t in pipe.objects.all() if t.track_id == changed]
+    bank = pipe.stream.tracker.bank
+    (slot,) = [t.slot for t in pipe.stream.objects.all() if t.track_id == changed]
     remembered = bank.recall([slot])[0].memories
     results = run(pipe, np.stack([image] * 3), start=5)
     assert not results[0].scene_cut and not results[0].time_jump
@@ -756,13 +757,13 @@ def test_a_prompt_that_finds_nothing_is_not_seen(
 ) -> None:
     pipe = pipeline(discovery="off", confirm_frames=2)
     eyes = Eyes(pipe, monkeypatch)
-    from_masks = pipe._tracker.from_masks
+    from_masks = pipe.stream.tracker.from_masks
 
     def nothing(*args: object) -> Tracked:
         found = from_masks(*args)  # type: ignore[arg-type]
         return dataclasses.replace(found, masks=found.masks * 0 - 10, score=found.score * 0 - 10)
 
-    monkeypatch.setattr(pipe._tracker, "from_masks", nothing)
+    monkeypatch.setattr(pipe.stream.tracker, "from_masks", nothing)
     pipe.process(Frame(street[0], 1))
     track_id = pipe.add_prompt(Prompt(mask=box(30, 20, 80, 70)))
     eyes.shut = True
@@ -875,10 +876,12 @@ def test_the_core_needs_neither_torchvision_nor_ros() -> None:
 import sys
 import numpy as np
 from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.types import Frame
 import sam2vss_ros.training.nano, sam2vss_ros.training.semantics, sam2vss_ros.cli
-pipe = VssPipeline(PipelineConfig(device="cpu", max_objects=1, discovery="grid"))
+config = PipelineConfig(device="cpu", max_objects=1, discovery="grid")
+pipe = VssPipeline(Perception.load(config), config)
 pipe.process(Frame(np.zeros((32, 32, 3), np.uint8), 1))
 print(sorted({m.split(".")[0] for m in sys.modules} & {"torchvision", "rclpy", "cv_bridge"}))
 """

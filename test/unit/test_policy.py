@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from pipelines import open_pipeline
 from sam2vss_ros.config import PipelineConfig
-from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.policy import LEAST_IOU, resolve_overlaps, worth_remembering
 from sam2vss_ros.sam2.tracker import Tracked
@@ -91,29 +91,29 @@ class Followed:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         config = {"device": "cpu", "discovery": "off", "max_objects": 2, "memory_interval": 2}
         config["engine"] = "exact"  # fast lets objects of a still image rest
-        self.pipe = VssPipeline(PipelineConfig.from_mapping(config))
+        self.pipe = open_pipeline(PipelineConfig.from_mapping(config))
         self.image = make_clip(11, 1, (96, 128), kind="street").frames[0]
         self.stamp = 0
         self.iou: dict[int, float] = {}
         self.overlap = False
         self.written: list[int] = []
-        self._step, self._commit = self.pipe._tracker.step, self.pipe._tracker.commit
-        monkeypatch.setattr(self.pipe._tracker, "step", self._pretend)
-        monkeypatch.setattr(self.pipe._tracker, "commit", self._write)
+        self._step, self._commit = self.pipe.stream.tracker.step, self.pipe.stream.tracker.commit
+        monkeypatch.setattr(self.pipe.stream.tracker, "step", self._pretend)
+        monkeypatch.setattr(self.pipe.stream.tracker, "commit", self._write)
         self.next()
         for x in (10, 50):
             mask = np.zeros((96, 128), bool)
             mask[50:90, x : x + 40] = True
             self.pipe.add_prompt(Prompt(mask=mask))
         self.next()
-        self.slots = [t.slot for t in self.pipe.objects.all()]
+        self.slots = [t.slot for t in self.pipe.stream.objects.all()]
 
     def next(self) -> SemanticFrame:
         self.stamp += 1
         self.written = []
         return self.pipe.process(Frame(self.image, self.stamp))
 
-    def _pretend(self, features: functional.ImageFeatures, slots: list[int]) -> Tracked | None:
+    def _pretend(self, features: functional.ImageFeatures, slots: list[int]) -> Tracked:
         found = self._step(features, slots)
         if found is None:
             return None
@@ -150,7 +150,7 @@ def test_a_poor_mask_is_remembered_as_soon_as_it_is_good(followed: Followed) -> 
 
 def test_a_drifting_object_keeps_its_older_memories(followed: Followed) -> None:
     one = followed.slots[0]
-    bank = followed.pipe._tracker.bank
+    bank = followed.pipe.stream.tracker.bank
     before = bank.recall([one])[0]
     followed.iou[one] = 0.4
     for _ in range(4):

@@ -78,7 +78,7 @@ def test_log_probabilities_are_those_of_training(
     monkeypatch.setattr(embedded, "native_bfloat16", lambda device: bfloat16)
     model = worn_network()
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
-    found = embedded.ready(model, CARD, "street", CPU).log_probabilities(image)
+    found = embedded.ready(model, CARD, "street", CPU).log_probabilities(Frame(image, 0))
     with torch.no_grad():
         logits = model(embedded.normalised(torch.from_numpy(image).permute(2, 0, 1)[None]))[0]
     assert found.dtype == torch.float32 and found.shape == (11, 16, 24)
@@ -93,7 +93,7 @@ def test_log_probabilities_are_those_of_training(
 )
 def test_images_of_any_shape(shape: tuple[int, int], quarter: tuple[int, int]) -> None:
     image = np.full((*shape, 3), 90, np.uint8)
-    found = embedded.ready(worn_network(), CARD, "street", CPU).log_probabilities(image)
+    found = embedded.ready(worn_network(), CARD, "street", CPU).log_probabilities(Frame(image, 0))
     assert found.shape == (11, *quarter)
     torch.testing.assert_close(found.exp().sum(0), torch.ones(quarter))
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from sam2vss_ros.bench.streams import EngineStream, UpstreamStream
 from sam2vss_ros.sam2 import functional, models
 from sam2vss_ros.sam2.models import Sam2Model
-from sam2vss_ros.sam2.options import ENGINES
+from sam2vss_ros.sam2.options import PRESETS
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.training.procedural import Clip, make_clip
 from sam2vss_ros.types import Prompt
@@ -53,7 +53,7 @@ def largest_regions(clip: Clip, frame: int, count: int) -> list[np.ndarray]:
 
 def track(model: Sam2Model, frames: np.ndarray, prompts: dict[int, list[Prompt]]) -> list[Tracked]:
     """Follow objects from the frames they are prompted on; slots are in the order of prompts."""
-    stream = EngineStream(model, 4, ENGINES["exact"])
+    stream = EngineStream(model, 4, PRESETS["exact"])
     return [stream.advance(tensor(model, f), prompts.get(t, ())) for t, f in enumerate(frames)]
 
 

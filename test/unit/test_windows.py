@@ -10,7 +10,7 @@ from torch import Tensor
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.memory import OLDEST
 from sam2vss_ros.sam2.models import Sam2Model, load_model
-from sam2vss_ros.sam2.options import ENGINES, Engine
+from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
 from sam2vss_ros.sam2.tracker import Tracked, Tracker
 from sam2vss_ros.sam2.windows import (
     OUTSIDE,
@@ -141,15 +141,14 @@ def test_memories_of_windows_are_nearly_those_of_the_whole(
 
 @torch.inference_mode()
 def run(
-    nano: Sam2Model, frames: list[functional.ImageFeatures], engine: Engine, masks: Tensor
+    nano: Sam2Model, frames: list[functional.ImageFeatures], options: TrackingOptions, masks: Tensor
 ) -> list[Tracked]:
-    tracker = Tracker(nano, len(masks), engine)
+    tracker = Tracker(nano, len(masks), options)
     slots = list(range(len(masks)))
     tracker.start(frames[0], tracked(masks, nano.network))
     seen = []
     for features in frames[1:]:
         found = tracker.step(features, slots)
-        assert found is not None
         tracker.commit(features, found)
         seen.append(found)
     return seen
@@ -159,8 +158,8 @@ def test_local_tracking_finds_what_exact_tracking_finds(
     nano: Sam2Model, frames: list[functional.ImageFeatures]
 ) -> None:
     masks = logits((16, 16, 40, 40), (0, 0, 120, 128), (60, 68, 90, 100))
-    exact = run(nano, frames, ENGINES["exact"], masks)
-    local = run(nano, frames, Engine(local=True), masks)
+    exact = run(nano, frames, PRESETS["exact"], masks)
+    local = run(nano, frames, TrackingOptions(local=True), masks)
     assert local[0].slots == exact[0].slots == (0, 1, 2)
     a, b = local[0].masks > 0, exact[0].masks > 0
     iou = (a & b).flatten(1).sum(1) / (a | b).flatten(1).sum(1)
@@ -172,27 +171,11 @@ def test_local_tracking_finds_what_exact_tracking_finds(
 def test_nothing_is_found_outside_the_window(
     nano: Sam2Model, frames: list[functional.ImageFeatures]
 ) -> None:
-    (first, *_) = run(nano, frames, Engine(local=True), logits((8, 8, 16, 16)))
+    (first, *_) = run(nano, frames, TrackingOptions(local=True), logits((8, 8, 16, 16)))
     windows = windows_around(torch.tensor([[2, 2, 4, 4]]), 12, GRID)
     outside = torch.full((1, 1, 4 * GRID, 4 * GRID), OUTSIDE)
     expected = windows.paste(windows.crop(first.masks[:, None]), outside)
     assert torch.equal(first.masks[:, None], expected)
-
-
-def test_fewer_memories_are_recalled(
-    nano: Sam2Model, frames: list[functional.ImageFeatures]
-) -> None:
-    tracker = Tracker(nano, 1, Engine(memories=1))
-    with torch.inference_mode():
-        tracker.start(frames[0], tracked(logits((8, 8, 24, 24)), nano.network))
-        for features in frames[1:4]:
-            found = tracker.step(features, [0])
-            assert found is not None
-            tracker.commit(features, found)
-    (recall,) = tracker.bank.recall([0])
-    assert recall.memories.shape[1] == 2  # the conditioning frame's and the newest
-    assert recall.memory_times.tolist() == [3, 0]
-    assert recall.pointers.shape[1] == 4
 
 
 def test_the_conditioning_frame_stops_ageing(nano: Sam2Model) -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy.typing as npt
 import torch
 import yaml
 from torch import Tensor
 
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.semantics.networks.network import SegmentationNetwork
+from sam2vss_ros.types import Frame
 
 log = logging.getLogger(__name__)
 
@@ -91,9 +90,13 @@ class JoinedNetwork:
                 ", ".join(missing) or "none",
             )
 
-    def log_probabilities(self, image: npt.NDArray[Any]) -> Tensor:
-        """(H, W, 3) uint8 RGB -> (K, h, w) float32, K in the order of `catalog`."""
-        log_probabilities = self._network.log_probabilities(image)
+    def accepts(self, frame: Frame) -> bool:
+        """Whether the network does."""
+        return self._network.accepts(frame)
+
+    def log_probabilities(self, frame: Frame) -> Tensor:
+        """(K, h, w) float32 log probabilities of a frame, K in the order of `catalog`."""
+        log_probabilities = self._network.log_probabilities(frame)
         self._sums = self._sums.to(log_probabilities.device)
         joined = torch.einsum("ck,khw->chw", self._sums, log_probabilities.exp())
         known = joined / joined.sum(0).clamp(min=LEAST)

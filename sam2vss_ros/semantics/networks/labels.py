@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from sam2vss_ros.semantics.catalog import IMAGE_ID_LIMIT, ClassCatalog
+from sam2vss_ros.types import Frame
 
 SURE = 0.9
 """A label image does not say how sure it is: its class is taken to be right with this probability,
@@ -15,7 +15,7 @@ the others share the rest."""
 
 
 class LabelImages:
-    """The network behind a label image: `log_probabilities` reads labels instead of an image."""
+    """The network behind the label images that come with the frames."""
 
     name = "topic"
 
@@ -30,7 +30,11 @@ class LabelImages:
         rows[:count].fill_diagonal_(SURE)
         self._log_rows = rows.log().log_softmax(1).to(device)
 
-    def log_probabilities(self, image: npt.NDArray[np.integer]) -> Tensor:
-        """(H, W) class ids below 65536 -> (K, H, W) float32 log probabilities."""
-        rows = torch.from_numpy(self._row[image]).to(self._log_rows.device)
+    def accepts(self, frame: Frame) -> bool:
+        """Whether labels came with the frame."""
+        return frame.dense_labels is not None
+
+    def log_probabilities(self, frame: Frame) -> Tensor:
+        """(K, h, w) float32 log probabilities of the frame's (h, w) dense labels."""
+        rows = torch.from_numpy(self._row[frame.dense_labels]).to(self._log_rows.device)
         return self._log_rows.T[:, rows]

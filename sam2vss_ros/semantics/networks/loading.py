@@ -7,14 +7,43 @@ from pathlib import Path
 
 import torch
 
-from sam2vss_ros.semantics.catalog import load_catalog
+from sam2vss_ros.config import DENSE_MODES, PipelineConfig
+from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog
 from sam2vss_ros.semantics.networks.embedded import WEIGHTS, load_embedded
 from sam2vss_ros.semantics.networks.files import ONNX, TORCHSCRIPT, load_file
+from sam2vss_ros.semantics.networks.joining import join, load_class_map
+from sam2vss_ros.semantics.networks.labels import LabelImages
 from sam2vss_ros.semantics.networks.network import SegmentationNetwork
 from sam2vss_ros.semantics.networks.pretrained import load_pretrained
 
 OWN = ".safetensors"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def open_network(
+    config: PipelineConfig, semantics: ClassCatalog, device: torch.device
+) -> SegmentationNetwork | None:
+    """The network of a resolved config, in the classes that are published; None: the dense head.
+
+    Those are the classes of the semantics, but for a network that is not joined to them and is used
+    in a mode that needs no more than the dense prediction: then they are its own.
+    Raises as `load_network`, and ValueError for a class map that does not fit.
+    """
+    if config.network == "head":
+        for name in ("network_classes", "class_map"):
+            if getattr(config, name):
+                raise ValueError(f"{name}: the head has the classes of the semantics")
+        return None
+    network: SegmentationNetwork
+    if config.network == "topic":
+        labels = load_catalog(config.network_classes) if config.network_classes else semantics
+        network = LabelImages(labels, device)
+    else:
+        network = load_network(config.network, device, config.network_classes)
+    foreign = {c.name for c in network.catalog.classes} != {c.name for c in semantics.classes}
+    if foreign and not config.class_map and config.mode in DENSE_MODES:
+        return network
+    return join(network, semantics, load_class_map(config.class_map) if config.class_map else {})
 
 
 def load_network(name_or_path: str, device: torch.device, classes: str = "") -> SegmentationNetwork:

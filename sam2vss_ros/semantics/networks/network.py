@@ -1,17 +1,17 @@
-"""What a segmentation network is to the rest: an image in, log probabilities out."""
+"""What a segmentation network is to the rest: a frame in, log probabilities out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.semantics.networks.inputs import Input
+from sam2vss_ros.types import Frame
 
 
 class SegmentationNetwork(Protocol):
@@ -25,8 +25,11 @@ class SegmentationNetwork(Protocol):
     def catalog(self) -> ClassCatalog:
         """The classes it predicts, in the order of its output."""
 
-    def log_probabilities(self, image: npt.NDArray[Any]) -> Tensor:
-        """(H, W, 3) uint8 RGB -> (K, h, w) float32 log probabilities on the network's device.
+    def accepts(self, frame: Frame) -> bool:
+        """Whether the frame holds what the network looks at."""
+
+    def log_probabilities(self, frame: Frame) -> Tensor:
+        """(K, h, w) float32 log probabilities of a frame, on the network's device.
 
         They cover the whole image, at whatever resolution the network has.
         """
@@ -55,7 +58,7 @@ class TensorNetwork:
         self._device = device
         try:
             with torch.inference_mode():
-                found = len(self.log_probabilities(np.full((256, 256, 3), 128, np.uint8)))
+                found = len(self.log_probabilities(Frame(np.full((256, 256, 3), 128, np.uint8), 0)))
         except Exception as error:  # whatever a network of somebody else may raise
             reason = str(error).strip().rsplit("\n", 1)[-1]
             raise ValueError(f"network: {name} does not take an image: {reason}") from error
@@ -64,6 +67,10 @@ class TensorNetwork:
                 f"network: {name} predicts {found} classes, but {catalog.name} has {len(catalog)}"
             )
 
-    def log_probabilities(self, image: npt.NDArray[np.uint8]) -> Tensor:
-        """(H, W, 3) uint8 RGB -> (K, h, w) float32 log probabilities."""
-        return self._run(self._prepare.tensor(image, self._device))[0]
+    def accepts(self, frame: Frame) -> bool:
+        """Every frame has an image."""
+        return True
+
+    def log_probabilities(self, frame: Frame) -> Tensor:
+        """(K, h, w) float32 log probabilities of the frame's image."""
+        return self._run(self._prepare.tensor(frame.image, self._device))[0]

@@ -1,0 +1,245 @@
+"""Perception: every network, loaded once, shared by all cameras; it remembers nothing of a stream.
+
+A frame's networks are SAM 2's image encoder, the dense prediction of approach 1 (a network of its
+own, or the dense head on SAM 2's features) and the mask classifier of approach 2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
+
+from sam2vss_ros.config import DENSE_MODES, PipelineConfig
+from sam2vss_ros.errors import MissingLabelsError
+from sam2vss_ros.sam2 import functional
+from sam2vss_ros.sam2.discovery import GridSource, RegionSource, Source
+from sam2vss_ros.sam2.models import Sam2Model, load_model
+from sam2vss_ros.sam2.options import PRESETS
+from sam2vss_ros.sam2.tracker import Tracker
+from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog
+from sam2vss_ros.semantics.classifier import Belief
+from sam2vss_ros.semantics.model import SemanticModel, load_semantics
+from sam2vss_ros.semantics.networks.joining import same_classes
+from sam2vss_ros.semantics.networks.loading import open_network
+from sam2vss_ros.semantics.networks.network import SegmentationNetwork
+from sam2vss_ros.semantics.segmenter import Dense
+from sam2vss_ros.types import Frame
+
+EMBEDDED = ("head", "street")
+"""Networks as small as the embedded SAM 2."""
+
+NETWORK_OPTIONS = (
+    "model",
+    "checkpoint",
+    "semantics",
+    "classes",
+    "device",
+    "precision",
+    "image_size",
+    "network",
+    "network_classes",
+    "class_map",
+    "threads",
+)
+"""Options of the networks: the same for all streams that share them."""
+
+
+class Perception:
+    """The networks that `config` names.
+
+    config: its options without any `auto`. catalog: the classes that are published.
+    """
+
+    def __init__(
+        self,
+        asked: PipelineConfig,
+        config: PipelineConfig,
+        model: Sam2Model,
+        semantics: SemanticModel,
+        semantic_encoder: SAM2Base,
+        network: SegmentationNetwork | None,
+    ) -> None:
+        self.config = config
+        self.model = model
+        self.device = model.device
+        self.catalog = _published_classes(config, semantics.catalog, network)
+        self._asked = asked
+        self._semantics = semantics
+        self._semantic_encoder = semantic_encoder
+        self._network = network
+        self._speaks_semantics = network is None or same_classes(network.catalog, semantics.catalog)
+
+    @staticmethod
+    def load(config: PipelineConfig) -> Perception:
+        """Load the networks; on a CPU this also sets torch's number of threads.
+
+        Raises ModelUnavailableError, FileNotFoundError or ValueError, with a message for the user,
+        where a model, a semantics file, a network, a class file or an option is not usable.
+        """
+        model = load_model(
+            config.model, config.checkpoint, config.device, config.precision, config.image_size
+        )
+        resolved = _resolve(config, model)
+        if resolved.threads:
+            torch.set_num_threads(resolved.threads)
+        semantics = load_semantics(config.semantics, model.device)
+        network = open_network(resolved, semantics.catalog, model.device)
+        encoder = model.network
+        if (semantics.backbone, semantics.image_size) != (config.model, encoder.image_size):
+            encoder = load_model(
+                semantics.backbone, device=config.device, image_size=semantics.image_size
+            ).network
+        return Perception(config, resolved, model, semantics, encoder, network)
+
+    def stream_config(self, config: PipelineConfig) -> PipelineConfig:
+        """The options of a stream on these networks, without any `auto`.
+
+        Raises ValueError naming an option of the networks that is not theirs, or a mode that they
+        do not serve.
+        """
+        for name in NETWORK_OPTIONS:
+            value, ours = getattr(config, name), getattr(self.config, name)
+            if value not in (ours, getattr(self._asked, name)):
+                raise ValueError(f"{name}: the networks were loaded with {ours!r}, not {value!r}")
+        shared = {name: getattr(self.config, name) for name in NETWORK_OPTIONS}
+        resolved = _resolve(dataclasses.replace(config, **shared), self.model)
+        self.catalog.label_dtype(resolved.unlabelled_id)
+        self.check_mode(resolved)
+        return resolved
+
+    def check_mode(self, config: PipelineConfig) -> None:
+        """Raise ValueError where a stream's mode needs other classes than the network's."""
+        if config.mode not in DENSE_MODES and not self._speaks_semantics:
+            raise ValueError(
+                f"mode: {config.mode} needs the classes of the semantics, but those of network "
+                f"{self.config.network} are in use: set class_map and configure again"
+            )
+
+    def new_tracker(self, config: PipelineConfig) -> Tracker:
+        """A tracker with a memory bank of its own. config: a stream's."""
+        return Tracker(self.model, config.max_objects, PRESETS[config.engine])
+
+    def new_source(self, config: PipelineConfig) -> Source | None:
+        """Where a stream's new objects come from; None: from prompts only."""
+        if config.discovery == "grid":
+            return GridSource(self.model.network)
+        return RegionSource(self.catalog.things) if config.discovery == "regions" else None
+
+    def new_posterior(self, class_id: int | None = None) -> Belief:
+        """What is known of the class of a new object; class_id: it is certain."""
+        index = None if class_id is None else self.catalog.ids.tolist().index(class_id)
+        return Belief(len(self.catalog), index)
+
+    @property
+    def understands_points(self) -> bool:
+        """Whether the model finds masks by points and boxes."""
+        return self.model.card.understands_points
+
+    @property
+    def mask_side(self) -> int:
+        """Side of the masks, at a quarter of the model's input."""
+        return int(self.model.network.image_size) // 4
+
+    def classifies_masks(self, mode: str) -> bool:
+        """Whether a mode asks the mask classifier."""
+        return mode not in DENSE_MODES
+
+    @contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        """Without gradients, and in the precision in which the networks run."""
+        dtype = self.model.dtype
+        lower = dtype != torch.float32
+        with torch.inference_mode(), torch.autocast(self.device.type, dtype, enabled=lower):
+            yield
+
+    def check(self, frame: Frame) -> None:
+        """Raise MissingLabelsError where neither the network nor the head can predict a frame."""
+        network = self._network
+        if network is not None and not network.accepts(frame) and not self._speaks_semantics:
+            raise MissingLabelsError(f"no labels came with the frame taken at {frame.stamp_ns} ns")
+
+    def predict(self, frame: Frame) -> Tensor | None:
+        """(K, h, w) log probabilities of the network; None where the head is to make them."""
+        if self._network is None or not self._network.accepts(frame):
+            return None
+        return self._network.log_probabilities(frame)
+
+    def encode_images(
+        self, images: Sequence[npt.NDArray[np.uint8]]
+    ) -> list[functional.ImageFeatures]:
+        """SAM 2's features of (H, W, 3) RGB images, of several cameras as one batch."""
+        size = self.model.network.image_size
+        pixels = [functional.image_tensor(image, size, self.device) for image in images]
+        if len(pixels) == 1:
+            return [functional.encode_image(self.model.network, pixels[0])]
+        features = functional.encode_image(self.model.network, torch.cat(pixels))
+        each = torch.arange(len(images), device=self.device).split(1)
+        return [features.select(index) for index in each]
+
+    def run_head(self, frame: Frame, image: functional.ImageFeatures | None = None) -> Dense:
+        """The dense head on a frame. image: its `encode_images`, where they are known."""
+        if image is not None and self._semantic_encoder is self.model.network:
+            return self._semantics.head(image.pyramid)
+        pixels = functional.image_tensor(frame.image, self._semantics.image_size, self.device)
+        features = functional.encode_image(self._semantic_encoder, pixels)
+        return self._semantics.head(features.pyramid)
+
+    def classify_masks(self, hidden: Tensor, masks: Tensor) -> Tensor:
+        """(B, K) class shares of (B, h, w) bool masks by the head's features, float32."""
+        return self._semantics.classifier(hidden, masks).float().softmax(1)
+
+    def memory_bytes(self) -> int:
+        """Bytes of the weights; those of a network from a file of another library not included."""
+        modules = [self.model.network, self._semantics.head, self._semantics.classifier]
+        if self._semantic_encoder is not self.model.network:
+            modules.append(self._semantic_encoder)
+        weights = [t for m in modules for t in (*m.parameters(), *m.buffers())]
+        return sum(t.nbytes for t in weights)
+
+    def close(self) -> None:
+        """Give the networks back; streams on them must be closed first."""
+        del self.model, self._semantics, self._semantic_encoder, self._network
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _resolve(config: PipelineConfig, model: Sam2Model) -> PipelineConfig:
+    """The options with what suits the model in the place of every `auto` and 0."""
+    card, network = model.card, config.network
+    if network == "auto":
+        network = "street" if config.semantics == PipelineConfig.semantics else "head"
+    return dataclasses.replace(
+        config,
+        device=str(model.device),
+        image_size=model.network.image_size,
+        network=network,
+        engine=card.engine if config.engine == "auto" else config.engine,
+        discovery=card.discovery if config.discovery == "auto" else config.discovery,
+        max_objects=config.max_objects or card.max_objects,
+        # What suits a small model does not suit a large network beside it.
+        threads=config.threads or (card.cpu_threads if network in EMBEDDED else 0),
+    )
+
+
+def _published_classes(
+    config: PipelineConfig, semantics: ClassCatalog, network: SegmentationNetwork | None
+) -> ClassCatalog:
+    """The network's classes, renamed by the option `classes`."""
+    known = semantics if network is None else network.catalog
+    if not config.classes:
+        return known
+    catalog = load_catalog(config.classes)
+    if len(catalog) != len(known):
+        who = "the semantics know" if known is semantics else f"network {config.network} knows"
+        raise ValueError(
+            f"classes: {config.classes} has {len(catalog)} classes, but {who} {len(known)}: "
+            f"{', '.join(c.name for c in known.classes)}"
+        )
+    return catalog

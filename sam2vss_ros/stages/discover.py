@@ -1,0 +1,152 @@
+"""The third stage: objects that users point at, and on keyframes those not found yet."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sam2vss_ros.perception import Perception
+from sam2vss_ros.sam2.discovery import Source, select, without_duplicates
+from sam2vss_ros.sam2.tracker import Tracked
+from sam2vss_ros.semantics.pointing import region_at
+from sam2vss_ros.stages.batch import ObjectBatch
+from sam2vss_ros.stages.features import FrameFeatures
+from sam2vss_ros.stream.objects import Track
+from sam2vss_ros.stream.reid import embed
+from sam2vss_ros.stream.requests import PlacedPrompt, Requests
+from sam2vss_ros.stream.state import FrameContext, StreamState
+from sam2vss_ros.types import TrackState
+
+
+def is_keyframe(stream: StreamState, context: FrameContext, batch: ObjectBatch) -> bool:
+    """Whether to search: on the first frame, where the stream breaks, on schedule, for what is new.
+
+    A search before its time needs a place for an object, or one that may be recognised.
+    """
+    if context.index == 0 or any(context.stream_break):
+        return True
+    objects = stream.objects
+    useful = objects.room() > 0 or any(track.missed for track in objects.active())
+    return stream.search.due(
+        context.index, 1 - batch.coverage(), useful, context.config, context.effort
+    )
+
+
+def take_prompts(
+    perception: Perception,
+    stream: StreamState,
+    context: FrameContext,
+    features: FrameFeatures,
+    batch: ObjectBatch,
+) -> ObjectBatch:
+    """Start the objects that users asked for."""
+    for placed in context.prompts:
+        posterior = perception.new_posterior(placed.prompt.class_id)
+        track = stream.objects.start(placed.track_id, posterior, prompted=True)
+        found = _find_prompted(perception, stream, features, placed, track.slot)
+        if (found.masks > 0).any():
+            stream.objects.find(track, context.config)
+        else:
+            stream.objects.miss(track)
+        batch = _begin(stream, features, batch, [track], found)
+    return batch
+
+
+def search(
+    perception: Perception,
+    source: Source,
+    requests: Requests,
+    stream: StreamState,
+    context: FrameContext,
+    features: FrameFeatures,
+    batch: ObjectBatch,
+) -> ObjectBatch:
+    """Start objects where nothing is explained, or bring lost ones back."""
+    batch = _drop_duplicates(stream, batch)
+    unexplained = ~batch.explained()
+    candidates = select(
+        source.propose(features.image, features.probabilities, unexplained, context.config),
+        unexplained,
+        max(1, round(context.config.min_area * unexplained.numel())),
+        stream.objects.room(),
+    )
+    embeddings = embed(features.image.pyramid, features.colours, candidates.masks)
+    chosen = _known_or_new(perception, requests, stream, context, embeddings)
+    if chosen:
+        index, tracks = list(chosen), list(chosen.values())
+        found = stream.tracker.from_masks(
+            features.image, [track.slot for track in tracks], candidates.masks[index]
+        )
+        found = dataclasses.replace(found, predicted_iou=candidates.score[index])
+        batch = _begin(stream, features, batch, tracks, found)
+    stream.search.searched(context.index, 1 - batch.coverage())
+    return batch
+
+
+def _find_prompted(
+    perception: Perception,
+    stream: StreamState,
+    features: FrameFeatures,
+    placed: PlacedPrompt,
+    slot: int,
+) -> Tracked:
+    """What a prompt means; for a model that does not understand points, the region they lie on."""
+    if placed.prompt.mask is not None or perception.understands_points:
+        return stream.tracker.from_prompt(features.image, slot, placed.prompt, placed.size)
+    classes = features.probabilities.argmax(0).cpu().numpy()
+    mask = torch.from_numpy(region_at(placed.prompt, classes, placed.size))
+    return stream.tracker.from_masks(features.image, [slot], mask[None].to(perception.device))
+
+
+def _begin(
+    stream: StreamState,
+    features: FrameFeatures,
+    batch: ObjectBatch,
+    tracks: Sequence[Track],
+    found: Tracked,
+) -> ObjectBatch:
+    """Begin the memory of objects that were found; they join the batch."""
+    stream.tracker.start(features.image, found)
+    sure = zip(tracks, found.predicted_iou.tolist(), found.score.sigmoid().tolist(), strict=True)
+    for track, predicted_iou, visibility in sure:
+        stream.objects.rate(track, predicted_iou, visibility)
+    return ObjectBatch.join([batch, ObjectBatch.of(tracks, found)])
+
+
+def _known_or_new(
+    perception: Perception,
+    requests: Requests,
+    stream: StreamState,
+    context: FrameContext,
+    embeddings: Tensor,
+) -> dict[int, Track]:
+    """Candidate -> its object, for as many of (N, A) embeddings as there is room for.
+
+    Those that are known come first, so that no lost object gives way before it is recognised. The
+    occluded have their place; everybody else needs one.
+    """
+    objects, config = stream.objects, context.config
+    known = objects.recognise(embeddings, config)
+    order = sorted(range(len(known)), key=lambda i: known[i] is None)
+    needy = [i for i in order if (t := known[i]) is None or t.state == TrackState.LOST]
+    turned_away = set(needy[requests.claim(objects.room(), len(needy)) :])
+    chosen: dict[int, Track] = {}
+    for i in order:
+        if i not in turned_away:
+            track = known[i] or objects.start(objects.new_id(), perception.new_posterior())
+            objects.find(track, config)
+            chosen[i] = track
+    return chosen
+
+
+def _drop_duplicates(stream: StreamState, batch: ObjectBatch) -> ObjectBatch:
+    """Two objects with the same mask are one; the user's stays, else the older."""
+    tracks = batch.tracks
+    order = sorted(range(len(batch)), key=lambda i: (not tracks[i].prompted, tracks[i].track_id))
+    kept = without_duplicates(batch.masks > 0, order)
+    for i in set(order) - set(kept):
+        stream.objects.remove(tracks[i].track_id)
+    return batch.take(kept)

@@ -1,0 +1,67 @@
+"""The first stage: what the networks say of an image, smoothed over time."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam2vss_ros.perception import Perception
+from sam2vss_ros.sam2.functional import ImageFeatures
+from sam2vss_ros.stream.reid import colour_maps
+from sam2vss_ros.stream.state import FrameContext, StreamState
+from sam2vss_ros.types import Frame
+
+
+@dataclass(frozen=True)
+class FrameFeatures:
+    """What the networks say of a frame.
+
+    image: the tracker's features. hidden: the dense head's, which the mask classifier reads, where
+    the mode asks for them. log_dense: (K, h, w) log probabilities. probabilities: (K, S/4, S/4) on
+    the grid of the tracker's masks. colours: (1, 64, S/4, S/4), the image's `colour_maps`.
+    """
+
+    image: ImageFeatures
+    hidden: Tensor | None
+    log_dense: Tensor
+    probabilities: Tensor
+    colours: Tensor
+
+
+def extract(
+    perception: Perception,
+    frame: Frame,
+    mode: str,
+    dense: Tensor | None = None,
+    image: ImageFeatures | None = None,
+) -> FrameFeatures:
+    """Run the networks on a frame.
+
+    dense: what `Perception.predict` says of it; None: the dense head is to say it. image: its
+    features, where they are known already.
+    """
+    if image is None:
+        (image,) = perception.encode_images([frame.image])
+    hidden = None
+    if dense is None or perception.classifies_masks(mode):
+        head = perception.run_head(frame, image)
+        hidden = head.hidden
+        if dense is None:
+            dense = head.logits[0].float().log_softmax(0)
+    side = perception.mask_side
+    probabilities = dense.exp()
+    if probabilities.shape[-2:] != (side, side):
+        probabilities = F.interpolate(
+            probabilities[None], (side, side), mode="bilinear", antialias=True
+        )[0]
+    colours = colour_maps(frame.image, side, perception.device)
+    return FrameFeatures(image, hidden, dense, probabilities, colours)
+
+
+def smooth(stream: StreamState, context: FrameContext, features: FrameFeatures) -> FrameFeatures:
+    """Join the dense evidence with that of the frames before."""
+    evidence = stream.smoothing.add(context.frame.image, features.log_dense)
+    return dataclasses.replace(features, log_dense=evidence)

@@ -1,0 +1,98 @@
+"""The second stage: follow the known objects, and move their lives on by a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sam2vss_ros.sam2 import policy
+from sam2vss_ros.stages.batch import ObjectBatch
+from sam2vss_ros.stages.features import FrameFeatures
+from sam2vss_ros.stream.interleave import RestRule
+from sam2vss_ros.stream.objects import Track
+from sam2vss_ros.stream.state import FrameContext, StreamState
+from sam2vss_ros.types import TrackState
+
+LIKE_ITSELF = 0.6
+LIKE_ITSELF_AFTER_BREAK = 0.75
+"""Similarity to its past below which what is tracked is not the object."""
+
+
+def follow(stream: StreamState, context: FrameContext, features: FrameFeatures) -> ObjectBatch:
+    """The objects that are seen on this frame, as they claim their pixels; overlaps stay.
+
+    After a scene cut all objects are lost, after a jump in time or at another image size those
+    that do not look like themselves.
+    """
+    stream.objects.age_lost(context.config)
+    active = stream.objects.active()
+    if context.stream_break.scene_cut:
+        for track in active:
+            stream.objects.lose(track)
+        return ObjectBatch.of([], stream.tracker.nothing())
+    resting = _rest(stream, context, active)
+    followed = [track for track in active if track not in resting.tracks]
+    found = stream.tracker.step(features.image, [track.slot for track in followed])
+    batch = ObjectBatch.join([ObjectBatch.of(followed, found), resting]).embedded(features)
+    owned = batch.without_overlaps()
+    _observe(stream, context, batch, owned, rested=len(resting))
+    stream.memories.begin(
+        context.index, [track.slot for track in active], context.config, context.effort
+    )
+    _remember(stream, features, owned, resting)
+    return batch.visible()
+
+
+def _rest(stream: StreamState, context: FrameContext, active: Sequence[Track]) -> ObjectBatch:
+    """Those that are not followed on this frame; new and hidden objects always are."""
+    able = {t.track_id: t for t in active if t.state == TrackState.CONFIRMED and not t.missed}
+    rule = None if context.stream_break.suspicious else _rule(stream, context)
+    ids, tracked = stream.interleave.rest(list(able), rule)
+    return ObjectBatch.of([able[i] for i in ids], tracked)
+
+
+def _rule(stream: StreamState, context: FrameContext) -> RestRule | None:
+    steady = stream.tracker.options.steady
+    return context.effort.rest or (None if steady is None else RestRule(steady))
+
+
+def _observe(
+    stream: StreamState, context: FrameContext, batch: ObjectBatch, owned: ObjectBatch, rested: int
+) -> None:
+    """Tell the object memory what each object looks like; the last `rested` were not followed."""
+    objects = stream.objects
+    suspicious = context.stream_break.suspicious
+    least = LIKE_ITSELF_AFTER_BREAK if suspicious else LIKE_ITSELF
+    seen = zip(
+        batch.tracks,
+        batch.embeddings,
+        (owned.masks > 0).flatten(1).sum(1).tolist(),
+        batch.tracked.predicted_iou.tolist(),
+        batch.tracked.score.sigmoid().tolist(),
+        strict=True,
+    )
+    for i, (track, embedding, area, predicted_iou, visibility) in enumerate(seen):
+        if i >= len(batch) - rested:
+            objects.rest(track)
+            continue
+        assert embedding is not None
+        objects.rate(track, predicted_iou, visibility)
+        itself = track.similarity(embedding) >= least
+        if suspicious and not itself:
+            objects.lose(track)
+        else:
+            objects.observe(track, area if itself else 0, context.config)
+
+
+def _remember(
+    stream: StreamState, features: FrameFeatures, owned: ObjectBatch, resting: ObjectBatch
+) -> None:
+    """Write the memories that are due; what is poor on this frame is due on the next."""
+    visible = owned.visible()
+    due = [
+        i
+        for i in policy.worth_remembering(visible.tracked)
+        if stream.memories.due(visible.tracks[i].slot) and visible.tracks[i] not in resting.tracks
+    ]
+    remembered = visible.take(due).tracked
+    stream.tracker.commit(features.image, remembered)
+    stream.memories.written(remembered.slots)

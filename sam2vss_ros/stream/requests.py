@@ -1,0 +1,171 @@
+"""What users ask of a stream between two frames: prompts, removals, resets, other options.
+
+Any thread may ask; the thread that processes frames takes what was asked once per frame. This is
+the one lock of a pipeline, and it is never held while an image is looked at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from sam2vss_ros.config import PipelineConfig, options_of
+from sam2vss_ros.semantics.catalog import ClassCatalog
+from sam2vss_ros.stream.objects import ObjectMemory
+from sam2vss_ros.types import Prompt, TrackState
+
+Size = tuple[int, int]  # height, width
+
+
+@dataclass(frozen=True)
+class PlacedPrompt:
+    """A prompt, the id that its object will have, and the size of the image it points into."""
+
+    track_id: int
+    prompt: Prompt
+    size: Size
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What holds for a frame: the options, and what was asked for since the last one."""
+
+    config: PipelineConfig
+    prompts: tuple[PlacedPrompt, ...] = ()
+    removals: frozenset[int] = frozenset()
+    reset: bool = False
+
+
+class Requests:
+    """The requests to one stream.
+
+    check: raises ValueError for options that do not fit the networks. new_id: gives an id that no
+    object has.
+    """
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        catalog: ClassCatalog,
+        check: Callable[[PipelineConfig], None],
+        new_id: Callable[[], int],
+    ) -> None:
+        self._catalog = catalog
+        self._check = check
+        self._new_id = new_id
+        self._lock = threading.Lock()
+        self._waiting = Taken(config)
+        # The stream as it was when it was last noted.
+        self._size: Size | None = None
+        self._room = config.max_objects
+        self._followed: frozenset[int] = frozenset()
+        self._lost: frozenset[int] = frozenset()
+
+    @property
+    def config(self) -> PipelineConfig:
+        """The options as they will hold for the next frame."""
+        return self._waiting.config
+
+    def reset(self) -> None:
+        """Forget all objects, and prompts not taken up yet, before the next frame."""
+        with self._lock:
+            self._ask(prompts=(), reset=True)
+
+    def add_prompt(self, prompt: Prompt) -> int:
+        """As `VssPipeline.add_prompt`."""
+        with self._lock:
+            self._check_prompt(prompt)
+            assert self._size is not None
+            if self._places() <= len(self._waiting.prompts):
+                raise ValueError(
+                    f"max_objects: all {self.config.max_objects} places are taken; remove an "
+                    "object first"
+                )
+            placed = PlacedPrompt(self._new_id(), prompt, self._size)
+            self._ask(prompts=(*self._waiting.prompts, placed))
+            return placed.track_id
+
+    def remove_object(self, track_id: int) -> bool:
+        """As `VssPipeline.remove_object`."""
+        with self._lock:
+            others = tuple(p for p in self._waiting.prompts if p.track_id != track_id)
+            if len(others) < len(self._waiting.prompts):
+                self._ask(prompts=others)
+                return True
+            here = track_id in self._followed | self._lost
+            if not here or track_id in self._waiting.removals:
+                return False
+            self._ask(removals=self._waiting.removals | {track_id})
+            return True
+
+    def reconfigure(self, **changes: object) -> None:
+        """As `VssPipeline.reconfigure`."""
+        options = options_of(PipelineConfig)
+        for name in changes:
+            if name not in options or not options[name][1].live:
+                live = ", ".join(k for k, (_, o) in options.items() if o.live)
+                raise ValueError(f"{name}: cannot change while running; these can: {live}")
+        with self._lock:
+            config = dataclasses.replace(self.config, **changes)  # type: ignore[arg-type]
+            self._check(config)
+            if (config.mode == "network") != (self.config.mode == "network"):
+                self._ask(prompts=(), reset=True)
+            self._ask(config=config)
+
+    def take(self, size: Size) -> Taken:
+        """What holds for a frame of this height and width, which begins now."""
+        with self._lock:
+            taken = self._waiting
+            self._room = self._places() - len(taken.prompts)
+            self._waiting = Taken(taken.config)
+            self._size = size
+            self._followed |= {p.track_id for p in taken.prompts}
+            return taken
+
+    def claim(self, room: int, wanted: int) -> int:
+        """How many of `wanted` objects discovery may start where there is room for `room`.
+
+        The places of prompts that came meanwhile are not among them.
+        """
+        with self._lock:
+            granted = max(0, min(wanted, room - len(self._waiting.prompts)))
+            self._room = room - granted
+            return granted
+
+    def note(self, objects: ObjectMemory) -> None:
+        """Look at the objects in memory after a frame."""
+        tracks = objects.all()
+        with self._lock:
+            self._room = objects.room()
+            self._lost = frozenset(t.track_id for t in tracks if t.state == TrackState.LOST)
+            self._followed = frozenset(t.track_id for t in tracks) - self._lost
+
+    def _ask(self, **changes: object) -> None:
+        self._waiting = dataclasses.replace(self._waiting, **changes)  # type: ignore[arg-type]
+
+    def _places(self) -> int:
+        """Places for objects once the reset and the removals asked for are done."""
+        if self._waiting.reset:
+            return self.config.max_objects
+        return self._room + len(self._followed & self._waiting.removals)
+
+    def _check_prompt(self, prompt: Prompt) -> None:
+        if self.config.mode == "network":
+            raise ValueError("mode: network follows no objects")
+        if prompt.class_id is not None and prompt.class_id not in self._catalog.ids:
+            raise ValueError(f"class_id: {prompt.class_id} is not in catalog {self._catalog.name}")
+        if self._size is None:
+            raise ValueError("no image has come yet, so there is nothing to point at")
+        height, width = self._size
+        if prompt.mask is not None and prompt.mask.shape != self._size:
+            raise ValueError(
+                f"mask: {prompt.mask.shape[1]} x {prompt.mask.shape[0]} pixels, but the image has "
+                f"{width} x {height}"
+            )
+        corners = np.array(prompt.box).reshape(2, 2) if prompt.box is not None else prompt.points
+        if corners is not None and not ((corners >= 0) & (corners <= (width, height))).all():
+            raise ValueError(f"prompt: {corners.tolist()} is not inside {width} x {height} pixels")

@@ -1,0 +1,61 @@
+"""When a stream looks for new objects, and when it writes the memories of those it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.stream.budget import Effort
+
+
+class SearchSchedule:
+    """Keyframes: every `keyframe_interval` frames, and sooner for what is new.
+
+    New is what is unexplained beyond the least that was since the last search.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._least_unexplained = 0.0
+
+    def due(
+        self, index: int, unexplained: float, useful: bool, config: PipelineConfig, effort: Effort
+    ) -> bool:
+        """Whether frame `index` is searched.
+
+        unexplained: share of its pixels without an object. useful: an object can be added or
+        recognised.
+        """
+        waited = index - self._last
+        if not effort.early_search:
+            return waited >= effort.search_stretch * config.keyframe_interval
+        self._least_unexplained = min(self._least_unexplained, unexplained)
+        new = unexplained - self._least_unexplained
+        return waited >= config.keyframe_interval or (useful and new >= config.min_unexplained)
+
+    def searched(self, index: int, unexplained: float) -> None:
+        """Frame `index` was searched, and this share of its pixels is still without an object."""
+        self._last = index
+        self._least_unexplained = unexplained
+
+
+class MemorySchedule:
+    """Every object's memory is due once in each interval, and stays due until it is written."""
+
+    def __init__(self) -> None:
+        self._owed: set[int] = set()  # slots
+
+    def begin(
+        self, index: int, slots: Iterable[int], config: PipelineConfig, effort: Effort
+    ) -> None:
+        """Frame `index`, on which the objects of `slots` are followed, begins."""
+        if index % (config.memory_interval * effort.memory_stretch) == 0:
+            self._owed = set(slots)
+
+    def due(self, slot: int) -> bool:
+        """Whether a memory is due."""
+        return slot in self._owed
+
+    def written(self, slots: Iterable[int]) -> None:
+        """Memories were written."""
+        self._owed.difference_update(slots)

@@ -1,0 +1,106 @@
+"""All that one camera stream remembers, and what holds for the frame in hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.sam2.tracker import Tracker
+from sam2vss_ros.stream.budget import Budget, Effort, Level
+from sam2vss_ros.stream.interleave import Interleave
+from sam2vss_ros.stream.objects import ObjectMemory
+from sam2vss_ros.stream.requests import PlacedPrompt, Taken
+from sam2vss_ros.stream.scene import Break, Continuity
+from sam2vss_ros.stream.schedule import MemorySchedule, SearchSchedule
+from sam2vss_ros.stream.smoothing import EvidenceMemory
+from sam2vss_ros.types import Frame
+
+
+@dataclass(frozen=True)
+class FrameContext:
+    """What holds for a frame from its beginning to its end.
+
+    index: frames since the stream began. stream_break: what lies between this frame and the last.
+    prompts: those that point into this scene.
+    """
+
+    frame: Frame
+    index: int
+    config: PipelineConfig
+    stream_break: Break
+    effort: Effort
+    prompts: tuple[PlacedPrompt, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image in pixels."""
+        height, width = self.frame.image.shape[:2]
+        return height, width
+
+
+class StreamState:
+    """Everything that belongs to one camera; bounded from the first frame on.
+
+    tracker: the shared networks on this stream's own memory bank.
+    """
+
+    def __init__(self, tracker: Tracker, config: PipelineConfig) -> None:
+        self.tracker = tracker
+        self.objects = ObjectMemory(config.max_objects)
+        self.budget = _budget(config)
+        self._mode = config.mode
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything but which ids are used up, and how long frames take."""
+        self.objects.clear()
+        self.continuity = Continuity()
+        self.smoothing = EvidenceMemory()
+        self.interleave = Interleave(self.tracker.nothing())
+        self.search = SearchSchedule()
+        self.memories = MemorySchedule()
+        self.frames = 0
+        self._last_stamp: int | None = None
+
+    def check(self, frame: Frame) -> None:
+        """Raise ValueError for a second frame with the stamp of the last one."""
+        if frame.stamp_ns == self._last_stamp:
+            raise ValueError(f"two frames with stamp {frame.stamp_ns} ns")
+
+    def begin(self, frame: Frame, taken: Taken) -> FrameContext:
+        """Do what was asked for, and compare the frame with the one before."""
+        rewound = self._last_stamp is not None and frame.stamp_ns < self._last_stamp
+        if rewound or taken.reset:
+            self.reset()
+        stream_break = self.continuity.look(frame)
+        if any(stream_break):
+            self.smoothing.clear()
+        for track_id in taken.removals:
+            if track_id in self.objects:
+                self.objects.remove(track_id)
+        self._last_stamp = frame.stamp_ns
+        other_scene = rewound or stream_break.scene_cut
+        return FrameContext(
+            frame,
+            self.frames,
+            taken.config,
+            stream_break,
+            self._budget_for(taken.config).effort(),
+            () if other_scene else taken.prompts,
+        )
+
+    def end(self, seconds: float) -> None:
+        """The frame in hand is done; it took so long."""
+        self.frames += 1
+        self.budget.observe(seconds)
+
+    def _budget_for(self, config: PipelineConfig) -> Budget:
+        if (self.budget.target_fps, self._mode) != (config.target_fps, config.mode):
+            self.budget, self._mode = _budget(config), config.mode
+        return self.budget
+
+
+def _budget(config: PipelineConfig) -> Budget:
+    # Where no objects are followed there is nothing to leave out.
+    most = Level.NOTHING if config.mode == "network" else max(Level)
+    return Budget(config.target_fps, most)
