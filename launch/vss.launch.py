@@ -17,23 +17,25 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from sam2vss_ros.config import OPTIONS
 
 PARAMS_FILE = str(Path(__file__).resolve().parents[1] / "config" / "vss.yaml")
 
-# Arguments that stand for a parameter and overrule the parameter file where they are given.
-PARAMETERS = {
-    "model": (str, "SAM 2 model: nano, sam2.1_hiera_tiny, _small, _base_plus or _large"),
-    "checkpoint": (str, "path of the model's weights"),
-    "device": (str, "auto, cpu, cuda or cuda:N"),
-    "mode": (str, "how labels are made: refine, classify, fused or network"),
-    "image_transport": (str, "raw or compressed; compressed subscribes to <image>/compressed"),
-    "overload": (
-        str,
-        "latest (live) or all (replay): what to take when images come too fast",
-    ),
-    "autostart": (bool, "true: configure and activate at once; false: a lifecycle manager does"),
-    "use_sim_time": (bool, "true: time comes from /clock, as with a bag or a simulator"),
+# Arguments that stand for a parameter and overrule the parameter file where they are given: the
+# parameter's type and meaning.
+PARAMETERS: dict[str, tuple[type, str]] = {
+    name: (type(OPTIONS[name][0]), OPTIONS[name][1].meaning)
+    for name in (
+        "model",
+        "checkpoint",
+        "device",
+        "mode",
+        "image_transport",
+        "overload",
+        "autostart",
+    )
 }
+PARAMETERS["use_sim_time"] = (bool, "true: time comes from /clock, as with a bag or a simulator")
 
 OTHERS = {
     "image": ("image_raw", "topic of the camera's images"),
@@ -57,7 +59,7 @@ def generate_launch_description() -> LaunchDescription:
     ]
     arguments += [
         DeclareLaunchArgument(
-            name, default_value="", description=f"{description} (empty: as in params_file)"
+            name, default_value="", description=f"{description} (not given: as in params_file)"
         )
         for name, (_, description) in PARAMETERS.items()
     ]

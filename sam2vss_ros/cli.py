@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from sam2vss_ros.commands.arguments import BAD_INPUT, Parser
 from sam2vss_ros.commands.bag import add_bag
 from sam2vss_ros.commands.bench import add_bench
+from sam2vss_ros.commands.config import add_config
 from sam2vss_ros.commands.evaluate import add_evaluate
 from sam2vss_ros.commands.metrics import add_metrics
 from sam2vss_ros.commands.models import add_models
@@ -52,6 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_evaluate(commands)
     add_metrics(commands)
     add_bag(commands)
+    add_config(commands)
     add_models(commands)
     add_train(commands)
     add_bench(commands)

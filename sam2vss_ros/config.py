@@ -1,12 +1,13 @@
-"""Every option of the pipeline, declared once: name, default, meaning and allowed values.
+"""Every option of the pipeline and the node, declared once: name, default, meaning, allowed values.
 
-The command line, the ROS parameters, `config/vss.yaml` and the README's table all follow these
-declarations.
+The command line, the ROS parameters and the launch file read these declarations; `sam2vss config`
+prints `config/vss.yaml` and the README's table from them.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,6 +21,7 @@ class Option:
 
     `choices` lists the allowed strings; `low` and `high` bound a number (both included).
     `live` options may change while the pipeline runs; the others are read when it is built.
+    `heading` begins a new part of the parameter file, up to the next option that has one.
     """
 
     description: str
@@ -27,11 +29,19 @@ class Option:
     low: float | None = None
     high: float | None = None
     live: bool = False
+    heading: str = ""
+
+    @property
+    def meaning(self) -> str:
+        """The description, followed by the choices where it does not name them all itself."""
+        if all(re.search(rf"\b{re.escape(c)}\b", self.description) for c in self.choices):
+            return self.description
+        return f"{self.description}. One of {', '.join(self.choices)}"
 
 
-def option(default: Value, description: str, **limits: Any) -> Any:
+def option(default: Value, description: str, **others: Any) -> Any:
     """A dataclass field that carries its `Option`."""
-    return dataclasses.field(default=default, metadata={"option": Option(description, **limits)})
+    return dataclasses.field(default=default, metadata={"option": Option(description, **others)})
 
 
 def options_of(config: type) -> dict[str, tuple[Value, Option]]:
@@ -88,7 +98,7 @@ class PipelineConfig(Checked):
 
     model: str = option(
         "nano",
-        "SAM 2 model: nano (embedded) or sam2.1_hiera_tiny, _small, _base_plus, _large",
+        "SAM 2 model; nano is embedded, the others are Meta's",
         choices=(
             "nano",
             "sam2.1_hiera_tiny",
@@ -96,6 +106,7 @@ class PipelineConfig(Checked):
             "sam2.1_hiera_base_plus",
             "sam2.1_hiera_large",
         ),
+        heading="The model",
     )
     checkpoint: str = option(
         "", "path of the model's weights in Meta's .pt format; empty looks in the usual places"
@@ -117,6 +128,29 @@ class PipelineConfig(Checked):
         low=0,
         high=2048,
     )
+    target_fps: float = option(
+        0.0,
+        'frames per second to keep by leaving out what matters least, see "When time is short"; '
+        "0: nothing is left out",
+        low=0.0,
+        high=1000.0,
+        live=True,
+    )
+    threads: int = option(
+        0,
+        "CPU threads of the model; 0: what suits it (nano one, others all cores)",
+        low=0,
+        high=256,
+    )
+    mode: str = option(
+        "fused",
+        "how labels are made: refine (masks take the dense majority), classify (masks take the "
+        "class of their features), fused (both as evidence) or network (the dense prediction "
+        "alone, no objects)",
+        choices=("refine", "classify", "fused", "network"),
+        live=True,
+        heading="Labels",
+    )
     network: str = option(
         "auto",
         "network of the dense prediction: street (embedded, CamVid), head (of the semantics, on "
@@ -136,18 +170,28 @@ class PipelineConfig(Checked):
         "the semantics; empty: equal names meet, and in modes network and refine its own classes "
         "are published",
     )
-    mode: str = option(
-        "fused",
-        "how labels are made: refine (masks take the dense majority), classify (masks take the "
-        "class of their features), fused (both as evidence) or network (the dense prediction "
-        "alone, no objects)",
-        choices=("refine", "classify", "fused", "network"),
+    min_class_score: float = option(
+        0.0,
+        "pixels and objects less sure of their class than this are unlabelled",
+        low=0.0,
+        high=1.0,
+        live=True,
+    )
+    unlabelled_id: int = option(
+        255, "label of pixels without a class; the catalog may not use it", low=0, high=65535
+    )
+    belief_memory: float = option(
+        0.9,
+        "share of its class evidence that an object keeps from frame to frame",
+        low=0.0,
+        high=0.999,
         live=True,
     )
     discovery: str = option(
         "auto",
         "source of new objects: regions, grid, off (prompts only) or auto (the model's card)",
         choices=("auto", "regions", "grid", "off"),
+        heading="Finding objects",
     )
     keyframe_interval: int = option(
         32, "frames from one search for new objects to the next", low=1, high=10000, live=True
@@ -159,6 +203,9 @@ class PipelineConfig(Checked):
         high=1.0,
         live=True,
     )
+    min_area: float = option(
+        0.003, "least area of a new object, as a share of the image", low=0.0, high=1.0, live=True
+    )
     points_per_side: int = option(16, "side of discovery's point grid", low=1, high=64)
     pred_iou_thresh: float = option(
         0.6, "grid: least predicted IoU of a new mask", low=0.0, high=1.0, live=True
@@ -169,14 +216,12 @@ class PipelineConfig(Checked):
     stability_score_offset: float = option(
         0.9, "grid: logit offset of the stability score", low=0.0, high=10.0, live=True
     )
-    min_area: float = option(
-        0.003, "least area of a new object, as a share of the image", low=0.0, high=1.0, live=True
-    )
     max_objects: int = option(
         0,
         "most objects in memory at a time; 0: what suits the model (nano 6, others 32)",
         low=0,
         high=256,
+        heading="Remembering objects",
     )
     engine: str = option(
         "auto",
@@ -207,34 +252,81 @@ class PipelineConfig(Checked):
         high=1.0,
         live=True,
     )
-    belief_memory: float = option(
-        0.9,
-        "share of its class evidence that an object keeps from frame to frame",
-        low=0.0,
-        high=0.999,
+
+
+@dataclass(frozen=True)
+class NodeConfig(Checked):
+    """The options of the node itself; those of the pipeline are in `PipelineConfig`."""
+
+    image_transport: str = option(
+        "raw",
+        "raw subscribes to image (sensor_msgs/Image), compressed to image/compressed "
+        "(sensor_msgs/CompressedImage)",
+        choices=("raw", "compressed"),
+        heading="The camera",
+    )
+    input_reliability: str = option(
+        "auto",
+        "reliability of the image subscription; auto follows the publisher it finds",
+        choices=("auto", "reliable", "best_effort"),
+    )
+    overload: str = option(
+        "latest",
+        "when images come faster than they are processed: latest takes the newest and drops the "
+        "others, all takes every image in order",
+        choices=("latest", "all"),
+    )
+    queue_size: int = option(
+        300,
+        "overload all: images that may wait (they take memory); those beyond are dropped, counted "
+        "and reported",
+        low=1,
+        high=100000,
+    )
+    start_enabled: bool = option(
+        True, "process images from the start; otherwise wait for the service ~/enable"
+    )
+    no_image_warning: float = option(
+        5.0,
+        "seconds without an image after which the reason is looked for and logged",
+        low=0.5,
+        high=3600.0,
         live=True,
     )
-    min_class_score: float = option(
-        0.0,
-        "pixels and objects less sure of their class than this are unlabelled",
+    network_timeout: float = option(
+        0.5,
+        "network topic: seconds that an image waits for its labels on dense_labels; then the head "
+        "stands in for them, or the image is skipped where the head has other classes",
         low=0.0,
-        high=1.0,
+        high=60.0,
         live=True,
     )
-    unlabelled_id: int = option(
-        255, "label of pixels without a class; the catalog may not use it", low=0, high=65535
-    )
-    target_fps: float = option(
-        0.0,
-        'frames per second to keep by leaving out what matters least, see "When time is short"; '
-        "0: nothing is left out",
-        low=0.0,
-        high=1000.0,
-        live=True,
-    )
-    threads: int = option(
+    output_width: int = option(
         0,
-        "CPU threads of the model; 0: what suits it (nano one, others all cores)",
+        "width in pixels of the label, confidence and instance images, resized by nearest "
+        "neighbour; 0: the camera's, or in proportion to output_height",
         low=0,
-        high=256,
+        high=16384,
+        live=True,
+        heading="Output",
     )
+    output_height: int = option(
+        0,
+        "their height in pixels; 0: the camera's, or in proportion to output_width",
+        low=0,
+        high=16384,
+        live=True,
+    )
+    diagnostics_period: float = option(
+        1.0, "seconds from one message on /diagnostics to the next", low=0.1, high=60.0
+    )
+    autostart: bool = option(
+        True,
+        "configure and activate at the start; set it to false where a lifecycle manager does. "
+        "Read once, when the process starts",
+        heading="The node's life",
+    )
+
+
+OPTIONS: dict[str, tuple[Value, Option]] = options_of(PipelineConfig) | options_of(NodeConfig)
+"""Every parameter of the node."""

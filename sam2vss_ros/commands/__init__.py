@@ -1,5 +1,5 @@
-"""The commands of `sam2vss`, a module each.
+"""The commands of `sam2vss`, a module each, or a package where it has many verbs.
 
-`add_...` declares a command, `_...` does it and imports what it needs, so that `sam2vss --help`
-answers at once.
+`add_...` declares a command. `_...` does it, and itself imports what loads torch, OpenCV or numpy,
+so that `sam2vss --help` answers at once.
 """

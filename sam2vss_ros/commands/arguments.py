@@ -91,7 +91,6 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
 
 def check_json(path: Path | None) -> None:
     """Raise InputError where a file for the figures cannot be written."""
-
     if path and not path.absolute().parent.is_dir():
         raise InputError(f"json: the folder of {path} does not exist")
 

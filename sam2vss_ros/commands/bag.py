@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +16,9 @@ from sam2vss_ros.commands.arguments import (
     pipeline_options,
 )
 from sam2vss_ros.errors import InputError
+from sam2vss_ros.io.calibration import Calibration, load_calibration, pinhole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sam2vss_ros.io.calibration import Calibration
     from sam2vss_ros.io.readers import LabelledStream
 
 REPLAY = (
@@ -211,8 +211,6 @@ def _streams(args: argparse.Namespace) -> list[LabelledStream]:
 
 def _calibrator(args: argparse.Namespace) -> Callable[[int, int], Calibration]:
     """What knows the calibration of an image by its width and height."""
-    from sam2vss_ros.io.calibration import load_calibration, pinhole
-
     if args.camera_info is None:
         if not 0 < args.hfov < 180:
             raise InputError(f"hfov: {args.hfov} is not between 0 and 180 degrees")
@@ -234,8 +232,6 @@ def _calibrator(args: argparse.Namespace) -> Callable[[int, int], Calibration]:
 
 
 def _label(args: argparse.Namespace) -> None:
-    from contextlib import closing
-
     from sam2vss_ros.io.bag_writer import label_bag
     from sam2vss_ros.io.bags import Bag
 

@@ -186,7 +186,6 @@ def figures_of(result: Mapping[str, Any]) -> dict[str, float | None]:
 
 def _limits(texts: Sequence[str], known: Mapping[str, float | None]) -> dict[str, float]:
     """Least values by key, from `--fail-under KEY=NUMBER`."""
-
     limits: dict[str, float] = {}
     for text in texts:
         key, _, number = text.rpartition("=")
@@ -219,12 +218,11 @@ def _missed(results: Sequence[Result], limits: Mapping[str, float]) -> list[str]
 
 def _variants(args: argparse.Namespace) -> dict[str, Options]:
     """Checked options of the pipeline, by the name of the variant."""
-
     common = pipeline_options(args)
     if args.compare:
         variants = parse_variants(args.compare, common)
     else:
-        variants = {str(common.get("mode", PipelineConfig().mode)): common}
+        variants = {str(common.get("mode", PipelineConfig.mode)): common}
     for name, options in variants.items():
         try:
             mode = options.get("mode", PAPER_REFINE)
@@ -242,7 +240,6 @@ def _variants(args: argparse.Namespace) -> dict[str, Options]:
 
 def _earlier(baseline: str | None, variants: Mapping[str, Options], empty: Result) -> Result | None:
     """The evaluation that `--baseline` names as a file; `empty` shows what it must hold."""
-
     if baseline is None or baseline in variants:
         return None
     path = Path(baseline)

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from sam2vss_ros.commands.arguments import add_command
-from sam2vss_ros.errors import InputError
+from sam2vss_ros.errors import InputError, ModelUnavailableError
 
 
 def add_models(commands: Any) -> None:
@@ -34,7 +34,7 @@ def _models(args: argparse.Namespace) -> None:
         try:
             card = models.model_card(args.fetch)
             path = models.find_weights(card) or models.fetch_weights(card)
-        except (ValueError, models.ModelUnavailableError) as error:
+        except (ValueError, ModelUnavailableError) as error:
             raise InputError(str(error)) from error
         print(f"{card.name}: {path}")
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +53,6 @@ def add_run(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from contextlib import closing
-
     from sam2vss_ros.evaluation.run import run
     from sam2vss_ros.io.readers import open_frames
 

@@ -99,7 +99,6 @@ def _train_network(args: argparse.Namespace) -> None:
 
 
 def _check_options(args: argparse.Namespace) -> None:
-
     if not 0 <= args.holdout < 1:
         raise InputError(f"holdout: {args.holdout} is not a share from 0 to below 1")
     for name in ("steps", "shortest"):

@@ -26,7 +26,6 @@ def parse_variants(texts: Sequence[str], common: Options) -> dict[str, Options]:
     A text is either the pairs of one variant, as in "mode=fused max_objects=16", or modes and
     models divided by commas, as in "network,refine". Raises InputError naming what is wrong.
     """
-
     variants: dict[str, Options] = {}
     for text in texts:
         if "=" in text:
@@ -42,7 +41,6 @@ def parse_variants(texts: Sequence[str], common: Options) -> dict[str, Options]:
 
 def _word(word: str) -> Options:
     """A mode or a model by its name alone."""
-
     models = options_of(PipelineConfig)["model"][1].choices
     if word in modes():
         return {"mode": word}
@@ -55,7 +53,6 @@ def _word(word: str) -> Options:
 
 
 def _pairs(text: str) -> Options:
-
     known = options_of(PipelineConfig)
     options: Options = {}
     for pair in shlex.split(text):

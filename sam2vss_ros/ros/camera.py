@@ -9,8 +9,8 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from sam2vss_ros.config import NodeConfig
 from sam2vss_ros.ros.following import FollowingSubscription
-from sam2vss_ros.ros.parameters import NodeConfig
 
 
 class Camera:

@@ -9,9 +9,9 @@ from collections import OrderedDict
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
 
+from sam2vss_ros.config import NodeConfig
 from sam2vss_ros.ros.following import FollowingSubscription
 from sam2vss_ros.ros.messages import stamp_ns
-from sam2vss_ros.ros.parameters import NodeConfig
 
 MOST_WAITING = 16
 """Label images that may wait for their image where only the newest image is taken."""

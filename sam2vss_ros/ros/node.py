@@ -28,14 +28,14 @@ from rclpy.utilities import try_shutdown
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool, Trigger
 
-from sam2vss_ros.config import PipelineConfig, Value, options_of
+from sam2vss_ros.config import NodeConfig, PipelineConfig, Value, options_of
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.camera import Camera
 from sam2vss_ros.ros.diagnostics import Reporter, Statistics
 from sam2vss_ros.ros.labels import LabelTopic
 from sam2vss_ros.ros.messages import prompt_from
 from sam2vss_ros.ros.outputs import Outputs
-from sam2vss_ros.ros.parameters import NodeConfig, Parameters
+from sam2vss_ros.ros.parameters import Parameters
 from sam2vss_ros.ros.stream import Stream
 from sam2vss_ros.srv import AddPrompt, RemoveObject
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -15,81 +14,15 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from sam2vss_ros.config import Checked, Option, PipelineConfig, Value, check, option, options_of
-
-
-@dataclass(frozen=True)
-class NodeConfig(Checked):
-    """The options of the node itself; those of the pipeline are in `PipelineConfig`."""
-
-    image_transport: str = option(
-        "raw",
-        "raw subscribes to image (sensor_msgs/Image), compressed to image/compressed "
-        "(sensor_msgs/CompressedImage)",
-        choices=("raw", "compressed"),
-    )
-    input_reliability: str = option(
-        "auto",
-        "reliability of the image subscription; auto follows the publisher it finds",
-        choices=("auto", "reliable", "best_effort"),
-    )
-    overload: str = option(
-        "latest",
-        "when images come faster than they are processed: latest takes the newest and drops the "
-        "others, all takes every image in order",
-        choices=("latest", "all"),
-    )
-    queue_size: int = option(
-        300,
-        "overload all: images that may wait (they take memory); those beyond are dropped, counted "
-        "and reported",
-        low=1,
-        high=100000,
-    )
-    network_timeout: float = option(
-        0.5,
-        "network topic: seconds that an image waits for its labels on dense_labels; then the head "
-        "stands in for them, or the image is skipped where the head has other classes",
-        low=0.0,
-        high=60.0,
-        live=True,
-    )
-    output_width: int = option(
-        0,
-        "width in pixels of the label, confidence and instance images, resized by nearest "
-        "neighbour; 0: the camera's, or in proportion to output_height",
-        low=0,
-        high=16384,
-        live=True,
-    )
-    output_height: int = option(
-        0,
-        "their height in pixels; 0: the camera's, or in proportion to output_width",
-        low=0,
-        high=16384,
-        live=True,
-    )
-    start_enabled: bool = option(
-        True, "process images from the start; otherwise wait for the service ~/enable"
-    )
-    no_image_warning: float = option(
-        5.0,
-        "seconds without an image after which the reason is looked for and logged",
-        low=0.5,
-        high=3600.0,
-        live=True,
-    )
-    diagnostics_period: float = option(
-        1.0, "seconds from one message on /diagnostics to the next", low=0.1, high=60.0
-    )
-    autostart: bool = option(
-        True,
-        "configure and activate at the start; set it to false where a lifecycle manager does. "
-        "Read once, when the process starts",
-    )
-
-
-OPTIONS: dict[str, tuple[Value, Option]] = options_of(PipelineConfig) | options_of(NodeConfig)
+from sam2vss_ros.config import (
+    OPTIONS,
+    NodeConfig,
+    Option,
+    PipelineConfig,
+    Value,
+    check,
+    options_of,
+)
 
 
 class Parameters:

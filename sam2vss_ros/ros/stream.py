@@ -12,6 +12,7 @@ import numpy.typing as npt
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from sam2vss_ros.config import NodeConfig
 from sam2vss_ros.errors import ImageError, MissingLabelsError
 from sam2vss_ros.io.ros_images import compressed_to_rgb, label_ids
 from sam2vss_ros.pipeline import VssPipeline
@@ -20,7 +21,6 @@ from sam2vss_ros.ros.diagnostics import Statistics
 from sam2vss_ros.ros.labels import LabelTopic
 from sam2vss_ros.ros.messages import stamp_ns
 from sam2vss_ros.ros.outputs import Answer, Outputs, output_size
-from sam2vss_ros.ros.parameters import NodeConfig
 from sam2vss_ros.ros.worker import Worker
 from sam2vss_ros.types import Frame
 

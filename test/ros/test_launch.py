@@ -21,7 +21,7 @@ from lifecycle_msgs.srv import GetState
 from rcl_interfaces.srv import GetParameters
 
 from ros_session import RosSession
-from sam2vss_ros.ros.parameters import OPTIONS
+from sam2vss_ros.config import OPTIONS
 
 
 @dataclass

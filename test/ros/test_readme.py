@@ -1,4 +1,4 @@
-"""The README's tables say what the code does."""
+"""The README's tables of topics and services say what the node does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from harness import Start
-from sam2vss_ros.ros.parameters import OPTIONS
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -17,17 +16,6 @@ def section(title: str) -> str:
     found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)
     assert found is not None, f"the README has no section {title}"
     return found[1]
-
-
-def test_parameters_are_those_of_the_code() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| `(.*?)` \| (\w*) ?\| (.*?) \|$", section("Parameters"), re.M)
-    told = {name: (default, live == "yes", text) for name, default, live, text in rows}
-    real = {}
-    for name, (default, option) in OPTIONS.items():
-        shown = '""' if default == "" else str(default)
-        shown = shown.lower() if isinstance(default, bool) else shown
-        real[name] = (shown, option.live, option.description.replace("|", "/"))
-    assert told == real
 
 
 def test_topics_and_services_are_those_of_the_node(start: Start) -> None:

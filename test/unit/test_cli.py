@@ -70,18 +70,18 @@ def test_help_answers_without_loading_anything() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("run", "evaluate", "models", "train", "bench"):
+    for command in ("run", "evaluate", "config", "models", "train", "bench"):
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "evaluate", "models"])
+@pytest.mark.parametrize("command", ["run", "evaluate", "config", "models"])
 def test_every_command_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         run(command, "--help")
     assert end.value.code == 0
     text = capsys.readouterr().out
     assert "examples:" in text and f"sam2vss {command}" in text
-    if command != "models":
+    if command in ("run", "evaluate"):
         for option in options_of(PipelineConfig):
             assert f"--{option.replace('_', '-')}" in text
 

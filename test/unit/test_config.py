@@ -8,30 +8,38 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam2vss_ros.config import PipelineConfig, options_of
+from sam2vss_ros.config import OPTIONS, NodeConfig, PipelineConfig, options_of
 from sam2vss_ros.types import Frame, Prompt, instance_value
 
 
 def test_defaults_are_allowed_and_every_option_is_described() -> None:
     PipelineConfig()
-    for name, (default, limits) in options_of(PipelineConfig).items():
+    NodeConfig()
+    for name, (default, limits) in OPTIONS.items():
         assert len(limits.description) > 10, name
         assert not limits.choices or default in limits.choices, name
         if limits.low is not None and limits.high is not None:
             assert isinstance(default, int | float) and limits.low <= default <= limits.high, name
 
 
-@pytest.mark.parametrize("name", options_of(PipelineConfig))
+def config_of(name: str) -> type[Any]:
+    """The configuration that has the option."""
+    return PipelineConfig if name in options_of(PipelineConfig) else NodeConfig
+
+
+@pytest.mark.parametrize("name", OPTIONS)
 def test_a_value_of_another_type_is_refused_by_name(name: str) -> None:
-    default, _ = options_of(PipelineConfig)[name]
+    default, _ = OPTIONS[name]
+    config = config_of(name)
     for wrong in (None, [default], True if type(default) is not bool else 1):
         with pytest.raises(TypeError, match=rf"^{name}: .* takes a {type(default).__name__}$"):
-            PipelineConfig(**{name: wrong})  # type: ignore[arg-type]
+            config(**{name: wrong})
 
 
-@pytest.mark.parametrize("name", options_of(PipelineConfig))
+@pytest.mark.parametrize("name", OPTIONS)
 def test_a_value_beyond_the_limits_is_refused_by_name(name: str) -> None:
-    default, limits = options_of(PipelineConfig)[name]
+    default, limits = OPTIONS[name]
+    config = config_of(name)
     kind: Any = type(default)
     wrong: list[Any] = []
     if limits.choices:
@@ -39,15 +47,15 @@ def test_a_value_beyond_the_limits_is_refused_by_name(name: str) -> None:
     step = 1 if isinstance(default, int) else 1e-6
     if limits.low is not None:
         wrong.append(kind(limits.low) - step)
-        PipelineConfig(**{name: kind(limits.low)})
+        config(**{name: kind(limits.low)})
     if limits.high is not None:
         wrong.append(kind(limits.high) + step)
-        PipelineConfig(**{name: kind(limits.high)})
+        config(**{name: kind(limits.high)})
     if isinstance(default, float):
         wrong += [math.nan, math.inf, -math.inf]
     for value in wrong:
         with pytest.raises(ValueError, match=f"^{name}: ") as caught:
-            PipelineConfig(**{name: value})
+            config(**{name: value})
         for choice in limits.choices:
             assert choice in str(caught.value)
 

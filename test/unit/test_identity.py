@@ -154,7 +154,7 @@ def alone(threshold: float) -> PipelineConfig:
 
 
 def test_returns_are_recognised_more_often_than_not(sights: list[Sight]) -> None:
-    result = replay(sights, alone(PipelineConfig().revive_similarity), every=4)
+    result = replay(sights, alone(PipelineConfig.revive_similarity), every=4)
     assert result.returns >= 3
     assert result.recognised > result.returns / 2
     assert result.false_revivals <= result.recognised / 4

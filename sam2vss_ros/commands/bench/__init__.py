@@ -1,0 +1,44 @@
+"""`sam2vss bench`: a module for each of its benchmarks, and what they share.
+
+`report` prints and writes what they find, `material` has the objects and networks of those that
+compare engines.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sam2vss_ros.commands.arguments import Parser, add_command
+from sam2vss_ros.commands.bench.identity import add_identity
+from sam2vss_ros.commands.bench.memory import add_memory
+from sam2vss_ros.commands.bench.parity import add_parity
+from sam2vss_ros.commands.bench.pipeline import add_pipeline
+from sam2vss_ros.commands.bench.speed import add_speed
+
+
+def add_bench(commands: Any) -> None:
+    """Declare `sam2vss bench parity`, `speed`, `memory`, `pipeline` and `identity`."""
+    parser = add_command(
+        commands,
+        "bench",
+        usage="parity|speed|memory|pipeline|identity ...",
+        help_="measure the engine: parity with upstream, speed, memory",
+        description=(
+            "parity    are our masks those of SAM 2's own video predictor?\n"
+            "speed     frames per second beside upstream, by option of the engine and by stage\n"
+            "memory    does an endless stream hold no more than a short one?\n"
+            "pipeline  how long each stage of the whole pipeline takes\n"
+            "identity  do objects keep their ids when they leave and return?"
+        ),
+        examples=(
+            "  sam2vss bench parity --video street.mp4 --objects 8 --frames 40 --add-at 20\n"
+            "  sam2vss bench speed --video street.mp4 --objects 16 --device cpu --json speed.json\n"
+            "  sam2vss bench speed --help"
+        ),
+    )
+    kinds = parser.add_subparsers(title="what", metavar="WHAT", required=True, parser_class=Parser)
+    add_parity(kinds)
+    add_speed(kinds)
+    add_memory(kinds)
+    add_pipeline(kinds)
+    add_identity(kinds)
