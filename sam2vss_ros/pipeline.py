@@ -24,6 +24,7 @@ from torch import Tensor
 from sam2vss_ros.config import PipelineConfig, options_of
 from sam2vss_ros.errors import MissingLabelsError
 from sam2vss_ros.sam2 import functional, policy
+from sam2vss_ros.sam2.build import load_model
 from sam2vss_ros.sam2.discovery import (
     GridSource,
     RegionSource,
@@ -31,7 +32,6 @@ from sam2vss_ros.sam2.discovery import (
     select,
     without_duplicates,
 )
-from sam2vss_ros.sam2.models import load_model
 from sam2vss_ros.sam2.options import ENGINES
 from sam2vss_ros.sam2.tracker import Tracked, Tracker
 from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog

@@ -21,7 +21,7 @@ from sam2vss_ros.errors import InputError, ModelUnavailableError
 if TYPE_CHECKING:
     from sam2vss_ros.bench.material import Discovery
     from sam2vss_ros.io.readers import FrameSource
-    from sam2vss_ros.sam2.models import Sam2Model
+    from sam2vss_ros.sam2.build import Sam2Model
 
 NOT_MET = 1
 """Exit code where what is measured is not as it should be."""
@@ -245,7 +245,7 @@ def _bench_speed(args: argparse.Namespace) -> None:
 
     from sam2vss_ros.bench.report import machine, markdown
     from sam2vss_ros.io.readers import open_frames
-    from sam2vss_ros.sam2.models import resolve_device
+    from sam2vss_ros.sam2.build import resolve_device
 
     check_json(args.json)
     source = open_frames(args.video)
@@ -493,7 +493,7 @@ def _discovery(args: argparse.Namespace, model: str, objects: Sequence[int]) -> 
 
 
 def _model(args: argparse.Namespace, model: str, image_size: int, precision: str) -> Sam2Model:
-    from sam2vss_ros.sam2.models import load_model, untrained_model
+    from sam2vss_ros.sam2.build import load_model, untrained_model
 
     try:
         if args.random_weights:

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.sam2 import functional
+from sam2vss_ros.sam2.build import Sam2Model
 from sam2vss_ros.sam2.memory import MemoryBank, Recall
-from sam2vss_ros.sam2.models import Sam2Model
 from sam2vss_ros.sam2.options import ENGINES, Engine
 from sam2vss_ros.sam2.windows import (
     LEAST_GRID,
