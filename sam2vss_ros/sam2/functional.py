@@ -110,7 +110,7 @@ def attend_to_memory(
     pointers: Tensor,
     pointer_ages: Tensor,
     windows: Windows | None = None,
-    memory_places: Tensor | None = None,
+    memory_positions: Tensor | None = None,
 ) -> Tensor:
     """Condition the image on what is remembered of each object; the decoder's input (B, C, h, w).
 
@@ -121,23 +121,25 @@ def attend_to_memory(
     pointer. Equals upstream's `_prepare_memory_conditioned_features` for one object.
 
     With `windows` only their tokens of the image are conditioned, (B, C, side, side), and
-    memory_places, (B, M, m) int64, says which tokens of their frames the memories are.
+    memory_positions, (B, M, m) int64, says which tokens of their frames the memories are.
     """
     channels, grid = features.top.shape[1], features.top.shape[-1]
     whole = memories.new_zeros(1, network.mem_dim, grid, grid)
-    place = network.memory_encoder.position_encoding(whole)[0].flatten(1).T
-    if memory_places is not None:
-        place = place[memory_places]
-    time = network.maskmem_tpos_enc[memory_times].view(len(memory_times), 1, network.mem_dim)
+    memory_pos = network.memory_encoder.position_encoding(whole)[0].flatten(1).T
+    if memory_positions is not None:
+        memory_pos = memory_pos[memory_positions]
+    temporal_pos = network.maskmem_tpos_enc[memory_times].view(
+        len(memory_times), 1, network.mem_dim
+    )
 
     # A pointer of C channels travels as C / D tokens of the memory's width.
     parts = channels // network.mem_dim
     tokens = pointers.reshape(len(pointers), -1, network.mem_dim)
     ages = pointer_ages / (network.max_obj_ptrs_in_encoder - 1)
     if network.add_tpos_enc_to_obj_ptrs:
-        width_of_code = channels if network.proj_tpos_enc_in_obj_ptrs else network.mem_dim
-        code = get_1d_sine_pe(ages.flatten(), dim=width_of_code).view(*ages.shape, -1)
-        pointer_pos = network.obj_ptr_tpos_proj(code.to(pointers.dtype))
+        pos_dim = channels if network.proj_tpos_enc_in_obj_ptrs else network.mem_dim
+        sine = get_1d_sine_pe(ages.flatten(), dim=pos_dim).view(*ages.shape, -1)
+        pointer_pos = network.obj_ptr_tpos_proj(sine.to(pointers.dtype))
     else:
         pointer_pos = pointers.new_zeros(*ages.shape, network.mem_dim)
 
@@ -145,10 +147,10 @@ def attend_to_memory(
         network.memory_attention,
         features.top.flatten(2).transpose(1, 2),
         features.top_pos.flatten(2).transpose(1, 2),
-        (memories, place + time),
+        (memories, memory_pos + temporal_pos),
         (tokens, pointer_pos.repeat_interleave(parts, dim=1)),
         None if windows is None else windows.tokens(),
-        memory_places,
+        memory_positions,
     )
     side = grid if windows is None else windows.side
     return out.transpose(1, 2).unflatten(2, (side, side))
@@ -176,30 +178,32 @@ def decode(
         batch = len(pixels) if mask is None else len(mask)
         points = (pixels.new_zeros(batch, 1, 2), pixels.new_full((batch, 1), -1, dtype=torch.int32))
     sparse, dense = network.sam_prompt_encoder(points=points, boxes=None, masks=mask)
-    place = network.sam_prompt_encoder.get_dense_pe()
+    image_pe = network.sam_prompt_encoder.get_dense_pe()
     if windows is not None:
-        place, dense = windows.crop(place), windows.crop(dense)
+        image_pe, dense = windows.crop(image_pe), windows.crop(dense)
 
     decoder = network.sam_mask_decoder
-    rows = [decoder.obj_score_token.weight] if decoder.pred_obj_scores else []
-    rows += [decoder.iou_token.weight, decoder.mask_tokens.weight]
-    tokens = torch.cat([torch.cat(rows).expand(len(sparse), -1, -1), sparse], 1)
-    source = pixels + dense
-    told, source_out = decoder.transformer(source, place.expand(len(source), -1, -1, -1), tokens)
+    output_tokens = [decoder.obj_score_token.weight] if decoder.pred_obj_scores else []
+    output_tokens += [decoder.iou_token.weight, decoder.mask_tokens.weight]
+    tokens = torch.cat([torch.cat(output_tokens).expand(len(sparse), -1, -1), sparse], 1)
+    image = pixels + dense
+    image_pe = image_pe.expand(len(image), -1, -1, -1)
+    tokens_out, image_out = decoder.transformer(image, image_pe, tokens)
     if decoder.pred_obj_scores:
-        score, told = decoder.pred_obj_score_head(told[:, 0]), told[:, 1:]
+        score = decoder.pred_obj_score_head(tokens_out[:, 0])
+        tokens_out = tokens_out[:, 1:]
     else:
-        score = 10.0 * told.new_ones(len(told), 1)
-    mask_tokens = told[:, 1 : 1 + decoder.num_mask_tokens]
+        score = 10.0 * tokens_out.new_ones(len(tokens_out), 1)
+    mask_tokens = tokens_out[:, 1 : 1 + decoder.num_mask_tokens]
 
-    raise_1, norm, act_1, raise_2, act_2 = decoder.output_upscaling
-    raised = act_1(norm(raise_1(source_out.transpose(1, 2).view_as(source)) + high_res[1]))
-    raised = act_2(raise_2(raised) + high_res[0])
+    upscale_1, norm, act_1, upscale_2, act_2 = decoder.output_upscaling
+    upscaled = act_1(norm(upscale_1(image_out.transpose(1, 2).view_as(image)) + high_res[1]))
+    upscaled = act_2(upscale_2(upscaled) + high_res[0])
     wanted = 1 if single else decoder.num_mask_tokens
     mlps = decoder.output_hypernetworks_mlps
     weights = [mlps[i](mask_tokens[:, i]) for i in range(wanted)]
-    masks = (torch.stack(weights, 1) @ raised.flatten(2)).unflatten(2, raised.shape[-2:])
-    return Decoded(masks, decoder.iou_prediction_head(told[:, 0]), mask_tokens, score)
+    masks = (torch.stack(weights, 1) @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
+    return Decoded(masks, decoder.iou_prediction_head(tokens_out[:, 0]), mask_tokens, score)
 
 
 def decode_mask_prompt(network: SAM2Base, features: ImageFeatures, masks: Tensor) -> Decoded:
@@ -232,7 +236,7 @@ def encode_memory(
     black and white.
     """
     image = network.memory_encoder.pix_feat_proj(features.top)
-    memories = _remembered(network, image + _mask_features(network, masks, prompted))
+    memories = _fuse_memory(network, image + _mask_features(network, masks, prompted))
     return _mark_absent(network, memories, visible)
 
 
@@ -250,12 +254,12 @@ def encode_memory_in_windows(
     """
     size = network.image_size
     image = network.memory_encoder.pix_feat_proj(features.top)
-    nothing = masks.new_full((1, 1, size, size), NO_OBJ_SCORE)
-    empty = _remembered(network, image + _mask_features(network, nothing))
-    inside = full_size(windows.crop(masks), 16 * windows.side)
-    inside = windows.crop(image) + _mask_features(network, inside, prompted)
-    memories = empty.expand(len(masks), -1, -1, -1).clone()
-    return _mark_absent(network, windows.paste(_remembered(network, inside), memories), visible)
+    no_object = masks.new_full((1, 1, size, size), NO_OBJ_SCORE)
+    background = _fuse_memory(network, image + _mask_features(network, no_object))
+    mask_crops = full_size(windows.crop(masks), 16 * windows.side)
+    crops = windows.crop(image) + _mask_features(network, mask_crops, prompted)
+    memories = background.expand(len(masks), -1, -1, -1).clone()
+    return _mark_absent(network, windows.paste(_fuse_memory(network, crops), memories), visible)
 
 
 def _mask_features(network: SAM2Base, masks: Tensor, prompted: bool = False) -> Tensor:
@@ -268,10 +272,10 @@ def _mask_features(network: SAM2Base, masks: Tensor, prompted: bool = False) -> 
     return downsampled
 
 
-def _remembered(network: SAM2Base, fused: Tensor) -> Tensor:
+def _fuse_memory(network: SAM2Base, image_and_masks: Tensor) -> Tensor:
     """The rest of the memory encoder: image and masks together -> memories."""
     encoder = network.memory_encoder
-    memories: Tensor = encoder.out_proj(encoder.fuser(fused))
+    memories: Tensor = encoder.out_proj(encoder.fuser(image_and_masks))
     return memories
 
 

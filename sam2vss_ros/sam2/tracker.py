@@ -97,7 +97,7 @@ class Tracker:
             recall.pointers,
             recall.pointer_ages,
             recall.windows,
-            recall.memory_places,
+            recall.memory_positions,
         )
         return _Attended(recall.slots.tolist(), pixels, recall.windows)
 
