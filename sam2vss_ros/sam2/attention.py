@@ -1,7 +1,7 @@
 """Memory attention on the whole image or on windows of it.
 
-The arithmetic is that of upstream's `MemoryAttention` and `RoPEAttention`, with the places of the
-tokens given instead of assumed, and with what is the same for all objects done once.
+The arithmetic is that of upstream's `MemoryAttention` and `RoPEAttention`. Here, though, the caller
+may give the positions of the tokens, and what all objects share is computed once.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ def attend(
 ) -> Tensor:
     """Condition image tokens on memories and pointers: (B, N, C), or (B, n, C) at `positions`.
 
-    image, image_pos: (1 or B, N, C), all N tokens of one image or of one image per object.
-    memories: (B, M, m, D) and their position code, which may be broadcast. pointers: (B, P, D)
-    tokens and their code. positions: (B, n) int64, the image tokens that are wanted, None for all.
-    memory_positions: (B, M, m) int64, where the memories' tokens lie, None for all N in order.
+    image, image_pos: (1 or B, N, C), the N tokens of one image, or of one image per object, and
+    their position encoding. memories: (B, M, m, D) tokens and their position encoding, which may
+    be broadcast. pointers: (B, P, D) tokens and their position encoding. positions: (B, n) int64,
+    the image tokens to condition, None for all N. memory_positions: (B, M, m) int64, where the
+    memory tokens lie in their frames, None for all N in order.
 
-    The first self-attention and the queries that follow from it know nothing of memory: they are
-    computed once for all objects of one image.
+    The first self-attention and the queries after it do not depend on memory: all objects of one
+    image share them.
     """
     grid = round(image.shape[1] ** 0.5)
     x = image + 0.1 * image_pos if attention.pos_enc_at_input else image
@@ -99,7 +100,7 @@ def _cross_attention(
 def _scaled_dot_product_attention(
     attention: RoPEAttention, q: Tensor, k: Tensor, v: Tensor
 ) -> Tensor:
-    """Scaled dot-product attention of (B, ., C) tokens with the module's heads and output."""
+    """Attend with the module's heads, then project: (B, ., C) queries, keys and values."""
     heads = attention.num_heads
     q = q.expand(len(k), -1, -1)
     out = F.scaled_dot_product_attention(*(attention._separate_heads(t, heads) for t in (q, k, v)))
@@ -108,7 +109,7 @@ def _scaled_dot_product_attention(
 
 
 def _rope_table(attention: RoPEAttention, grid: int) -> Tensor:
-    """The rotations of each position of the grid: (grid^2, channels of a head / 2) complex."""
+    """The RoPE rotations at each position of the grid: (grid^2, channels per head / 2) complex."""
     if len(attention.freqs_cis) != grid * grid:
         attention.freqs_cis = attention.compute_cis(end_x=grid, end_y=grid)
     device = attention.q_proj.weight.device
@@ -119,7 +120,7 @@ def _rope_table(attention: RoPEAttention, grid: int) -> Tensor:
 
 
 def _apply_rope(x: Tensor, rope: Tensor, heads: int) -> Tensor:
-    """Rotate each head of (..., N, C) tokens by a (..., N, c) RoPE table, as upstream's
+    """Rotate each head of (..., N, C) tokens by (..., N, C / heads / 2) rotations, as upstream's
     `apply_rotary_enc`."""
     pairs = x.float().unflatten(-1, (heads, -1, 2))
     rotated = torch.view_as_complex(pairs.contiguous()) * rope[..., None, :]

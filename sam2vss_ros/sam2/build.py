@@ -1,4 +1,4 @@
-"""Model name -> network with weights, on its device."""
+"""Build a model by name and put it on a device, with its weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sam2vss_ros.sam2.weights import fetch_weights, find_weights, load_weights, 
 log = logging.getLogger(__name__)
 
 SIZE_STEP = 32
-"""Hiera tiles its window position embedding (8 x 8) over a stride-4 grid: sides are 32 n."""
+"""Hiera tiles an 8 x 8 position embedding over a stride-4 grid: sides are multiples of 32."""
 
 PRECISIONS = {
     "float32": torch.float32,
@@ -33,8 +33,8 @@ class Sam2Model:
     """A loaded model, ready for inference.
 
     `network` is in eval mode on `device`, without gradients. Its weights are float32; `dtype` is
-    the arithmetic to run it in under `torch.autocast`, float32 meaning no autocast. `network
-    .image_size` is the side of the input in pixels, which may differ from the card's.
+    the type to run it in under `torch.autocast`, where float32 means no autocast. The side of the
+    input in pixels is `network.image_size`, which may differ from the card's.
     """
 
     card: ModelCard
@@ -52,13 +52,13 @@ def load_model(
 ) -> Sam2Model:
     """Build the named model and load its weights.
 
-    `checkpoint` is a file in Meta's format (`.pt`) or a `.safetensors` file with the same keys;
-    empty: the embedded weights for nano, the usual places for the others. `image_size` is the
-    side of the square input in pixels, 0 for the model's own. `precision` applies to GPUs; on a
-    CPU the arithmetic is always float32.
+    `checkpoint` is a file in Meta's format (`.pt`) or a `.safetensors` file with the same keys.
+    If empty, nano uses its embedded weights and the others are looked for, see `weights`.
+    `image_size` is the side of the square input in pixels, 0 for the model's own. `precision`
+    applies to GPUs; a CPU always computes in float32.
 
     Raises ValueError, naming the argument, for an unknown model, device or precision or an
-    `image_size` that is no multiple of 32; ModelUnavailableError for missing or wrong weights.
+    `image_size` that is not a multiple of 32; ModelUnavailableError for missing or wrong weights.
     """
     card, target, dtype = _check(name, device, precision, image_size)
     path = find_weights(card, checkpoint) or fetch_weights(card)
@@ -70,9 +70,10 @@ def load_model(
 def untrained_model(
     name: str, device: str = "auto", precision: str = "float32", image_size: int = 0
 ) -> Sam2Model:
-    """The named model with the same random weights every time: it takes as long as a trained one.
+    """The named model with random weights, always the same, to time it without a checkpoint.
 
-    Its last layers are widened so that masks have outlines. Arguments and errors as `load_model`.
+    The weights of its last layers are scaled up so that masks have outlines. Arguments and errors
+    are those of `load_model`.
     """
     card, target, dtype = _check(name, device, precision, image_size)
     with torch.random.fork_rng(devices=[]):
@@ -89,7 +90,7 @@ def untrained_model(
 def _check(
     name: str, device: str, precision: str, image_size: int
 ) -> tuple[ModelCard, torch.device, torch.dtype]:
-    """What is asked for, or ValueError."""
+    """The card, device and dtype for these arguments; ValueError if one of them is invalid."""
     card = model_card(name)
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
@@ -107,9 +108,9 @@ def _check(
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda` or `cuda:N` -> the device; `auto` takes the first GPU if there is one.
+    """The device called `auto`, `cpu`, `cuda` or `cuda:N`; `auto` is the first GPU, if any.
 
-    Raises ValueError naming the devices of this machine.
+    Raises ValueError listing the devices of this machine.
     """
     gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     if name == "auto":
@@ -122,12 +123,12 @@ def resolve_device(name: str) -> torch.device:
 
 
 def build_network(card: ModelCard, image_size: int) -> SAM2Base:
-    """The untrained network of a card, on the CPU, for square inputs of `image_size` pixels.
+    """Build an untrained network, on the CPU, for square inputs of `image_size` pixels.
 
-    Meta's models are composed from the YAML inside `sam2`, with the settings its own video
-    predictor is built with (`build_sam2_video_predictor`, apply_postprocessing): masks from
-    clicks are binarised for the memory, and an unstable single mask gives way to the best of
-    three. No checkpoint depends on the image size: SAM 2 interpolates its position embeddings.
+    Meta's models are built from the YAML files in `sam2`, with the settings of its own video
+    predictor (`build_sam2_video_predictor`, apply_postprocessing): masks from clicks are binarised
+    before they are remembered, and an unstable single mask is replaced by the best of three.
+    Checkpoints fit every image size, because SAM 2 interpolates its position embeddings.
     """
     if not card.config:
         return build_nano(image_size)
@@ -150,14 +151,14 @@ def _ready(
     card: ModelCard, network: SAM2Base, device: torch.device, dtype: torch.dtype
 ) -> Sam2Model:
     network = network.to(device).eval().requires_grad_(False)
-    if device.type == "cpu":  # the norms need channels last; so convolutions give them
+    if device.type == "cpu":  # convolutions then output the layout `ChannelNorm` needs
         network.to(memory_format=torch.channels_last)
     _keep_position_embedding(network)
     return Sam2Model(card, network, device, dtype)
 
 
 def _keep_position_embedding(network: SAM2Base) -> None:
-    """Interpolate Hiera's position embedding once, not with every image."""
+    """Interpolate Hiera's position embedding once instead of for every image."""
     trunk = network.image_encoder.trunk
     side = network.image_size // 4
     embedding = trunk._get_pos_embed((side, side))

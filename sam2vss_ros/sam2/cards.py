@@ -1,4 +1,4 @@
-"""The models that this package knows: the embedded nano and Meta's SAM 2.1."""
+"""The models this package can load: the embedded nano and Meta's SAM 2.1."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What is known of a model before it is loaded.
+    """What is known about a model before it is loaded.
 
-    `image_size` is the side of its square input in pixels, `discovery` the source of new objects
-    that suits it (regions or grid), `parameters` their count. `understands_points` says whether
-    points and boxes find masks; where not, the dense region they lie on is taken. `cpu_threads`
-    is how many threads serve it best on a CPU, 0 for all; `max_objects` and `engine` (a preset of
-    `options.ENGINES`) are the options of that name unless the user says. `config` (a YAML of the
-    `sam2` package), `file` and `hub_id` are empty for the embedded model.
+    `image_size` is the side of the square input in pixels, `parameters` their number, `discovery`
+    the best source of new objects (regions or grid). `understands_points` says whether the model
+    turns points and boxes into masks; if not, the dense region under them is used. `cpu_threads`
+    is the best number of threads on a CPU, 0 for all. `max_objects` and `engine` (a preset in
+    `options.ENGINES`) are the defaults of the options of the same name. `config` (a YAML file in
+    the `sam2` package), `file` and `hub_id` are empty for the embedded model.
     """
 
     name: str
@@ -74,7 +74,7 @@ CARDS: dict[str, ModelCard] = {
 
 
 def model_card(name: str) -> ModelCard:
-    """The card of a known model. Raises ValueError naming the known ones."""
+    """The card of a model. Raises ValueError listing the known names."""
     if name not in CARDS:
         raise ValueError(f"model: {name!r} is not one of {', '.join(CARDS)}")
     return CARDS[name]

@@ -1,11 +1,11 @@
-"""The weights of the models: where they are, fetching them, and reading them into a network.
+"""Find, fetch, read and load model weights.
 
-Meta's weights are looked for in this order; the first place that has them wins:
+Meta's weights are looked for in this order, and the first ones found are used:
 
-1. the path the user gives (`checkpoint`), and then nowhere else;
+1. the path given by the user (`checkpoint`); if one is given, nothing else is tried;
 2. a file with Meta's name, such as `sam2.1_hiera_tiny.pt`, in $SAM2VSS_CHECKPOINTS, then in
    `~/.cache/sam2vss_ros`, then in `./checkpoints`;
-3. the Hugging Face hub's local cache, then the hub itself, where `huggingface_hub` is installed.
+3. the local cache of the Hugging Face hub, then the hub itself, if `huggingface_hub` is installed.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "nano.safet
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """A known model, where its weights are (None: not on this machine), and how to get them.
+    """A model, where its weights are (None: not on this machine), and how to get them.
 
-    `fetch` is a shell command, empty for the embedded model.
+    `fetch` is a shell command; empty for the embedded model.
     """
 
     card: ModelCard
@@ -44,7 +44,7 @@ class ModelStatus:
 
 
 def known_models() -> tuple[ModelStatus, ...]:
-    """Every model this package can load, and whether its weights are on this machine."""
+    """All models this package can load, and whether their weights are on this machine."""
     return tuple(
         ModelStatus(card, find_weights(card), _fetch_command(card) if card.hub_id else "")
         for card in CARDS.values()
@@ -52,7 +52,7 @@ def known_models() -> tuple[ModelStatus, ...]:
 
 
 def find_weights(card: ModelCard, checkpoint: str = "") -> Path | None:
-    """The weights of a model on this machine, or None.
+    """The path of a model's weights on this machine, or None.
 
     Raises ModelUnavailableError if `checkpoint` is given and is not a file.
     """
@@ -70,7 +70,7 @@ def find_weights(card: ModelCard, checkpoint: str = "") -> Path | None:
 
 
 def weight_folders() -> tuple[Path, ...]:
-    """Where Meta's files are looked for, in this order."""
+    """The folders searched for Meta's files, in order."""
     named = os.environ.get("SAM2VSS_CHECKPOINTS")
     usual = (Path.home() / ".cache" / "sam2vss_ros", Path("checkpoints").absolute())
     return (Path(named).expanduser(), *usual) if named else usual
@@ -86,9 +86,9 @@ def _cached_from_hub(card: ModelCard) -> Path | None:
 
 
 def fetch_weights(card: ModelCard) -> Path:
-    """Bring a model's weights from the Hugging Face hub into the hub's local cache.
+    """Download a model's weights from the Hugging Face hub into its local cache; returns the path.
 
-    Raises ModelUnavailableError saying why it did not work and what else does.
+    Raises ModelUnavailableError saying why this failed and what to do instead.
     """
     if not card.hub_id:
         raise ModelUnavailableError(
@@ -106,7 +106,7 @@ def fetch_weights(card: ModelCard) -> Path:
         _reach(url)
         log.info("fetching %s", url)
         return Path(huggingface_hub.hf_hub_download(card.hub_id, card.file))
-    # The hub's errors share no base class; those of the network and the disk are OSErrors.
+    # Network and disk errors are OSErrors; the hub's own errors have no common base class.
     except (OSError, huggingface_hub.errors.HfHubHTTPError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelUnavailableError(
@@ -115,12 +115,12 @@ def fetch_weights(card: ModelCard) -> Path:
 
 
 def _reach(url: str, seconds: float = 5.0) -> None:
-    """Raise OSError at once where there is no network; the hub's client tries for half a minute."""
+    """Raise OSError at once if there is no network; the hub's client retries for half a minute."""
     urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
 
 
 def _advice(card: ModelCard, reason: str) -> str:
-    """Message for weights that are not at hand: what was looked for, where, and the ways on."""
+    """The error message for missing weights: what was looked for, where, and what to do."""
     if not card.file:
         return f"model {card.name}: {reason}; without a checkpoint its own weights are used"
     looked = ", ".join(str(folder) for folder in weight_folders())
@@ -136,9 +136,9 @@ def _fetch_command(card: ModelCard) -> str:
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors by name from a `.safetensors` file or a checkpoint in Meta's format.
+    """Read tensors by name from a `.safetensors` file or a checkpoint in Meta's format.
 
-    Only tensors are unpickled, never code. Raises ModelUnavailableError for anything else.
+    Only tensors are unpickled, never code. Raises ModelUnavailableError for any other file.
     """
     try:
         if path.suffix == ".safetensors":
@@ -163,9 +163,9 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 def load_weights(
     network: nn.Module, weights: Mapping[str, torch.Tensor], path: Path, name: str
 ) -> None:
-    """Copy `weights` into the network, upcast to its float32.
+    """Copy `weights` into the network, converted to its float32.
 
-    Raises ModelUnavailableError naming the first keys or shapes that do not match.
+    Raises ModelUnavailableError naming the first keys and shapes that do not match.
     """
     own = network.state_dict()
     problems = [
