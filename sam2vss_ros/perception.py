@@ -19,8 +19,8 @@ from torch import Tensor
 from sam2vss_ros.config import DENSE_MODES, PipelineConfig
 from sam2vss_ros.errors import MissingLabelsError
 from sam2vss_ros.sam2 import functional
+from sam2vss_ros.sam2.build import Sam2Model, load_model
 from sam2vss_ros.sam2.discovery import GridSource, RegionSource, Source
-from sam2vss_ros.sam2.models import Sam2Model, load_model
 from sam2vss_ros.sam2.options import PRESETS
 from sam2vss_ros.sam2.tracker import Tracker
 from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog

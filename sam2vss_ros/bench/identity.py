@@ -22,8 +22,8 @@ from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.sam2 import functional
+from sam2vss_ros.sam2.build import Sam2Model, load_model
 from sam2vss_ros.sam2.discovery import Candidates
-from sam2vss_ros.sam2.models import Sam2Model, load_model
 from sam2vss_ros.semantics.classifier import Belief
 from sam2vss_ros.stream.objects import ObjectMemory
 from sam2vss_ros.stream.reid import colour_maps, embed

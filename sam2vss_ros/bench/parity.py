@@ -12,8 +12,8 @@ from torch import Tensor
 
 from sam2vss_ros.bench.streams import EngineStream, UpstreamStream, replaced
 from sam2vss_ros.sam2 import functional
+from sam2vss_ros.sam2.build import Sam2Model
 from sam2vss_ros.sam2.masks import iou_of
-from sam2vss_ros.sam2.models import Sam2Model
 from sam2vss_ros.sam2.options import PRESETS
 from sam2vss_ros.types import Prompt
 

@@ -26,7 +26,7 @@ from sam2vss_ros.bench.measure import Cost, StageClock, cost_of, matrix_rate
 from sam2vss_ros.bench.parity import mask_iou
 from sam2vss_ros.bench.streams import EngineStream, Stream, UpstreamStream
 from sam2vss_ros.sam2 import functional
-from sam2vss_ros.sam2.models import Sam2Model
+from sam2vss_ros.sam2.build import Sam2Model
 from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
 from sam2vss_ros.stream.stopwatch import Clock
 from sam2vss_ros.types import Prompt

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from sam2vss_ros.sam2 import functional
+from sam2vss_ros.sam2.build import Sam2Model
 from sam2vss_ros.sam2.masklets import Masklets
-from sam2vss_ros.sam2.models import Sam2Model
 from sam2vss_ros.sam2.options import TrackingOptions
 from sam2vss_ros.sam2.tracker import Tracked, Tracker
 from sam2vss_ros.sam2.windows import boxes_of

@@ -334,7 +334,8 @@ def _pipeline_part(options: Options) -> Options:
 
 def _weights(config: PipelineConfig) -> list[Path]:
     """The files and folders that a variant's weights come from, those on this machine."""
-    from sam2vss_ros.sam2.models import find_weights, model_card
+    from sam2vss_ros.sam2.cards import model_card
+    from sam2vss_ros.sam2.weights import find_weights
     from sam2vss_ros.semantics.model import EMBEDDED
     from sam2vss_ros.semantics.networks.embedded import WEIGHTS
 

@@ -28,18 +28,19 @@ def add_models(commands: Any) -> None:
 
 
 def _models(args: argparse.Namespace) -> None:
-    from sam2vss_ros.sam2 import models
+    from sam2vss_ros.sam2.cards import model_card
+    from sam2vss_ros.sam2.weights import fetch_weights, find_weights, known_models
 
     if args.fetch is not None:
         try:
-            card = models.model_card(args.fetch)
-            path = models.find_weights(card) or models.fetch_weights(card)
+            card = model_card(args.fetch)
+            path = find_weights(card) or fetch_weights(card)
         except (ValueError, ModelUnavailableError) as error:
             raise InputError(str(error)) from error
         print(f"{card.name}: {path}")
         return
     print(f"{'model':<24}{'parameters':>12}{'input':>7}  {'discovery':<11}weights")
-    for status in models.known_models():
+    for status in known_models():
         card = status.card
         weights = status.path or (f"to get them: {status.fetch}" if status.fetch else "missing")
         print(

@@ -55,7 +55,7 @@ def add_train(commands: Any) -> None:
 
 
 def _train_nano(args: argparse.Namespace) -> None:
-    from sam2vss_ros.sam2.models import load_model, resolve_device
+    from sam2vss_ros.sam2.build import load_model, resolve_device
     from sam2vss_ros.semantics.catalog import load_catalog
     from sam2vss_ros.training.data import load_stills
     from sam2vss_ros.training.nano import save_nano, train_nano

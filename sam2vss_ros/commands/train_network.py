@@ -54,7 +54,7 @@ def add_train_network(kinds: Any) -> None:
 
 
 def _train_network(args: argparse.Namespace) -> None:
-    from sam2vss_ros.sam2.models import resolve_device
+    from sam2vss_ros.sam2.build import resolve_device
     from sam2vss_ros.semantics.catalog import load_catalog
     from sam2vss_ros.semantics.networks.embedded import NetworkCard, save_embedded
     from sam2vss_ros.training.data import load_stills

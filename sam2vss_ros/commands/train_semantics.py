@@ -57,7 +57,7 @@ def add_train_semantics(kinds: Any) -> None:
 
 
 def _train_semantics(args: argparse.Namespace) -> None:
-    from sam2vss_ros.sam2.models import load_model
+    from sam2vss_ros.sam2.build import load_model
     from sam2vss_ros.semantics.catalog import load_catalog
     from sam2vss_ros.semantics.model import save_semantics
     from sam2vss_ros.training.data import load_stills

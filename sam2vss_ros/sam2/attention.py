@@ -1,7 +1,7 @@
 """Memory attention on the whole image or on windows of it.
 
-The arithmetic is that of upstream's `MemoryAttention` and `RoPEAttention`, with the places of the
-tokens given instead of assumed, and with what is the same for all objects done once.
+The arithmetic is that of upstream's `MemoryAttention` and `RoPEAttention`. Here, though, the caller
+may give the positions of the tokens, and what all objects share is computed once.
 """
 
 from __future__ import annotations
@@ -19,41 +19,42 @@ def attend(
     image_pos: Tensor,
     memories: tuple[Tensor, Tensor],
     pointers: tuple[Tensor, Tensor],
-    places: Tensor | None,
-    memory_places: Tensor | None,
+    positions: Tensor | None,
+    memory_positions: Tensor | None,
 ) -> Tensor:
-    """Condition image tokens on memories and pointers: (B, N, C), or (B, n, C) at `places`.
+    """Condition image tokens on memories and pointers: (B, N, C), or (B, n, C) at `positions`.
 
-    image, image_pos: (1 or B, N, C), all N tokens of one image or of one image per object.
-    memories: (B, M, m, D) and their position code, which may be broadcast. pointers: (B, P, D)
-    tokens and their code. places: (B, n) int64, the image tokens that are wanted, None for all.
-    memory_places: (B, M, m) int64, where the memories' tokens lie, None for all N in order.
+    image, image_pos: (1 or B, N, C), the N tokens of one image, or of one image per object, and
+    their position encoding. memories: (B, M, m, D) tokens and their position encoding, which may
+    be broadcast. pointers: (B, P, D) tokens and their position encoding. positions: (B, n) int64,
+    the image tokens to condition, None for all N. memory_positions: (B, M, m) int64, where the
+    memory tokens lie in their frames, None for all N in order.
 
-    The first self-attention and the queries that follow from it know nothing of memory: they are
-    computed once for all objects of one image.
+    The first self-attention and the queries after it do not depend on memory: all objects of one
+    image share them.
     """
     grid = round(image.shape[1] ** 0.5)
     x = image + 0.1 * image_pos if attention.pos_enc_at_input else image
     for i, layer in enumerate(attention.layers):
-        turns = _turns(layer.self_attn, grid)
-        if places is not None and i > 0:
-            turns = turns[places]
+        rope = _rope_table(layer.self_attn, grid)
+        if positions is not None and i > 0:
+            rope = rope[positions]
         normed = layer.norm1(x)
-        looking = normed + image_pos if layer.pos_enc_at_attn else normed
-        x = x + _self_attention(layer.self_attn, looking, normed, turns)
-        if i == 0 and places is not None:
-            x = x.expand(len(places), -1, -1)
-            x = x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
-            image_pos = image_pos[0][places]
+        qk_input = normed + image_pos if layer.pos_enc_at_attn else normed
+        x = x + _self_attention(layer.self_attn, qk_input, normed, rope)
+        if i == 0 and positions is not None:
+            x = x.expand(len(positions), -1, -1)
+            x = x.gather(1, positions[..., None].expand(-1, -1, x.shape[-1]))
+            image_pos = image_pos[0][positions]
         normed = layer.norm2(x)
-        looking = normed + image_pos if layer.pos_enc_at_cross_attn_queries else normed
+        q_input = normed + image_pos if layer.pos_enc_at_cross_attn_queries else normed
         x = x + _cross_attention(
             layer.cross_attn_image,
-            looking,
+            q_input,
             memories,
             pointers,
-            places,
-            memory_places,
+            positions,
+            memory_positions,
             grid,
             layer.pos_enc_at_cross_attn_keys,
         )
@@ -62,39 +63,44 @@ def attend(
     return out
 
 
-def _self_attention(attention: RoPEAttention, looking: Tensor, x: Tensor, turns: Tensor) -> Tensor:
-    q = _turned(attention.q_proj(looking), turns, attention.num_heads)
-    k = _turned(attention.k_proj(looking), turns, attention.num_heads)
-    return _weigh(attention, q, k, attention.v_proj(x))
+def _self_attention(
+    attention: RoPEAttention, qk_input: Tensor, v_input: Tensor, rope: Tensor
+) -> Tensor:
+    q = _apply_rope(attention.q_proj(qk_input), rope, attention.num_heads)
+    k = _apply_rope(attention.k_proj(qk_input), rope, attention.num_heads)
+    return _scaled_dot_product_attention(attention, q, k, attention.v_proj(v_input))
 
 
 def _cross_attention(
     attention: RoPEAttention,
-    looking: Tensor,
+    q_input: Tensor,
     memories: tuple[Tensor, Tensor],
     pointers: tuple[Tensor, Tensor],
-    places: Tensor | None,
-    memory_places: Tensor | None,
+    positions: Tensor | None,
+    memory_positions: Tensor | None,
     grid: int,
     pos_at_keys: bool,
 ) -> Tensor:
-    turns = _turns(attention, grid)
+    rope = _rope_table(attention, grid)
     heads = attention.num_heads
-    seen, seen_pos = memories
-    told, told_pos = pointers
-    q_turns = turns if places is None else turns[places]
-    k_turns = turns if memory_places is None else turns[memory_places]
-    q = _turned(attention.q_proj(looking), q_turns, heads)
-    # Pointers have no place, so their keys are not turned.
-    k_seen = _turned(attention.k_proj(seen + seen_pos if pos_at_keys else seen), k_turns, heads)
-    k_told = attention.k_proj(told + told_pos if pos_at_keys else told)
-    k = torch.cat([k_seen.flatten(1, 2), k_told], 1)
-    v = attention.v_proj(torch.cat([seen.flatten(1, 2), told], 1))
-    return _weigh(attention, q, k, v)
+    memory_tokens, memory_pos = memories
+    pointer_tokens, pointer_pos = pointers
+    q_rope = rope if positions is None else rope[positions]
+    memory_rope = rope if memory_positions is None else rope[memory_positions]
+    q = _apply_rope(attention.q_proj(q_input), q_rope, heads)
+    memory_keys = attention.k_proj(memory_tokens + memory_pos if pos_at_keys else memory_tokens)
+    memory_keys = _apply_rope(memory_keys, memory_rope, heads)
+    # Pointers have no position in the image: their keys get no RoPE.
+    pointer_keys = attention.k_proj(pointer_tokens + pointer_pos if pos_at_keys else pointer_tokens)
+    k = torch.cat([memory_keys.flatten(1, 2), pointer_keys], 1)
+    v = attention.v_proj(torch.cat([memory_tokens.flatten(1, 2), pointer_tokens], 1))
+    return _scaled_dot_product_attention(attention, q, k, v)
 
 
-def _weigh(attention: RoPEAttention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Scaled dot-product attention of (B, ., C) tokens with the module's heads and output."""
+def _scaled_dot_product_attention(
+    attention: RoPEAttention, q: Tensor, k: Tensor, v: Tensor
+) -> Tensor:
+    """Attend with the module's heads, then project: (B, ., C) queries, keys and values."""
     heads = attention.num_heads
     q = q.expand(len(k), -1, -1)
     out = F.scaled_dot_product_attention(*(attention._separate_heads(t, heads) for t in (q, k, v)))
@@ -102,20 +108,20 @@ def _weigh(attention: RoPEAttention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return projected
 
 
-def _turns(attention: RoPEAttention, grid: int) -> Tensor:
-    """The rotation of each place of the grid: (grid^2, channels of a head / 2) complex."""
+def _rope_table(attention: RoPEAttention, grid: int) -> Tensor:
+    """The RoPE rotations at each position of the grid: (grid^2, channels per head / 2) complex."""
     if len(attention.freqs_cis) != grid * grid:
         attention.freqs_cis = attention.compute_cis(end_x=grid, end_y=grid)
     device = attention.q_proj.weight.device
     if attention.freqs_cis.device != device:
         attention.freqs_cis = attention.freqs_cis.to(device)
-    turns: Tensor = attention.freqs_cis
-    return turns
+    table: Tensor = attention.freqs_cis
+    return table
 
 
-def _turned(x: Tensor, turns: Tensor, heads: int) -> Tensor:
-    """Rotary position encoding of (..., N, C) by (..., N, c) complex turns, per head, as upstream's
+def _apply_rope(x: Tensor, rope: Tensor, heads: int) -> Tensor:
+    """Rotate each head of (..., N, C) tokens by (..., N, C / heads / 2) rotations, as upstream's
     `apply_rotary_enc`."""
     pairs = x.float().unflatten(-1, (heads, -1, 2))
-    turned = torch.view_as_complex(pairs.contiguous()) * turns[..., None, :]
-    return torch.view_as_real(turned).flatten(-3).to(x.dtype)
+    rotated = torch.view_as_complex(pairs.contiguous()) * rope[..., None, :]
+    return torch.view_as_real(rotated).flatten(-3).to(x.dtype)

@@ -1,10 +1,10 @@
-"""SAM 2's stages as functions on tensors, batched over objects; inference and training share them.
+"""SAM 2's stages as functions on tensors, batched over objects, for inference and training.
 
-Upstream binds the same stages to a dictionary of past frames (`SAM2Base.track_step`). Here the
-caller owns the memory, so that objects of one batch may be of different age.
+Upstream ties these stages to a dictionary of past frames (`SAM2Base.track_step`). Here the caller
+owns the memory, so that a batch may mix objects of different ages.
 
 Shapes: B objects, C channels of the image features (256; nano 64), D channels of the memory (64;
-nano 32), S side of the square input, h = w = S / 16, masks at stride 4 as logits.
+nano 32), S the side of the square input, h = w = S / 16; masks are logits at stride 4.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from torch import Tensor
 from sam2vss_ros.sam2.attention import attend
 from sam2vss_ros.sam2.windows import Windows
 
-# ImageNet's statistics, those of every SAM 2 (upstream sam2/utils/misc.py).
+# ImageNet's statistics, used by every SAM 2 (upstream sam2/utils/misc.py).
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What the image encoder says of B images.
+    """The image encoder's output for B images.
 
-    pyramid: three (B, C, ., .) maps of the feature pyramid, strides 4, 8 and 16, before SAM's
-    projections; semantics read these. high_res: the decoder's (B, C/8, S/4, S/4) and
-    (B, C/4, S/8, S/8). top, top_pos: (B, C, h, w) features and position code at stride 16.
+    pyramid: three (B, C, ., .) maps at strides 4, 8 and 16, before SAM's projections; semantics
+    use these. high_res: the mask decoder's (B, C/8, S/4, S/4) and (B, C/4, S/8, S/8) inputs.
+    top, top_pos: (B, C, h, w) features and their position encoding at stride 16.
     """
 
     pyramid: tuple[Tensor, Tensor, Tensor]
@@ -43,7 +43,7 @@ class ImageFeatures:
     top_pos: Tensor
 
     def select(self, index: Tensor) -> ImageFeatures:
-        """The features of images `index`, (N,) int64: one entry per object of a batch."""
+        """The features of the images `index`, (N,) int64, one for each object of a batch."""
         a, b, c = self.pyramid
         return ImageFeatures(
             (a[index], b[index], c[index]),
@@ -55,11 +55,11 @@ class ImageFeatures:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What the mask decoder says of B prompts.
+    """The mask decoder's output for B prompts.
 
-    masks: (B, M, S/4, S/4) logits, token 0 first then the three of multimask output; M is 4, or 1
-    where only the first was asked for. ious: (B, 4) predicted IoU. tokens: (B, 4, C) output tokens.
-    score: (B, 1) object score logit.
+    masks: (B, M, S/4, S/4) logits, first the single mask (token 0), then the three of multimask
+    output; M is 4, or 1 if only the first was asked for. ious: (B, 4) predicted IoU. tokens:
+    (B, 4, C) output tokens of the masks. score: (B, 1) object score logits.
     """
 
     masks: Tensor
@@ -69,7 +69,7 @@ class Decoded:
 
 
 def image_tensor(image: npt.NDArray[np.uint8], size: int, device: torch.device) -> Tensor:
-    """(H, W, 3) uint8 RGB -> (1, 3, size, size) float32, squashed and normalised like upstream."""
+    """(H, W, 3) uint8 RGB -> (1, 3, size, size) float32, squashed and normalised as upstream."""
     if image.shape[:2] != (size, size):
         shrinks = image.shape[0] > size and image.shape[1] > size
         interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
@@ -78,7 +78,7 @@ def image_tensor(image: npt.NDArray[np.uint8], size: int, device: torch.device) 
 
 
 def normalise(images: Tensor) -> Tensor:
-    """(B, 3, H, W) of 0..255 -> float32 with ImageNet's mean 0 and deviation 1."""
+    """Normalise (B, 3, H, W) values of 0..255 to ImageNet's mean 0 and deviation 1, in float32."""
     mean = images.new_tensor(PIXEL_MEAN, dtype=torch.float32).view(3, 1, 1) * 255
     std = images.new_tensor(PIXEL_STD, dtype=torch.float32).view(3, 1, 1) * 255
     return (images.float() - mean) / std
@@ -98,7 +98,7 @@ def encode_image(network: SAM2Base, images: Tensor) -> ImageFeatures:
 
 
 def without_memory(network: SAM2Base, features: ImageFeatures) -> Tensor:
-    """The decoder's input for an object that has no memory yet, (B, C, h, w)."""
+    """The decoder's input for objects without memory: (B, C, h, w)."""
     return features.top + network.no_mem_embed.view(1, -1, 1, 1)
 
 
@@ -110,34 +110,36 @@ def attend_to_memory(
     pointers: Tensor,
     pointer_ages: Tensor,
     windows: Windows | None = None,
-    memory_places: Tensor | None = None,
+    memory_positions: Tensor | None = None,
 ) -> Tensor:
-    """Condition the image on what is remembered of each object; the decoder's input (B, C, h, w).
+    """Condition the image on each object's memory: the decoder's input, (B, C, h, w).
 
-    features: those of one image that all objects are looked for in, or of one image per object.
-    memories: (B, M, m, D), tokens of the memory frames. memory_times: (M,) int64, the row of the
-    network's temporal encoding: 0 for the previous frame up to num_maskmem - 2, num_maskmem - 1
-    for the conditioning frame. pointers: (B, P, C). pointer_ages: (B, P) float, frames since each
-    pointer. Equals upstream's `_prepare_memory_conditioned_features` for one object.
+    features: of one image for all objects, or of one image per object. memories: (B, M, m, D),
+    tokens of the M memory frames. memory_times: (M,) int64, rows of the network's temporal
+    encoding: from 0 for the previous frame to num_maskmem - 2, and num_maskmem - 1 for the
+    conditioning frame. pointers: (B, P, C). pointer_ages: (B, P) float, the age of each pointer in
+    frames. Equals upstream's `_prepare_memory_conditioned_features` for one object.
 
-    With `windows` only their tokens of the image are conditioned, (B, C, side, side), and
-    memory_places, (B, M, m) int64, says which tokens of their frames the memories are.
+    With `windows` only the tokens inside them are conditioned, (B, C, side, side), and
+    memory_positions, (B, M, m) int64, says where the memory tokens lie in their frames.
     """
     channels, grid = features.top.shape[1], features.top.shape[-1]
     whole = memories.new_zeros(1, network.mem_dim, grid, grid)
-    place = network.memory_encoder.position_encoding(whole)[0].flatten(1).T
-    if memory_places is not None:
-        place = place[memory_places]
-    time = network.maskmem_tpos_enc[memory_times].view(len(memory_times), 1, network.mem_dim)
+    memory_pos = network.memory_encoder.position_encoding(whole)[0].flatten(1).T
+    if memory_positions is not None:
+        memory_pos = memory_pos[memory_positions]
+    temporal_pos = network.maskmem_tpos_enc[memory_times].view(
+        len(memory_times), 1, network.mem_dim
+    )
 
-    # A pointer of C channels travels as C / D tokens of the memory's width.
+    # A pointer of C channels is split into C / D tokens of the memory's width.
     parts = channels // network.mem_dim
     tokens = pointers.reshape(len(pointers), -1, network.mem_dim)
     ages = pointer_ages / (network.max_obj_ptrs_in_encoder - 1)
     if network.add_tpos_enc_to_obj_ptrs:
-        width_of_code = channels if network.proj_tpos_enc_in_obj_ptrs else network.mem_dim
-        code = get_1d_sine_pe(ages.flatten(), dim=width_of_code).view(*ages.shape, -1)
-        pointer_pos = network.obj_ptr_tpos_proj(code.to(pointers.dtype))
+        pos_dim = channels if network.proj_tpos_enc_in_obj_ptrs else network.mem_dim
+        sine = get_1d_sine_pe(ages.flatten(), dim=pos_dim).view(*ages.shape, -1)
+        pointer_pos = network.obj_ptr_tpos_proj(sine.to(pointers.dtype))
     else:
         pointer_pos = pointers.new_zeros(*ages.shape, network.mem_dim)
 
@@ -145,10 +147,10 @@ def attend_to_memory(
         network.memory_attention,
         features.top.flatten(2).transpose(1, 2),
         features.top_pos.flatten(2).transpose(1, 2),
-        (memories, place + time),
+        (memories, memory_pos + temporal_pos),
         (tokens, pointer_pos.repeat_interleave(parts, dim=1)),
         None if windows is None else windows.tokens(),
-        memory_places,
+        memory_positions,
     )
     side = grid if windows is None else windows.side
     return out.transpose(1, 2).unflatten(2, (side, side))
@@ -163,55 +165,58 @@ def decode(
     windows: Windows | None = None,
     single: bool = False,
 ) -> Decoded:
-    """Prompt encoder and mask decoder on (B, C, h, w) pixel features; all four mask tokens, or
-    with `single` the mask of token 0 alone.
+    """Run the prompt encoder and the mask decoder on (B, C, h, w) pixel features.
 
-    points: (B, P, 2) pixels of the S x S input and (B, P) labels (1 object, 0 background, 2 and 3
-    a box's corners, -1 padding). mask: (B, 1, S/4, S/4) low-resolution mask input. Features of one
-    image, (1, ., ., .), serve all B prompts. With `windows` the features are those inside them and
-    so are the masks, (B, M, 4 * side, 4 * side). Equals upstream's `MaskDecoder.predict_masks`.
+    Gives the masks of all four tokens, or with `single` only that of token 0. points: (B, P, 2)
+    pixels of the S x S input and (B, P) labels (1 object, 0 background, 2 and 3 a box's corners,
+    -1 padding). mask: (B, 1, S/4, S/4) low-resolution mask input. Features of one image,
+    (1, ., ., .), serve all B prompts. With `windows` the features are those inside them, and so
+    are the masks, (B, M, 4 * side, 4 * side). Equals upstream's `MaskDecoder.predict_masks`.
     """
     if points is None:
-        # Upstream's padding: SAM 2 was trained to see one empty point where no prompt is given.
+        # As upstream: SAM 2 was trained with one padding point in place of a missing prompt.
         batch = len(pixels) if mask is None else len(mask)
         points = (pixels.new_zeros(batch, 1, 2), pixels.new_full((batch, 1), -1, dtype=torch.int32))
     sparse, dense = network.sam_prompt_encoder(points=points, boxes=None, masks=mask)
-    place = network.sam_prompt_encoder.get_dense_pe()
+    image_pe = network.sam_prompt_encoder.get_dense_pe()
     if windows is not None:
-        place, dense = windows.crop(place), windows.crop(dense)
+        image_pe, dense = windows.crop(image_pe), windows.crop(dense)
 
     decoder = network.sam_mask_decoder
-    rows = [decoder.obj_score_token.weight] if decoder.pred_obj_scores else []
-    rows += [decoder.iou_token.weight, decoder.mask_tokens.weight]
-    tokens = torch.cat([torch.cat(rows).expand(len(sparse), -1, -1), sparse], 1)
-    source = pixels + dense
-    told, source_out = decoder.transformer(source, place.expand(len(source), -1, -1, -1), tokens)
+    output_tokens = [decoder.obj_score_token.weight] if decoder.pred_obj_scores else []
+    output_tokens += [decoder.iou_token.weight, decoder.mask_tokens.weight]
+    tokens = torch.cat([torch.cat(output_tokens).expand(len(sparse), -1, -1), sparse], 1)
+    image = pixels + dense
+    image_pe = image_pe.expand(len(image), -1, -1, -1)
+    tokens_out, image_out = decoder.transformer(image, image_pe, tokens)
     if decoder.pred_obj_scores:
-        score, told = decoder.pred_obj_score_head(told[:, 0]), told[:, 1:]
+        score = decoder.pred_obj_score_head(tokens_out[:, 0])
+        tokens_out = tokens_out[:, 1:]
     else:
-        score = 10.0 * told.new_ones(len(told), 1)
-    mask_tokens = told[:, 1 : 1 + decoder.num_mask_tokens]
+        score = 10.0 * tokens_out.new_ones(len(tokens_out), 1)
+    mask_tokens = tokens_out[:, 1 : 1 + decoder.num_mask_tokens]
 
-    raise_1, norm, act_1, raise_2, act_2 = decoder.output_upscaling
-    raised = act_1(norm(raise_1(source_out.transpose(1, 2).view_as(source)) + high_res[1]))
-    raised = act_2(raise_2(raised) + high_res[0])
+    upscale_1, norm, act_1, upscale_2, act_2 = decoder.output_upscaling
+    upscaled = act_1(norm(upscale_1(image_out.transpose(1, 2).view_as(image)) + high_res[1]))
+    upscaled = act_2(upscale_2(upscaled) + high_res[0])
     wanted = 1 if single else decoder.num_mask_tokens
     mlps = decoder.output_hypernetworks_mlps
     weights = [mlps[i](mask_tokens[:, i]) for i in range(wanted)]
-    masks = (torch.stack(weights, 1) @ raised.flatten(2)).unflatten(2, raised.shape[-2:])
-    return Decoded(masks, decoder.iou_prediction_head(told[:, 0]), mask_tokens, score)
+    masks = (torch.stack(weights, 1) @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
+    return Decoded(masks, decoder.iou_prediction_head(tokens_out[:, 0]), mask_tokens, score)
 
 
 def decode_mask_prompt(network: SAM2Base, features: ImageFeatures, masks: Tensor) -> Decoded:
-    """Decode (B, 1, S, S) float 0/1 mask prompts on one image or B, without memory.
+    """Decode (B, 1, S, S) float 0/1 mask prompts on one image or on B, without memory.
 
-    As upstream's `_use_mask_as_output`, which keeps the given mask and only takes the pointer.
+    As in upstream's `_use_mask_as_output`, which takes only the object pointer from it and keeps
+    the given mask.
     """
     return decode(network, features.top, features.high_res, mask=network.mask_downsample(masks))
 
 
 def object_pointer(network: SAM2Base, token: Tensor, visible: Tensor) -> Tensor:
-    """(B, C) object pointers of (B, C) output tokens; `visible` (B, 1) is 1 or 0."""
+    """(B, C) object pointers from (B, C) output tokens; `visible` (B, 1) is 1 or 0."""
     pointer = network.obj_ptr_proj(token)
     if network.fixed_no_obj_ptr:
         pointer = visible * pointer
@@ -225,14 +230,13 @@ def encode_memory(
     visible: Tensor,
     prompted: bool = False,
 ) -> Tensor:
-    """Encode what was seen into memories (B, D, h, w), as upstream's `_encode_new_memory`.
+    """Encode objects into memories, (B, D, h, w), as upstream's `_encode_new_memory`.
 
-    masks: (B, 1, S, S) logits, on features of one image or of B. visible: (B, 1), 1 where the
-    object is seen, else 0. prompted: the masks come from prompts; Meta's models remember those as
-    black and white.
+    features: of one image or of B. masks: (B, 1, S, S) logits. visible: (B, 1), 1 where the object
+    is visible, else 0. prompted: the masks come from prompts; Meta's models binarise those.
     """
     image = network.memory_encoder.pix_feat_proj(features.top)
-    memories = _remembered(network, image + _mask_features(network, masks, prompted))
+    memories = _fuse_memory(network, image + _mask_features(network, masks, prompted))
     return _mark_absent(network, memories, visible)
 
 
@@ -244,22 +248,23 @@ def encode_memory_in_windows(
     windows: Windows,
     prompted: bool = False,
 ) -> Tensor:
-    """`encode_memory` for (B, 1, S/4, S/4) logits that are negative outside of `windows`.
+    """`encode_memory` for (B, 1, S/4, S/4) logits that are negative outside `windows`.
 
-    The image (of one frame) without any object is encoded once; each object adds its window.
+    The image, one for all objects, is encoded once without any object; each object then replaces
+    the memory inside its window.
     """
     size = network.image_size
     image = network.memory_encoder.pix_feat_proj(features.top)
-    nothing = masks.new_full((1, 1, size, size), NO_OBJ_SCORE)
-    empty = _remembered(network, image + _mask_features(network, nothing))
-    inside = full_size(windows.crop(masks), 16 * windows.side)
-    inside = windows.crop(image) + _mask_features(network, inside, prompted)
-    memories = empty.expand(len(masks), -1, -1, -1).clone()
-    return _mark_absent(network, windows.paste(_remembered(network, inside), memories), visible)
+    no_object = masks.new_full((1, 1, size, size), NO_OBJ_SCORE)
+    background = _fuse_memory(network, image + _mask_features(network, no_object))
+    mask_crops = full_size(windows.crop(masks), 16 * windows.side)
+    crops = windows.crop(image) + _mask_features(network, mask_crops, prompted)
+    memories = background.expand(len(masks), -1, -1, -1).clone()
+    return _mark_absent(network, windows.paste(_fuse_memory(network, crops), memories), visible)
 
 
 def _mask_features(network: SAM2Base, masks: Tensor, prompted: bool = False) -> Tensor:
-    """What the memory encoder makes of (B, 1, ., .) logits: (B, C, . / 16, . / 16)."""
+    """The memory encoder's features of (B, 1, ., .) mask logits: (B, C, . / 16, . / 16)."""
     binary = prompted and network.binarize_mask_from_pts_for_mem_enc
     scaled = (masks > 0).float() if binary else torch.sigmoid(masks)
     bias = scaled.new_tensor(network.sigmoid_bias_for_mem_enc)
@@ -268,15 +273,15 @@ def _mask_features(network: SAM2Base, masks: Tensor, prompted: bool = False) -> 
     return downsampled
 
 
-def _remembered(network: SAM2Base, fused: Tensor) -> Tensor:
-    """The rest of the memory encoder: image and masks together -> memories."""
+def _fuse_memory(network: SAM2Base, image_and_masks: Tensor) -> Tensor:
+    """Fuse the sum of image and mask features, (B, C, ., .), into memories, (B, D, ., .)."""
     encoder = network.memory_encoder
-    memories: Tensor = encoder.out_proj(encoder.fuser(fused))
+    memories: Tensor = encoder.out_proj(encoder.fuser(image_and_masks))
     return memories
 
 
 def _mark_absent(network: SAM2Base, memories: Tensor, visible: Tensor) -> Tensor:
-    """Tell in (B, D, ., .) memories which objects are not there, where the network has words."""
+    """Add the embedding of an absent object to (B, D, ., .) memories, if the network has one."""
     if network.no_obj_embed_spatial is None:
         return memories
     absent = (1 - visible)[..., None, None]
@@ -284,17 +289,17 @@ def _mark_absent(network: SAM2Base, memories: Tensor, visible: Tensor) -> Tensor
 
 
 def full_size(masks: Tensor, size: int) -> Tensor:
-    """Raise low-resolution mask logits to (B, M, size, size)."""
+    """Upsample mask logits to (B, M, size, size)."""
     return F.interpolate(masks.float(), size=(size, size), mode="bilinear", align_corners=False)
 
 
 def hide_absent(masks: Tensor, visible: Tensor) -> Tensor:
-    """Replace the (B, M, ., .) masks of unseen objects by upstream's NO_OBJ_SCORE."""
+    """Replace the (B, M, ., .) masks of objects that are not visible by upstream's NO_OBJ_SCORE."""
     return torch.where(visible[..., None, None] > 0, masks, masks.new_tensor(NO_OBJ_SCORE))
 
 
 def set_image_size(network: SAM2Base, size: int) -> None:
-    """Prepare the prompt encoder for another square input size (a multiple of 32)."""
+    """Set the square input size of the network and its prompt encoder, a multiple of 32 pixels."""
     network.image_size = size
     network.sam_image_embedding_size = size // network.backbone_stride
     prompts = network.sam_prompt_encoder

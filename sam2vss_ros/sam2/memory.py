@@ -29,8 +29,8 @@ AT_ONCE = 8
 class Recall:
     """The memory of B objects that remember equally much, in the form of `attend_to_memory`.
 
-    windows and memory_places: where the objects are looked for and where their memories lie; None
-    for everywhere.
+    windows and memory_positions: where the objects are looked for and where their memories lie;
+    None for everywhere.
     """
 
     slots: Tensor
@@ -39,7 +39,7 @@ class Recall:
     pointers: Tensor
     pointer_ages: Tensor
     windows: Windows | None
-    memory_places: Tensor | None
+    memory_positions: Tensor | None
 
 
 class MemoryBank:
@@ -141,7 +141,7 @@ class MemoryBank:
         # The conditioning frame keeps one time code for ever; its pointer knows its true age.
         ages = torch.cat([(age[:, None] + 1).clamp(max=OLDEST), (back + 1).expand(len(age), -1)], 1)
         device = self._memories.device
-        windows, memory_places = None, None
+        windows, memory_positions = None, None
         if side == self._grid:
             memories = self._memories[slots[:, None], places]
         else:
@@ -149,9 +149,9 @@ class MemoryBank:
             around = windows_around(
                 self._boxes[slots[:, None], places].flatten(0, 1), side, self._grid
             )
-            memory_places = around.tokens().view(*places.shape, -1)
-            memories = self._memories[slots[:, None, None], places[..., None], memory_places]
-            memory_places = memory_places.to(device)
+            memory_positions = around.tokens().view(*places.shape, -1)
+            memories = self._memories[slots[:, None, None], places[..., None], memory_positions]
+            memory_positions = memory_positions.to(device)
         return Recall(
             slots,
             memories,
@@ -159,5 +159,5 @@ class MemoryBank:
             self._pointers[slots[:, None], pointers],
             ages.float().to(device),
             windows,
-            memory_places,
+            memory_positions,
         )

@@ -1,8 +1,8 @@
 """nano: a SAM 2 of 1.2 million parameters, built from the `sam2` package's own classes.
 
-Everything about it is stock SAM 2.1 (streaming memory, object pointers, prompt encoder, occlusion
-score) but narrower: 64 channels instead of 256, one memory attention layer instead of four, a
-four-stage Hiera trunk of width 24 and a slim mask decoder.
+It is a stock SAM 2.1 (streaming memory, object pointers, prompt encoder, occlusion score), only
+smaller: 64 channels instead of 256, one memory attention layer instead of four, a four-stage Hiera
+trunk of width 24 and a slim mask decoder.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ MEMORY_CHANNELS = 32
 
 
 class NanoSam2(SAM2Base):
-    """SAM2Base with a mask decoder whose width fits its 64 channels.
+    """SAM2Base with a mask decoder sized for 64 channels.
 
     SAM2Base hard-codes the decoder's MLP (2048), heads (8) and IoU head (256); at 64 channels
-    those would be two thirds of the whole network.
+    these would make up two thirds of the network.
     """
 
     def _build_sam_heads(self) -> None:
@@ -124,8 +124,8 @@ def _memory_attention(feature_size: int) -> MemoryAttention:
 
 
 def _memory_encoder() -> MemoryEncoder:
-    # A 4x4 stride-4 downsampler needs a third of the arithmetic of the stock 3x3 stride-2 one; a
-    # layer scale of 0.1 instead of 1e-6 lets the fuser take part in a short training.
+    # A 4x4 stride-4 downsampler takes a third of the arithmetic of the stock 3x3 stride-2 one; with
+    # a layer scale of 0.1 instead of 1e-6 the fuser contributes even after a short training.
     return MemoryEncoder(
         in_dim=CHANNELS,
         out_dim=MEMORY_CHANNELS,

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.sam2 import functional
+from sam2vss_ros.sam2.build import Sam2Model
 from sam2vss_ros.sam2.memory import MemoryBank, Recall
-from sam2vss_ros.sam2.models import Sam2Model
 from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
 from sam2vss_ros.sam2.windows import (
     LEAST_GRID,
@@ -106,7 +106,7 @@ class Tracker:
             recall.pointers,
             recall.pointer_ages,
             recall.windows,
-            recall.memory_places,
+            recall.memory_positions,
         )
         return _Attended(recall.slots.tolist(), pixels, recall.windows)
 

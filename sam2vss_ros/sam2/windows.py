@@ -1,7 +1,6 @@
-"""Windows: squares around objects, to which the local engine confines attention and decoding.
+"""Square windows around objects; the local engine attends and decodes only inside them.
 
-All lengths are tokens, the cells of the image features at stride 16; a grid has as many rows as
-columns.
+All lengths are in tokens, the cells of the image features at stride 16. Grids are square.
 """
 
 from __future__ import annotations
@@ -13,36 +12,38 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SIDES = (8, 12, 16, 24, 32, 48, 64)
-"""Sides that windows may have: few, so that many objects share a batch."""
+"""The sides a window may have: only a few, so that many objects share a batch."""
 
 LEAST_GRID = 32
-"""On smaller grids cutting and pasting take longer than the arithmetic that they save: at 16 the
-arithmetic halves, and the frame gets slower (`sam2vss bench speed`)."""
+"""The smallest grid that has windows. On smaller ones cropping and pasting cost more than they
+save: at 16 the arithmetic halves, yet frames take longer (`sam2vss bench speed`)."""
 
 OUTSIDE = -10.0
-"""Mask logit of pixels outside the window of an object."""
+"""The mask logit of pixels outside an object's window."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """B windows of one side on a grid of `grid` x `grid` tokens; corners: (B, 2) int64, the first
-    row and column of each."""
+    """B windows of `side` x `side` tokens on a grid of `grid` x `grid`.
+
+    corners: (B, 2) int64, the first row and column of each.
+    """
 
     grid: int
     side: int
     corners: Tensor
 
     def to(self, device: torch.device) -> Windows:
-        """The same windows with their corners on a device."""
+        """The same windows with their corners on `device`."""
         return Windows(self.grid, self.side, self.corners.to(device))
 
     def tokens(self) -> Tensor:
-        """The places of the windows' tokens in a flattened grid, row by row: (B, side^2) int64."""
+        """Positions of the windows' tokens in the flattened grid, row by row: (B, side^2) int64."""
         rows, columns = self._lines(1)
         return (rows[:, :, None] * self.grid + columns[:, None, :]).flatten(1)
 
     def crop(self, maps: Tensor) -> Tensor:
-        """Cut (1 or B, C, n, n) maps, n a multiple of the grid: (B, C, side * n / grid, ...)."""
+        """Crop (1 or B, C, n, n) maps, n a multiple of the grid: (B, C, side * n / grid, ...)."""
         rows, columns = self._lines(maps.shape[-1] // self.grid)
         rows, columns = rows[:, :, None], columns[:, None, :]
         if len(maps) == 1:
@@ -51,7 +52,7 @@ class Windows:
         return maps.permute(0, 2, 3, 1)[each, rows, columns].permute(0, 3, 1, 2)
 
     def paste(self, crops: Tensor, onto: Tensor) -> Tensor:
-        """Write (B, C, m, m) crops over (B, C, n, n) maps, in place; returns the maps."""
+        """Write (B, C, m, m) crops into (B, C, n, n) maps, in place; returns the maps."""
         rows, columns = self._lines(onto.shape[-1] // self.grid)
         each = torch.arange(len(onto), device=onto.device)[:, None, None]
         view = onto.permute(0, 2, 3, 1)
@@ -59,15 +60,18 @@ class Windows:
         return onto
 
     def _lines(self, scale: int) -> tuple[Tensor, Tensor]:
-        """(B, side * scale) rows and columns of maps that are `scale` times finer."""
+        """The rows and columns of the windows, (B, side * scale), in maps `scale` times finer."""
         steps = torch.arange(self.side * scale, device=self.corners.device)
         first = self.corners * scale
         return first[:, :1] + steps, first[:, 1:] + steps
 
 
 def boxes_of(masks: Tensor, grid: int) -> Tensor:
-    """The boxes of (B, n, n) mask logits: (B, 4) int64 first row, first column, row and column
-    after the last. An object that is nowhere may be anywhere: its box is the whole grid."""
+    """The boxes of (B, n, n) mask logits: (B, 4) int64 first row and column, end row and column.
+
+    The ends are exclusive. An empty mask says nothing about where the object is: its box is the
+    whole grid.
+    """
     cells = F.max_pool2d(masks[:, None], masks.shape[-1] // grid)[:, 0] > 0
     edges = []
     for line in (cells.any(2), cells.any(1)):
@@ -79,14 +83,14 @@ def boxes_of(masks: Tensor, grid: int) -> Tensor:
 
 
 def margin_of(grid: int) -> int:
-    """How far a window reaches beyond the box of its object on either side."""
+    """How far a window extends beyond its object's box on each side."""
     return max(2, grid // 8)
 
 
 def sides_for(boxes: Tensor, grid: int) -> Tensor:
-    """The smallest side that holds each of (..., 4) boxes with its margin: (...) int64.
+    """The smallest side that fits each of (..., 4) boxes and its margins: (...) int64.
 
-    On grids below LEAST_GRID it is the whole grid.
+    On grids smaller than LEAST_GRID this is always the whole grid.
     """
     if grid < LEAST_GRID:
         return torch.full_like(boxes[..., 0], grid)
@@ -96,6 +100,6 @@ def sides_for(boxes: Tensor, grid: int) -> Tensor:
 
 
 def windows_around(boxes: Tensor, side: int, grid: int) -> Windows:
-    """Windows of `side`, centred on (B, 4) boxes as far as the grid allows."""
+    """Windows of `side`, centred on (B, 4) boxes but shifted to lie inside the grid."""
     centres = (boxes[:, :2] + boxes[:, 2:]).div(2, rounding_mode="floor")
     return Windows(grid, side, (centres - side // 2).clamp(0, grid - side))

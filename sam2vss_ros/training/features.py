@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sam2vss_ros.sam2 import functional
-from sam2vss_ros.sam2.models import Sam2Model
+from sam2vss_ros.sam2.build import Sam2Model
 from sam2vss_ros.training.data import VOID, LabelledStill, augmented_still, label_regions
 
 CACHE_BYTES = 3 * 2**30

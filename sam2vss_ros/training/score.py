@@ -8,9 +8,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sam2vss_ros.sam2 import functional
+from sam2vss_ros.sam2.build import Sam2Model
 from sam2vss_ros.sam2.masklets import Masklets
 from sam2vss_ros.sam2.masks import iou_of
-from sam2vss_ros.sam2.models import Sam2Model
 from sam2vss_ros.sam2.tracker import Tracker
 from sam2vss_ros.training.nano import BOX, POINT, sample_prompts
 from sam2vss_ros.training.procedural import make_clip

@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sam2vss_ros.evaluation.metrics import ConfusionMatrix
-from sam2vss_ros.sam2.models import Sam2Model
+from sam2vss_ros.sam2.build import Sam2Model
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.semantics.model import SemanticModel, new_semantics
 from sam2vss_ros.semantics.segmenter import Dense, label_of

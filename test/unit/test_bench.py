@@ -21,8 +21,8 @@ from sam2vss_ros.errors import InputError
 from sam2vss_ros.io.readers import open_frames
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.sam2 import functional
+from sam2vss_ros.sam2.build import Sam2Model, load_model, untrained_model
 from sam2vss_ros.sam2.memory import MemoryBank
-from sam2vss_ros.sam2.models import Sam2Model, load_model, untrained_model
 from sam2vss_ros.sam2.options import PRESETS
 from sam2vss_ros.training.procedural import street_video
 from sam2vss_ros.types import Prompt

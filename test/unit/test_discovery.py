@@ -11,8 +11,8 @@ from torch import Tensor
 
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.sam2 import functional
+from sam2vss_ros.sam2.build import load_model
 from sam2vss_ros.sam2.discovery import Candidates, GridSource, RegionSource, select
-from sam2vss_ros.sam2.models import load_model
 
 SIDE = 64
 """Quarter of nano's 256 pixels."""

@@ -26,7 +26,7 @@ from sam2vss_ros.bench.identity import (
 from sam2vss_ros.cli import main
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.sam2 import functional
-from sam2vss_ros.sam2.models import load_model
+from sam2vss_ros.sam2.build import load_model
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.training.procedural.returns import returns_video
 from sam2vss_ros.types import Frame

@@ -14,9 +14,16 @@ from sam2.build_sam import build_sam2_video_predictor
 from sam2.modeling.sam2_base import SAM2Base
 
 from sam2vss_ros.errors import ModelUnavailableError
-from sam2vss_ros.sam2 import models
-from sam2vss_ros.sam2.models import load_model, resolve_device
+from sam2vss_ros.sam2.build import load_model, resolve_device
+from sam2vss_ros.sam2.cards import CARDS
 from sam2vss_ros.sam2.nano import build_nano
+from sam2vss_ros.sam2.weights import (
+    EMBEDDED_WEIGHTS,
+    fetch_weights,
+    find_weights,
+    known_models,
+    weight_folders,
+)
 
 TINY = "sam2.1_hiera_tiny"
 
@@ -41,7 +48,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for variable in ("HOME", "HF_HOME", "SAM2VSS_CHECKPOINTS"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(models, "_cached_from_hub", lambda card: None)
+    monkeypatch.setattr("sam2vss_ros.sam2.weights._cached_from_hub", lambda card: None)
     for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(proxy, "http://127.0.0.1:9")  # the discard port: refused at once
     return tmp_path
@@ -120,7 +127,8 @@ def test_no_global_hydra_state_and_no_torchvision(tmp_path: Path) -> None:
         "import sys, sam2\n"
         "from hydra.core.global_hydra import GlobalHydra\n"
         "before = GlobalHydra.instance().hydra\n"
-        "from sam2vss_ros.sam2.models import CARDS, build_network, load_model\n"
+        "from sam2vss_ros.sam2.build import build_network, load_model\n"
+        "from sam2vss_ros.sam2.cards import CARDS\n"
         "build_network(CARDS['sam2.1_hiera_tiny'], 64)\n"
         f"load_model('nano', {str(path)!r}, device='cpu')\n"
         "assert GlobalHydra.instance().hydra is before\n"
@@ -192,21 +200,21 @@ def test_given_checkpoint_is_not_replaced_by_another(no_weights: Path) -> None:
 
 
 def test_usual_places_in_their_order(no_weights: Path) -> None:
-    card = models.CARDS[TINY]
-    assert models.find_weights(card) is None
-    for folder in reversed(models.weight_folders()):  # from the last to be asked to the first
+    card = CARDS[TINY]
+    assert find_weights(card) is None
+    for folder in reversed(weight_folders()):  # from the last to be asked to the first
         folder.mkdir(parents=True)
         (folder / card.file).touch()
-        assert models.find_weights(card) == folder / card.file
+        assert find_weights(card) == folder / card.file
 
 
 def test_known_models_say_what_is_at_hand(no_weights: Path) -> None:
     folder = no_weights / "checkpoints"
     folder.mkdir()
     (folder / "sam2.1_hiera_large.pt").touch()
-    status = {s.card.name: s for s in models.known_models()}
-    assert list(status) == list(models.CARDS)
-    assert status["nano"].path == models.EMBEDDED_WEIGHTS
+    status = {s.card.name: s for s in known_models()}
+    assert list(status) == list(CARDS)
+    assert status["nano"].path == EMBEDDED_WEIGHTS
     assert status["sam2.1_hiera_large"].path == folder / "sam2.1_hiera_large.pt"
     assert status["nano"].fetch == ""
     assert status[TINY].path is None
@@ -274,7 +282,7 @@ def test_checkpoints_of_another_model(tmp_path: Path) -> None:
 def test_fetching_without_a_network_says_so(no_weights: Path) -> None:
     pytest.importorskip("huggingface_hub", reason="fetching needs huggingface_hub")
     with pytest.raises(ModelUnavailableError, match="could not be fetched from https://hugg"):
-        models.fetch_weights(models.CARDS[TINY])
+        fetch_weights(CARDS[TINY])
 
 
 def test_fetching_without_the_hub_client_says_so(
@@ -282,4 +290,4 @@ def test_fetching_without_the_hub_client_says_so(
 ) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ModelUnavailableError, match="huggingface_hub.* is not installed"):
-        models.fetch_weights(models.CARDS[TINY])
+        fetch_weights(CARDS[TINY])

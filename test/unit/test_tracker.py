@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from sam2vss_ros.bench.streams import EngineStream, UpstreamStream
-from sam2vss_ros.sam2 import functional, models
-from sam2vss_ros.sam2.models import Sam2Model
+from sam2vss_ros.sam2 import functional
+from sam2vss_ros.sam2.build import Sam2Model
 from sam2vss_ros.sam2.options import PRESETS
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.training.procedural import Clip, make_clip
@@ -36,7 +36,7 @@ def centre_scores(model: Sam2Model, ours: list[Tracked]) -> None:
 
 @pytest.fixture(scope="module")
 def embedded() -> Sam2Model:
-    return models.load_model("nano", device="cpu")
+    return load_model("nano", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_three_objects_one_added_mid_stream(embedded: Sam2Model, clip: Clip) -> 
 
 def test_objects_that_vanish_and_come_back(clip: Clip) -> None:
     """The score of random weights flickers: memory and pointers of unseen objects are compared."""
-    model = models.untrained_model("nano", "cpu", image_size=SIZE)
+    model = untrained_model("nano", "cpu", image_size=SIZE)
     centre_scores(model, track(model, clip.frames[:10], masks_of(clip)))
     assert assert_parity(model, clip.frames, masks_of(clip)) == {True, False}
 
@@ -137,7 +137,7 @@ def test_official_model() -> None:
     """Meta's tiny at 64 pixels, random weights: 7 memories, 16 pointers, binarised prompts."""
     frames = 19
     clip = make_clip(4, frames, (64, 64), kind="abstract")
-    model = models.untrained_model("sam2.1_hiera_tiny", "cpu", image_size=64)
+    model = untrained_model("sam2.1_hiera_tiny", "cpu", image_size=64)
     point = np.array([[20, 35]], np.float32)
     prompts = {
         0: [

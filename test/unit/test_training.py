@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from sam2vss_ros.cli import main
+from sam2vss_ros.sam2.build import Sam2Model
+from sam2vss_ros.sam2.cards import model_card
 from sam2vss_ros.sam2.functional import Decoded
-from sam2vss_ros.sam2.models import Sam2Model, model_card
 from sam2vss_ros.sam2.nano import build_nano
 from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass, load_catalog
 from sam2vss_ros.training import data, features, losses, nano, semantics

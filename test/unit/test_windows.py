@@ -8,8 +8,8 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from sam2vss_ros.sam2 import functional
+from sam2vss_ros.sam2.build import Sam2Model, load_model
 from sam2vss_ros.sam2.memory import OLDEST
-from sam2vss_ros.sam2.models import Sam2Model, load_model
 from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
 from sam2vss_ros.sam2.tracker import Tracked, Tracker
 from sam2vss_ros.sam2.windows import (

@@ -11,7 +11,7 @@ from sam2vss_ros.errors import InputError, ModelUnavailableError
 
 if TYPE_CHECKING:
     from sam2vss_ros.bench.material import Discovery
-    from sam2vss_ros.sam2.models import Sam2Model
+    from sam2vss_ros.sam2.build import Sam2Model
 
 
 def add_material_options(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def make_discovery(args: argparse.Namespace, model: str, objects: Sequence[int])
 
 def load(args: argparse.Namespace, model: str, image_size: int, precision: str) -> Sam2Model:
     """The network, untrained if so wanted. Raises InputError where there is none of that kind."""
-    from sam2vss_ros.sam2.models import load_model, untrained_model
+    from sam2vss_ros.sam2.build import load_model, untrained_model
 
     try:
         if args.random_weights:

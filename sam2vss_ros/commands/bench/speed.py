@@ -20,7 +20,7 @@ from sam2vss_ros.errors import InputError
 if TYPE_CHECKING:
     from sam2vss_ros.bench.material import Discovery
     from sam2vss_ros.io.readers import FrameSource
-    from sam2vss_ros.sam2.models import Sam2Model
+    from sam2vss_ros.sam2.build import Sam2Model
 
 STAGES = ("encode", "attention", "decode", "memory write", "other")
 
@@ -80,7 +80,7 @@ def add_speed(kinds: Any) -> None:
 
 def _speed(args: argparse.Namespace) -> Report:
     from sam2vss_ros.io.readers import open_frames
-    from sam2vss_ros.sam2.models import resolve_device
+    from sam2vss_ros.sam2.build import resolve_device
 
     source = open_frames(args.video)
     rows: list[dict[str, Any]] = []

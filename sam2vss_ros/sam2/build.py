@@ -1,0 +1,165 @@
+"""Build a model by name and put it on a device, with its weights."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from importlib import resources
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from sam2.modeling.sam2_base import SAM2Base
+
+from sam2vss_ros.sam2.cards import ModelCard, model_card
+from sam2vss_ros.sam2.nano import build_nano
+from sam2vss_ros.sam2.norms import use_channel_norms
+from sam2vss_ros.sam2.weights import fetch_weights, find_weights, load_weights, read_weights
+
+log = logging.getLogger(__name__)
+
+SIZE_STEP = 32
+"""Hiera tiles an 8 x 8 position embedding over a stride-4 grid: sides are multiples of 32."""
+
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+@dataclass(frozen=True)
+class Sam2Model:
+    """A loaded model, ready for inference.
+
+    `network` is in eval mode on `device`, without gradients. Its weights are float32; `dtype` is
+    the type to run it in under `torch.autocast`, where float32 means no autocast. The side of the
+    input in pixels is `network.image_size`, which may differ from the card's.
+    """
+
+    card: ModelCard
+    network: SAM2Base
+    device: torch.device
+    dtype: torch.dtype
+
+
+def load_model(
+    name: str,
+    checkpoint: str = "",
+    device: str = "auto",
+    precision: str = "float32",
+    image_size: int = 0,
+) -> Sam2Model:
+    """Build the named model and load its weights.
+
+    `checkpoint` is a file in Meta's format (`.pt`) or a `.safetensors` file with the same keys.
+    If empty, nano uses its embedded weights and the others are looked for, see `weights`.
+    `image_size` is the side of the square input in pixels, 0 for the model's own. `precision`
+    applies to GPUs; a CPU always computes in float32.
+
+    Raises ValueError, naming the argument, for an unknown model, device or precision or an
+    `image_size` that is not a multiple of 32; ModelUnavailableError for missing or wrong weights.
+    """
+    card, target, dtype = _check(name, device, precision, image_size)
+    path = find_weights(card, checkpoint) or fetch_weights(card)
+    network = build_network(card, image_size or card.image_size)
+    load_weights(network, read_weights(path), path, name)
+    return _ready(card, network, target, dtype)
+
+
+def untrained_model(
+    name: str, device: str = "auto", precision: str = "float32", image_size: int = 0
+) -> Sam2Model:
+    """The named model with random weights, always the same, to time it without a checkpoint.
+
+    The weights of its last layers are scaled up so that masks have outlines. Arguments and errors
+    are those of `load_model`.
+    """
+    card, target, dtype = _check(name, device, precision, image_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_network(card, image_size or card.image_size)
+    decoder = network.sam_mask_decoder
+    with torch.no_grad():
+        decoder.pred_obj_score_head.layers[-1].weight.mul_(3000)
+        for mlp in decoder.output_hypernetworks_mlps:
+            mlp.layers[-1].weight.mul_(20)
+    return _ready(card, network, target, dtype)
+
+
+def _check(
+    name: str, device: str, precision: str, image_size: int
+) -> tuple[ModelCard, torch.device, torch.dtype]:
+    """The card, device and dtype for these arguments; ValueError if one of them is invalid."""
+    card = model_card(name)
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
+    if image_size < 0 or image_size % SIZE_STEP:
+        raise ValueError(
+            f"image_size: {image_size} is not a multiple of {SIZE_STEP} (0: the model's own, "
+            f"{card.image_size})"
+        )
+    target = resolve_device(device)
+    dtype = PRECISIONS[precision]
+    if target.type == "cpu" and dtype != torch.float32:
+        log.warning("precision: %s is for GPUs; on the CPU %s runs in float32", precision, name)
+        dtype = torch.float32
+    return card, target, dtype
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device called `auto`, `cpu`, `cuda` or `cuda:N`; `auto` is the first GPU, if any.
+
+    Raises ValueError listing the devices of this machine.
+    """
+    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if name == "auto":
+        return torch.device(gpus[0] if gpus else "cpu")
+    wanted = "cuda:0" if name == "cuda" else name
+    if wanted not in ("cpu", *gpus):
+        there = ", ".join(["auto", "cpu", *gpus])
+        raise ValueError(f"device: {name!r} is not on this machine; there are {there}")
+    return torch.device(wanted)
+
+
+def build_network(card: ModelCard, image_size: int) -> SAM2Base:
+    """Build an untrained network, on the CPU, for square inputs of `image_size` pixels.
+
+    Meta's models are built from the YAML files in `sam2`, with the settings of its own video
+    predictor (`build_sam2_video_predictor`, apply_postprocessing): masks from clicks are binarised
+    before they are remembered, and an unstable single mask is replaced by the best of three.
+    Checkpoints fit every image size, because SAM 2 interpolates its position embeddings.
+    """
+    if not card.config:
+        return build_nano(image_size)
+    with resources.as_file(resources.files("sam2") / card.config) as path:
+        settings = OmegaConf.load(path).model
+    settings.image_size = image_size
+    settings.binarize_mask_from_pts_for_mem_enc = True
+    settings.sam_mask_decoder_extra_args = {
+        "dynamic_multimask_via_stability": True,
+        "dynamic_multimask_stability_delta": 0.05,
+        "dynamic_multimask_stability_thresh": 0.98,
+    }
+    network = instantiate(settings)
+    assert isinstance(network, SAM2Base)
+    use_channel_norms(network)
+    return network
+
+
+def _ready(
+    card: ModelCard, network: SAM2Base, device: torch.device, dtype: torch.dtype
+) -> Sam2Model:
+    network = network.to(device).eval().requires_grad_(False)
+    if device.type == "cpu":  # convolutions then output the layout `ChannelNorm` needs
+        network.to(memory_format=torch.channels_last)
+    _keep_position_embedding(network)
+    return Sam2Model(card, network, device, dtype)
+
+
+def _keep_position_embedding(network: SAM2Base) -> None:
+    """Interpolate Hiera's position embedding once instead of for every image."""
+    trunk = network.image_encoder.trunk
+    side = network.image_size // 4
+    embedding = trunk._get_pos_embed((side, side))
+    trunk._get_pos_embed = lambda size: embedding

@@ -1,0 +1,80 @@
+"""The models this package can load: the embedded nano and Meta's SAM 2.1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known about a model before it is loaded.
+
+    `image_size` is the side of the square input in pixels, `parameters` their number, `discovery`
+    the best source of new objects (regions or grid). `understands_points` says whether the model
+    turns points and boxes into masks; if not, the dense region under them is used. `cpu_threads`
+    is the best number of threads on a CPU, 0 for all. `max_objects` and `engine` (a preset in
+    `options.ENGINES`) are the defaults of the options of the same name. `config` (a YAML file in
+    the `sam2` package), `file` and `hub_id` are empty for the embedded model.
+    """
+
+    name: str
+    image_size: int
+    discovery: str
+    understands_points: bool
+    cpu_threads: int
+    max_objects: int
+    engine: str
+    parameters: int
+    source: str
+    licence: str
+    config: str = ""
+    file: str = ""
+    hub_id: str = ""
+
+
+def _meta_card(size: str, config: str, parameters: int) -> ModelCard:
+    return ModelCard(
+        name=f"sam2.1_hiera_{size}",
+        image_size=1024,
+        discovery="grid",
+        understands_points=True,
+        cpu_threads=0,
+        max_objects=32,
+        engine="exact",
+        parameters=parameters,
+        source="Meta AI, SAM 2.1 (September 2024)",
+        licence="Apache-2.0",
+        config=f"configs/sam2.1/sam2.1_hiera_{config}.yaml",
+        file=f"sam2.1_hiera_{size}.pt",
+        hub_id=f"facebook/sam2.1-hiera-{size.replace('_', '-')}",
+    )
+
+
+CARDS: dict[str, ModelCard] = {
+    card.name: card
+    for card in (
+        ModelCard(
+            name="nano",
+            image_size=256,
+            discovery="regions",
+            understands_points=False,
+            cpu_threads=1,
+            max_objects=6,
+            engine="fast",
+            parameters=1_231_922,
+            source="this package, see sam2vss_ros/weights",
+            licence="see the model card in sam2vss_ros/weights",
+        ),
+        _meta_card("tiny", "t", 38_962_498),
+        _meta_card("small", "s", 46_060_354),
+        _meta_card("base_plus", "b+", 80_850_178),
+        _meta_card("large", "l", 224_446_642),
+    )
+}
+
+
+def model_card(name: str) -> ModelCard:
+    """The card of a model. Raises ValueError listing the known names."""
+    if name not in CARDS:
+        raise ValueError(f"model: {name!r} is not one of {', '.join(CARDS)}")
+    return CARDS[name]
