@@ -20,7 +20,7 @@ setup(
     description="Online video semantic segmentation with SAM 2, for ROS 2 and for plain Python",
     license="Apache-2.0",
     packages=find_packages(include=["sam2vss_ros", "sam2vss_ros.*"]),
-    package_data={"sam2vss_ros": ["**/*.yaml", "**/*.xml", "weights/*"]},
+    package_data={"sam2vss_ros": ["**/*.yaml", "**/*.xml", "**/*.html", "weights/*"]},
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.5.1",
@@ -38,6 +38,8 @@ setup(
     extras_require={
         "hub": ["huggingface_hub>=0.23"],
         "networks": ["transformers>=5", "onnxruntime>=1.16"],
+        # The report of `sam2vss evaluate` and the curves of `sam2vss train`.
+        "report": ["jinja2>=3.0", "matplotlib>=3.5"],
     },
     entry_points={"console_scripts": ["sam2vss = sam2vss_ros.cli:main"]},
 )

@@ -5,6 +5,9 @@ They live apart from what raises them, so that a command can name them without l
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InputError(ValueError):
     """What the user gave cannot be used; the message names the file or option and the reason."""
@@ -24,3 +27,15 @@ class MissingLabelsError(ValueError):
 
 class ModelUnavailableError(RuntimeError):
     """A model's weights are not at hand or are not its own; the message says what to do."""
+
+
+@contextmanager
+def needs_extra(extra: str) -> Iterator[None]:
+    """Around imports of libraries that only an extra of setup.py installs.
+
+    Raises InputError where one cannot be imported; it names the library and the extra.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(f'{error}; it comes with pip install "sam2vss_ros[{extra}]"') from error

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -137,7 +137,6 @@ def add_evaluate(commands: Any) -> None:
 def _evaluate(args: argparse.Namespace) -> int:
     from sam2vss_ros.evaluation.evaluate import Evaluation
     from sam2vss_ros.evaluation.provenance import provenance
-    from sam2vss_ros.evaluation.report import Report
     from sam2vss_ros.semantics.catalog import load_catalog
 
     try:
@@ -150,7 +149,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     variants = _variants(args)
     earlier = _earlier(args.baseline, variants, empty)
     streams = _streams(args)
-    with Report(args.report, truth) if args.report else nullcontext() as report:
+    with _open_report(args.report, truth) as report:
         results = [
             _run(name, options, streams, truth, report, args.flow)
             for name, options in variants.items()
@@ -280,6 +279,14 @@ def _streams(args: argparse.Namespace) -> list[LabelledStream]:
     return labelled_folder(args.images, args.labels, args.rate or 0.0)
 
 
+def _open_report(folder: Path | None, truth: ClassCatalog) -> AbstractContextManager[Report | None]:
+    if folder is None:
+        return nullcontext()
+    from sam2vss_ros.evaluation.report import Report  # needs libraries that are optional
+
+    return Report(folder, truth)
+
+
 def _source(args: argparse.Namespace) -> str:
     frames = args.images or args.bag
     topic = f" {args.image_topic}" if args.image_topic else ""
@@ -349,7 +356,7 @@ def _weights(config: PipelineConfig) -> list[Path]:
 def _print_results(results: Sequence[Result], truth: ClassCatalog) -> None:
     """The figures and the classes of all variants, as Markdown."""
     from sam2vss_ros.bench.report import markdown
-    from sam2vss_ros.evaluation.page import COUNTS, FIGURES, IOU
+    from sam2vss_ros.evaluation.figures import COUNTS, FIGURES, IOU
 
     names = [result["name"] for result in results]
     figures = [f for f in FIGURES if any(r[f.key] is not None for r in results)]

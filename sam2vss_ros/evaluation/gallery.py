@@ -23,22 +23,22 @@ Image = npt.NDArray[np.uint8]
 APART = 10
 """Frames of one stream nearer than this look alike: only the worst of them is kept."""
 
-PANEL_WIDTH, GAP, QUALITY = 360, 4, 82
+PANEL_WIDTH, QUALITY = 360, 82
 OPACITY = 0.65
 NONE, WRONG = np.array([[0, 0, 0], [235, 30, 60]], np.uint8)
 
 
 @dataclass(frozen=True)
 class BadFrame:
-    """A frame among the worst. `strip` is a JPEG of four panels side by side; `mistake` says in
-    words what is wrong most."""
+    """A frame among the worst. `panels` are JPEGs by what they show; `mistake` says in words what
+    is wrong most."""
 
     stream: str
     index: int
     name: str
     miou: float
     mistake: str
-    strip: bytes
+    panels: dict[str, bytes]
 
 
 class WorstFrames:
@@ -70,9 +70,9 @@ class WorstFrames:
         if not miou < bar:  # nor where it is NaN
             return
         rows, columns = self._matrix.index_images(labels, prediction)
-        strip = _strip(image, rows, columns, self._colors)
+        panels = _panels(image, rows, columns, self._colors)
         self._kept = [f for f in self._kept if f not in gone]
-        self._kept.append(BadFrame(stream, index, name, miou, self._mistake(rows, columns), strip))
+        self._kept.append(BadFrame(stream, index, name, miou, self._mistake(rows, columns), panels))
 
     def frames(self) -> list[BadFrame]:
         """What was kept, the worst first."""
@@ -89,8 +89,8 @@ class WorstFrames:
         return f"{names[true]} taken for {names[told]}: {share:.1f} % of the pixels"
 
 
-def _strip(image: Image, rows: IndexImage, columns: IndexImage, colors: Image) -> bytes:
-    """JPEG of image | truth | prediction | errors, each `PANEL_WIDTH` wide.
+def _panels(image: Image, rows: IndexImage, columns: IndexImage, colors: Image) -> dict[str, bytes]:
+    """JPEGs of image, truth, prediction and errors, each `PANEL_WIDTH` wide.
 
     colors: (C + 1, 3) RGB of the index images' values. Void and unlabelled pixels are black; in
     the last panel what is wrong is red, and what is right grey.
@@ -100,15 +100,20 @@ def _strip(image: Image, rows: IndexImage, columns: IndexImage, colors: Image) -
     wrong = ((rows != columns) & (rows != none))[..., None]
     errors = np.where(wrong, WRONG, cv2.convertScaleAbs(grey, alpha=0.6, beta=70))
     errors[rows == none] = NONE
-    panels = [image, _blend(image, colors[rows]), _blend(image, colors[columns]), errors]
+    return {
+        "image": _jpeg(image),
+        "truth": _jpeg(_blend(image, colors[rows])),
+        "prediction": _jpeg(_blend(image, colors[columns])),
+        "errors in red": _jpeg(errors),
+    }
+
+
+def _jpeg(image: Image) -> bytes:
     height, width = image.shape[:2]
     size = PANEL_WIDTH, max(1, round(PANEL_WIDTH * height / width))
-    gap = np.full((size[1], GAP, 3), 255, np.uint8)
-    cells: list[Image] = []
-    for panel in panels:
-        cells += [np.asarray(cv2.resize(panel, size, interpolation=cv2.INTER_AREA), np.uint8), gap]
-    strip = cv2.cvtColor(np.hstack(cells[:-1]), cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".jpg", strip, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return data.tobytes()
 
 

@@ -18,9 +18,10 @@ from typing import Any
 
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.evaluation.evaluate import FrameResult
+from sam2vss_ros.evaluation.figures import PLOTS
 from sam2vss_ros.evaluation.gallery import WorstFrames
 from sam2vss_ros.evaluation.metrics import FrameScore
-from sam2vss_ros.evaluation.page import PLOTS, Visuals, page
+from sam2vss_ros.evaluation.page import Visuals, page
 from sam2vss_ros.evaluation.plots import Series
 from sam2vss_ros.semantics.catalog import ClassCatalog
 

@@ -482,6 +482,49 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert not bad["missing"].exists() or not list(bad["missing"].glob("labels/*"))
 
 
+WITHOUT_LIBRARIES = (
+    "import sys\n"
+    "for library in sys.argv[1].split(','): sys.modules[library] = None\n"
+    "from sam2vss_ros.cli import main\n"
+    "sys.exit(main(sys.argv[2:]))\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("library", "command"),
+    [
+        ("jinja2", "evaluate --images {images} --labels {void} --classes camvid --report {out}"),
+        (
+            "matplotlib",
+            "evaluate --images {images} --labels {void} --classes camvid --report {out}",
+        ),
+        ("matplotlib", "train network --data {images} --out {out}"),
+        ("matplotlib", "train semantics --data {images} --out {out}"),
+    ],
+)
+def test_a_missing_library_is_told_before_the_work(
+    library: str, command: str, bad: dict[str, Path], tmp_path: Path
+) -> None:
+    arguments = command.format(**bad, out=tmp_path / "out").split()
+    script = [sys.executable, "-c", WITHOUT_LIBRARIES, library]
+    done = subprocess.run([*script, *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert re.match(f'sam2vss: error: .*{library}.*pip install "sam2vss_ros\\[report]"', line)
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_evaluate_without_a_report_needs_no_library_of_it(
+    folders: dict[str, Path], own_labels: Path
+) -> None:
+    arguments = ["evaluate", "--images", folders["both"], "--labels", own_labels]
+    arguments += ["--classes", "camvid", "--device", "cpu", "--mode", "network"]
+    script = [sys.executable, "-c", WITHOUT_LIBRARIES, "jinja2,matplotlib"]
+    done = subprocess.run([*script, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "mIoU %" in done.stdout
+
+
 def test_bugs_keep_their_traceback(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

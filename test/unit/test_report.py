@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import hashlib
 import json
 import math
 import re
 import subprocess
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,7 +22,7 @@ import pytest
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.evaluation.evaluate import LabelledOutput, evaluate
 from sam2vss_ros.evaluation.gallery import APART, PANEL_WIDTH, WorstFrames
-from sam2vss_ros.evaluation.plots import POINTS, Line, Series, line_chart
+from sam2vss_ros.evaluation.plots import POINTS, Series, line_chart, svg
 from sam2vss_ros.evaluation.provenance import fingerprints, git_commit, provenance
 from sam2vss_ros.evaluation.report import Report
 from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame, LabelledStream
@@ -74,9 +76,9 @@ class Reader:
 
 
 class Page(HTMLParser):
-    """Checks that tags close in order, and keeps texts, ids and what is referred to."""
+    """Checks that tags close in order, and keeps texts, titles, ids and what is referred to."""
 
-    VOID = {"meta", "img", "line", "path"}
+    VOID = {"meta", "img"}
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -84,6 +86,7 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.references: list[str] = []
         self.ids: list[str] = []
+        self.titles: list[str] = []
         self.deltas: list[tuple[str, str]] = []
         self.text = ""
         self._delta = ""
@@ -100,12 +103,11 @@ class Page(HTMLParser):
                 self.references.append(value or "")
             elif name == "id":
                 self.ids.append(value or "")
+            elif name == "title":
+                self.titles.append(value or "")
             elif name == "class" and (value or "").startswith("delta"):
                 self._delta = (value or "").removeprefix("delta ")
             assert not name.startswith("on"), name
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open and self.open[-1] == tag, (tag, self.open[-3:])
@@ -116,6 +118,15 @@ class Page(HTMLParser):
         if self._delta:
             self.deltas.append((self._delta, data))
             self._delta = ""
+
+    def images(self, kind: str) -> list[bytes]:
+        """The embedded images of one kind."""
+        start = f"data:image/{kind};base64,"
+        return [
+            base64.b64decode(r.removeprefix(start), validate=True)
+            for r in self.references
+            if r.startswith(start)
+        ]
 
 
 def write_report(folder: Path, shifts: dict[str, int]) -> dict[str, Any]:
@@ -155,15 +166,24 @@ def test_one_page_that_needs_nothing_else(tmp_path: Path, shifts: dict[str, int]
     assert "script" not in page.tags and "link" not in page.tags
     assert not re.search(r"https?://|url\(", html)
     for reference in page.references:
-        assert reference.startswith(("data:image/jpeg;base64,", "#")), reference[:40]
+        assert reference.startswith(
+            ("data:image/jpeg;base64,", "data:image/svg+xml;base64,", "#")
+        ), reference[:40]
     assert [r[1:] for r in page.references if r.startswith("#")] == list(SECTIONS)
+    assert 'content="width=device-width' in html, "a phone shows it in its own width"
     for text in (NASTY, *(c.name for c in STREET.classes), "sam2vss evaluate --images 'a b'"):
         assert text in page.text
     for rule in document["variants"][0]["rules"].values():
         assert rule in page.text
     sha256 = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
     assert page.text.count(sha256) == len(shifts)
-    assert page.tags.count("svg") == 4, "mIoU and flicker of two streams, all variants in one"
+    plots = page.images("svg+xml")
+    assert len(plots) == 4, "mIoU and flicker of two streams, all variants in one"
+    for plot in plots:
+        assert ElementTree.fromstring(plot).tag == "{http://www.w3.org/2000/svg}svg"
+    for picture in page.images("jpeg"):
+        assert cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR) is not None
+    assert len(page.images("jpeg")) == 4 * 2 * len(shifts), "four panels, one frame a stream"
 
 
 def test_json_is_the_document_and_csv_has_a_row_per_frame(tmp_path: Path) -> None:
@@ -202,8 +222,8 @@ def test_confusion_tells_the_pixels(tmp_path: Path) -> None:
     html = (tmp_path / "index.html").read_text(encoding="utf-8")
     scored = document["variants"][0]["frames_scored"]
     assert scored == 15
-    told = f"Car &quot;parked&quot; taken for Sky: {2 * scored} pixels, {100 * 2 / 36:.2f} %"
-    assert f'title="{told}"' in html
+    told = f'Car "parked" taken for Sky: {2 * scored} pixels, {100 * 2 / 36:.2f} %'
+    assert told in Page(html).titles
     assert "Train taken for" not in html, "a class without pixels has an empty row"
 
 
@@ -217,7 +237,7 @@ def test_an_earlier_evaluation_is_compared_without_pictures(tmp_path: Path) -> N
         report.write(document, [earlier, now], "earlier.json")
     page = Page((tmp_path / "b" / "index.html").read_text(encoding="utf-8"))
     assert "earlier.json" in page.text and ("better" in {kind for kind, _ in page.deltas})
-    assert page.tags.count("svg") == 2
+    assert len(page.images("svg+xml")) == 2
 
 
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
@@ -242,13 +262,16 @@ def test_the_worst_frames_of_each_while() -> None:
     assert [f.stream for f in gallery.frames()] == ["b", "a", "a"]
 
 
-def test_a_strip_shows_image_truth_prediction_and_errors() -> None:
+def test_panels_show_image_truth_prediction_and_errors() -> None:
     gallery = WorstFrames(1, STREET, STREET)
     offer(gallery, "a", 0, 0.5)
     (bad,) = gallery.frames()
-    strip = cv2.imdecode(np.frombuffer(bad.strip, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-    assert strip.shape[1] == 4 * PANEL_WIDTH + 12
-    panels = [strip[:, i * (PANEL_WIDTH + 4) :][:, :PANEL_WIDTH].astype(int) for i in range(4)]
+    assert list(bad.panels) == ["image", "truth", "prediction", "errors in red"]
+    panels = [
+        cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].astype(int)
+        for jpeg in bad.panels.values()
+    ]
+    assert {p.shape for p in panels} == {(PANEL_WIDTH * HEIGHT // WIDTH, PANEL_WIDTH, 3)}
     left_rim, right_rim = (slice(80, 120), slice(24, 40)), (slice(80, 120), slice(78, 94))
     red = [p[..., 0] - p[..., 1:].max(axis=-1) for p in panels]
     assert red[1][left_rim].mean() > 60 > red[2][left_rim].mean(), "the car is where it is true"
@@ -266,27 +289,54 @@ def test_series_keep_their_size_and_their_mean() -> None:
         series.add(math.nan if i < 32 else float(v))
     points = series.points()
     assert series.step == 16 and len(points) <= POINTS
-    assert points[:2] == [None, None] and points[2] == pytest.approx(values[32:48].mean())
+    assert np.isnan(points[:2]).all() and points[2] == pytest.approx(values[32:48].mean())
     assert points[-1] == pytest.approx(values[-5:].mean())
+    assert series.mean() == pytest.approx(values[32:].mean()) and series.frames == len(values)
+    assert math.isnan(Series().mean())
 
 
 def test_a_chart_is_true_to_its_figures() -> None:
     series = Series()
     for v in (0.2, 0.6, math.nan, 0.4):
         series.add(v)
-    svg = line_chart([Line("a <b>", "#123456", series)], "label")
-    titles = re.findall(r"<title>(.*?)</title>", svg, re.DOTALL)
-    assert titles == [
-        "frame 0\na &lt;b&gt;: 20.0 %", "frame 1\na &lt;b&gt;: 60.0 %", "frame 2",
-        "frame 3\na &lt;b&gt;: 40.0 %",
-    ]  # fmt: skip
-    (path,) = re.findall(r' d="(.*?)"', svg)
-    assert [c for c in path if c.isalpha()] == ["M", "h", "L", "M", "h"], "a gap is a gap"
-    low, high, middle = (float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", path))
-    assert low > middle > high and middle == pytest.approx((low + high) / 2)
-    empty = Series()
-    empty.add(math.nan)
-    assert "No frame" in line_chart([Line("a", "#123456", empty)], "label")
+    figure = line_chart([("#123456", series)])
+    (line,) = figure.axes[0].lines
+    assert line.get_color() == "#123456"
+    drawn = np.asarray(line.get_xydata(), float).T
+    np.testing.assert_allclose(drawn[0], [0, 1, 2, 3])
+    np.testing.assert_allclose(drawn[1], [20, 60, math.nan, 40])
+    assert line.get_markevery() == [3], "between gaps a dot"
+    paths = re.findall(r'<path d="([^"]*)"[^>]*stroke: #123456', svg(figure).decode())
+    assert [c for c in paths[0] if c.isalpha()] == ["M", "L", "M"], "a gap is a gap"
+
+
+def test_merged_frames_are_drawn_in_their_middle() -> None:
+    series = Series()
+    for i in range(POINTS + 2):
+        series.add(i / 1000)
+    (line,) = line_chart([("black", series)]).axes[0].lines
+    np.testing.assert_allclose(np.asarray(line.get_xydata(), float)[3], [6.5, 0.65])
+
+
+def test_a_figure_that_no_frame_has(tmp_path: Path) -> None:
+    """One frame has an mIoU and nothing to flicker from."""
+    with Report(tmp_path, STREET) as report:
+        streams = [LabelledStream("b", 1, lambda: iter(frames(3)[:1]))]
+        found = evaluate(Reader(0), streams, STREET, report.watch("now", STREET)).as_json()
+        now = {"name": "now", **found, "config": {}, "weights": []}
+        report.write({"source": "s", "provenance": provenance(["sam2vss"])}, [now], "now")
+    page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
+    assert len(page.images("svg+xml")) == 1 and "No frame has this figure." in page.text
+
+
+def test_many_streams_are_drawn_by_their_worst(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sam2vss_ros.evaluation.page.STREAMS_DRAWN", 1)
+    write_report(tmp_path, {"one": 1})
+    page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
+    assert len(page.images("svg+xml")) == 2
+    assert "The 1 of 2 streams with the lowest mIoU" in page.text
 
 
 def test_fingerprints_of_files_and_folders(tmp_path: Path) -> None:
