@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-Value = bool | int | float | str
+Value = bool | int | float | str | tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ def check(name: str, value: object, default: Value, limits: Option) -> Value:
     """
     if type(default) is float and type(value) is int:
         value = float(value)
+    if type(default) is tuple:
+        value = _names(name, value)
     if type(value) is not type(default):
         kind = type(default).__name__
         raise TypeError(f"{name}: {value!r} is a {type(value).__name__}, it takes a {kind}")
@@ -69,6 +71,21 @@ def check(name: str, value: object, default: Value, limits: Option) -> Value:
             bounds = f"{'-inf' if low is None else low} to {'inf' if high is None else high}"
             raise ValueError(f"{name}: {value} is outside {bounds}")
     return value  # type: ignore[return-value]
+
+
+def _names(name: str, value: object) -> tuple[str, ...]:
+    """A list of names, each of which can be a part of a ROS name, and none of which is there twice.
+
+    Raises TypeError or ValueError.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError(f"{name}: {value!r} is a {type(value).__name__}, it takes a list of names")
+    for item in value:
+        if not isinstance(item, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", item):
+            raise ValueError(f"{name}: {item!r} is no name: letters, digits and _, a letter first")
+    if len(set(value)) < len(value):
+        raise ValueError(f"{name}: {', '.join(value)}: each name counts once")
+    return tuple(value)
 
 
 class Checked:
@@ -258,12 +275,17 @@ class PipelineConfig(Checked):
 class NodeConfig(Checked):
     """The options of the node itself; those of the pipeline are in `PipelineConfig`."""
 
+    cameras: tuple[str, ...] = option(
+        (),
+        "names of the cameras, such as [front, rear], each with topics of its own: front/image in, "
+        "~/front/label_image out; all share the networks. []: one camera, without a name",
+        heading="The cameras",
+    )
     image_transport: str = option(
         "raw",
         "raw subscribes to image (sensor_msgs/Image), compressed to image/compressed "
         "(sensor_msgs/CompressedImage)",
         choices=("raw", "compressed"),
-        heading="The camera",
     )
     input_reliability: str = option(
         "auto",
@@ -291,6 +313,14 @@ class NodeConfig(Checked):
         "seconds without an image after which the reason is looked for and logged",
         low=0.5,
         high=3600.0,
+        live=True,
+    )
+    release_after: float = option(
+        300.0,
+        "seconds without an image after which a camera's objects are forgotten and their memory is "
+        "given back until its next image; 0: never",
+        low=0.0,
+        high=1000000.0,
         live=True,
     )
     network_timeout: float = option(

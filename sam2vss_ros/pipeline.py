@@ -172,8 +172,16 @@ class VssPipeline:
         self.requests.reconfigure(**changes)
 
     def memory_bytes(self) -> int:
-        """Bytes that the memory bank of this stream holds; constant for its life."""
+        """Bytes that the memory bank of this stream holds; constant, and 0 once released."""
         return self.stream.tracker.bank.nbytes()
+
+    def release(self) -> None:
+        """Forget all objects and give their memory back until the next frame; ids go on.
+
+        For the thread that processes frames, as `process` is.
+        """
+        self.stream.release()
+        self.requests.note(self.stream.objects)
 
     def close(self) -> None:
         """Give the stream's memory back; the pipeline cannot be used afterwards.

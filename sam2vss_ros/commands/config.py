@@ -88,4 +88,6 @@ def _shown(default: Value) -> str:
     """A default as YAML spells it."""
     if isinstance(default, bool):
         return str(default).lower()
+    if isinstance(default, tuple):
+        return f"[{', '.join(default)}]"
     return '""' if default == "" else str(default)

@@ -14,7 +14,8 @@ from sam2vss_ros.ros.following import FollowingSubscription
 
 
 class Camera:
-    """Subscribes to `image` (or `image/compressed`) and `camera_info` of `node`.
+    """Subscribes to `image` (or `image/compressed`) and `camera_info` of `node`, those of a named
+    camera with its `prefix` before them, as in `front/image`.
 
     Every image goes to `on_image`, in the executor's thread. `watch` is to be called regularly.
     `camera_info` is the newest calibration, None before the first.
@@ -24,12 +25,13 @@ class Camera:
         self,
         node: LifecycleNode,
         config: NodeConfig,
+        prefix: str,
         on_image: Callable[[Image | CompressedImage], None],
     ) -> None:
         self._node = node
         self._on_image = on_image
         kind = CompressedImage if config.image_transport == "compressed" else Image
-        self.topic = node.resolve_topic_name("image")
+        self.topic = node.resolve_topic_name(f"{prefix}image")
         if kind is CompressedImage:
             # As image_transport has it: the transport's name goes behind the remapped topic.
             self.topic = f"{self.topic}/compressed"
@@ -41,7 +43,7 @@ class Camera:
             node, kind, self.topic, self._take_image, config.input_reliability, depth
         )
         self._infos = node.create_subscription(
-            CameraInfo, "camera_info", self._take_info, qos_profile_sensor_data
+            CameraInfo, f"{prefix}camera_info", self._take_info, qos_profile_sensor_data
         )
 
     def watch(self, limit: float, expecting: bool) -> None:

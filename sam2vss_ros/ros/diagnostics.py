@@ -144,10 +144,16 @@ def resident_bytes() -> int:
 
 
 class Reporter:
-    """Makes the node's DiagnosticStatus; remembers what it has reported to tell what is new."""
+    """Makes the DiagnosticStatus of a camera; remembers what it has reported to tell what is new.
 
-    def __init__(self, node_name: str) -> None:
-        self._name = f"{node_name.lstrip('/')}: video semantic segmentation"
+    camera: its name, empty for the only one of a node.
+    """
+
+    def __init__(self, node_name: str, camera: str = "") -> None:
+        place = f"{node_name}/{camera}" if camera else node_name
+        self._name = f"{place.lstrip('/')}: video semantic segmentation"
+        # One silent camera of several is stale; the only one of a node is the node's trouble.
+        self._silent = DiagnosticStatus.STALE if camera else DiagnosticStatus.WARN
         self._reported = Counts()
 
     def status(
@@ -159,8 +165,9 @@ class Reporter:
         facts: Mapping[str, str],
     ) -> DiagnosticStatus:
         """The status at this moment: ERROR when nothing but failures came since the last one, WARN
-        for silence (its text), failed frames, drops where they are not normal, labels of another
-        node that did not come and a `target_fps` that cannot be kept, else OK.
+        for failed frames, drops where they are not normal, labels of another node that did not come
+        and a `target_fps` that cannot be kept, else OK; for silence (its text) STALE where the
+        camera is one of several, and WARN where it is the only one.
 
         state: active, disabled or inactive. facts: device, model and the like, added to the values.
         """
@@ -177,7 +184,7 @@ class Reporter:
             level = DiagnosticStatus.WARN
             message = f"the labels of {unlabelled} images did not come in time on dense_labels"
         if silence:
-            level, message = DiagnosticStatus.WARN, silence
+            level, message = self._silent, silence
         if dropped and not drops_are_normal:
             level, message = DiagnosticStatus.WARN, f"{dropped} frames dropped, the queue is full"
         if failed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
@@ -18,69 +19,65 @@ MOST_WAITING = 16
 
 
 class LabelTopic:
-    """Subscribes to `dense_labels` of `node` and keeps the newest label images by their stamp.
+    """Subscribes to a topic of `node` and keeps the newest label images by their stamp.
 
-    `follow` is to be called regularly, by the executor's thread; `wait` by the thread that
-    processes the images.
+    `follow` is to be called regularly, by the executor's thread. came: called with every message.
     """
 
-    def __init__(self, node: LifecycleNode, config: NodeConfig) -> None:
+    def __init__(
+        self, node: LifecycleNode, config: NodeConfig, topic: str, came: Callable[[], None]
+    ) -> None:
         self._most = config.queue_size if config.overload == "all" else MOST_WAITING
         self._kept: OrderedDict[int, tuple[Image, float]] = OrderedDict()  # with its arrival
-        self._changed = threading.Condition()
-        self._came = self._ended = False
+        self._lock = threading.Lock()
+        self._any = False
+        self._came = came
         self._subscription = FollowingSubscription(
             node,
             Image,
-            node.resolve_topic_name("dense_labels"),
+            node.resolve_topic_name(topic),
             self._take,
             config.input_reliability,
             self._most,
         )
         self.follow = self._subscription.follow
 
-    def wait(self, stamp: int, since: float, timeout: float) -> Image | None:
-        """The label image with this stamp in nanoseconds; None where it does not come.
+    def settled(self, stamp: int, since: float) -> bool:
+        """Whether the label image with this stamp in nanoseconds is there, or will not come.
 
-        It is waited for until `timeout` seconds after `since`, when its image came, in monotonic
-        seconds; no longer once one with a later stamp has come after it.
+        Once one with a later stamp has come after its image, it is not waited for any longer.
+        since: when that image came, in monotonic seconds.
         """
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._ended or stamp in self._kept or self._passed(stamp, since),
-                max(0.0, since + timeout - time.monotonic()),
+        with self._lock:
+            return stamp in self._kept or any(
+                other > stamp and came > since for other, (_, came) in self._kept.items()
             )
+
+    def take(self, stamp: int) -> Image | None:
+        """The label image with this stamp in nanoseconds; None where it has not come."""
+        with self._lock:
             found = self._kept.pop(stamp, None)
         return None if found is None else found[0]
 
     def reason(self) -> str:
         """Why labels may be missing."""
-        if self._came:
+        if self._any:
             return (
                 f"there are label images on {self._subscription.topic}, but none with its stamp: "
                 "is the network slower than the camera, or does it not copy the image's header?"
             )
         return self._subscription.silence()
 
-    def end(self) -> None:
-        """Nobody waits any longer."""
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
     def destroy(self) -> None:
         """End the subscription."""
         self._subscription.destroy()
 
-    def _passed(self, stamp: int, since: float) -> bool:
-        return any(other > stamp and came > since for other, (_, came) in self._kept.items())
-
     def _take(self, message: Image) -> None:
         stamp = stamp_ns(message.header.stamp)
-        with self._changed:
-            self._came = True
+        with self._lock:
+            self._any = True
             self._kept.pop(stamp, None)  # of an earlier round of a bag that loops
             self._kept[stamp] = message, time.monotonic()
             if len(self._kept) > self._most:
                 self._kept.popitem(last=False)
-            self._changed.notify_all()
+        self._came()

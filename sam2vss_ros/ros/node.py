@@ -1,12 +1,14 @@
 """The lifecycle node `vss`: camera images in, semantic labels and tracked objects out.
 
-It wires the other modules together and decides nothing about images.
+It has one `Channel` for each camera, one `Perception` that they share and one `Worker` that serves
+them, and decides nothing about images.
 
-- configure: read the parameters, load the model, create publishers and services. Whatever is wrong
-  with a parameter or a checkpoint is logged, and the node stays unconfigured until it is corrected.
-- activate: subscribe to the camera and start the worker; after a deactivation the model is loaded
-  again.
-- deactivate: unsubscribe, finish the frame in hand, give the memory of model and objects back.
+- configure: read the parameters, load the networks, create publishers and services. Whatever is
+  wrong with a parameter or a checkpoint is logged, and the node stays unconfigured until it is
+  corrected.
+- activate: subscribe to the cameras and start the worker; after a deactivation the networks are
+  loaded again.
+- deactivate: unsubscribe, finish the frame in hand, give the memory of networks and objects back.
 - cleanup, shutdown: give everything back.
 """
 
@@ -24,47 +26,43 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from rclpy.utilities import try_shutdown
-from sensor_msgs.msg import CompressedImage, Image
-from std_srvs.srv import SetBool, Trigger
 
 from sam2vss_ros.config import NodeConfig, PipelineConfig, Value, options_of
+from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
-from sam2vss_ros.ros.camera import Camera
-from sam2vss_ros.ros.diagnostics import Reporter, Statistics
-from sam2vss_ros.ros.labels import LabelTopic
-from sam2vss_ros.ros.messages import prompt_from
-from sam2vss_ros.ros.outputs import Outputs
+from sam2vss_ros.ros.channel import Channel
 from sam2vss_ros.ros.parameters import Parameters
-from sam2vss_ros.ros.stream import Stream
-from sam2vss_ros.srv import AddPrompt, RemoveObject
+from sam2vss_ros.ros.worker import Worker
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE  # the node stays in the state it was in
 ERROR = TransitionCallbackReturn.ERROR  # on_error, then unconfigured
 WATCH_PERIOD = 0.5  # seconds from one look at the camera's publishers to the next
-INACTIVE = "the node is not active: activate it first"
 PEOPLE_ERRORS = (ValueError, TypeError, OSError, RuntimeError)  # their text says what to do
 
 
 class VssNode(LifecycleNode):
-    """The node. Further keyword arguments are those of rclpy's Node, `context` for example."""
+    """The node.
+
+    load, make_pipeline: what makes the networks and, on them, the pipeline of a camera. Further
+    keyword arguments are those of rclpy's Node, `context` for example.
+    """
 
     def __init__(
-        self, make_pipeline: Callable[[PipelineConfig], VssPipeline] = VssPipeline, **kwargs: Any
+        self,
+        load: Callable[[PipelineConfig], Perception] = Perception.load,
+        make_pipeline: Callable[[Perception, PipelineConfig], VssPipeline] = VssPipeline,
+        **kwargs: Any,
     ) -> None:
         super().__init__("vss", automatically_declare_parameters_from_overrides=True, **kwargs)
+        self._load = load
         self._make_pipeline = make_pipeline
         self._options = Parameters(self)
         self._config = NodeConfig()
-        self._statistics = Statistics()
-        self._reporter = Reporter(self.get_fully_qualified_name())
-        self._enabled = True
-        self._pipeline: VssPipeline | None = None
-        self._outputs: Outputs | None = None
-        self._camera: Camera | None = None
-        self._labels: LabelTopic | None = None
-        self._stream: Stream | None = None
+        self._perception: Perception | None = None
+        self._channels: list[Channel] = []
         self._configured, self._activated = ExitStack(), ExitStack()  # what to undo, last first
         # The node's own timers follow a steady clock: simulated time may stand still.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -74,6 +72,13 @@ class VssNode(LifecycleNode):
         self._autostart = self.create_timer(0.0, self._start_by_itself, clock=self._steady)
         if not self._options.value("autostart"):
             self._autostart.cancel()
+
+    def declare_parameters(
+        self, namespace: str, parameters: list[Any], ignore_override: bool = False
+    ) -> list[Parameter]:
+        """As rclpy's, but an empty list in a parameter file is one; there it has no type."""
+        typed = [(name, [] if v is None else v, *rest) for name, v, *rest in parameters]
+        return list(super().declare_parameters(namespace, typed, ignore_override))
 
     # Transitions. rclpy swallows what these callbacks raise, so they report it themselves.
 
@@ -128,25 +133,17 @@ class VssNode(LifecycleNode):
 
     def _configure(self) -> None:
         pipeline_config, self._config = self._options.read()
-        pipeline = self._load(pipeline_config)
         undo = self._configured
         undo.callback(self._unload)
-        self._outputs = Outputs(self, pipeline.catalog, pipeline_config.unlabelled_id)
-        undo.callback(self._outputs.destroy)
-        self._outputs.publish_catalog()
-        self._outputs.publish_label_info(pipeline_config.min_class_score)
+        perception = self._load(pipeline_config)
+        undo.callback(self._channels.clear)
+        for name in self._config.cameras or ("",):
+            catalog = perception.catalog
+            channel = Channel(self, name, catalog, pipeline_config, self._config)
+            self._channels.append(channel)
+            undo.callback(channel.destroy)
+        self._open(perception, pipeline_config)
 
-        self._enabled = self._config.start_enabled
-        for kind, name, answer in (
-            (SetBool, "~/enable", self._enable),
-            (Trigger, "~/reset", self._reset),
-            (AddPrompt, "~/add_prompt", self._add_prompt),
-            (RemoveObject, "~/remove_object", self._remove_object),
-        ):
-            undo.callback(self.destroy_service, self.create_service(kind, name, answer))
-
-        self._statistics = Statistics()
-        self._reporter = Reporter(self.get_fully_qualified_name())
         diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         undo.callback(self.destroy_publisher, diagnostics)
         timer = self.create_timer(
@@ -160,32 +157,25 @@ class VssNode(LifecycleNode):
         undo.callback(setattr, self._options, "apply", None)
 
     def _activate(self) -> None:
-        if self._outputs is None:
+        if not self._channels:
             raise RuntimeError("the node is not configured")
         pipeline_config, self._config = self._options.read()
         undo = self._activated
         undo.callback(self._unload)
-        pipeline = self._pipeline or self._load(pipeline_config)
-        if pipeline_config.network == "topic":
-            self._labels = LabelTopic(self, self._config)
-            undo.callback(self._labels.destroy)
-            undo.callback(setattr, self, "_labels", None)
-        self._stream = Stream(
-            self,
-            self._config,
-            pipeline,
-            self._outputs,
-            self._statistics,
-            self._newest_camera_info,
-            self._labels,
-        )
-        undo.callback(setattr, self, "_stream", None)
-        undo.callback(self._stream.stop)
-        self._camera = Camera(self, self._config, self._take_image)
-        undo.callback(setattr, self, "_camera", None)
-        undo.callback(self._camera.destroy)
-        model = f"{pipeline_config.model} on {pipeline.device}"
-        self.get_logger().info(f"active: {model}, images from {self._camera.topic}")
+        for channel in self._channels:
+            channel.config = self._config
+        if self._perception is None:
+            self._open(self._load(pipeline_config), pipeline_config)
+        perception = self._perception
+        assert perception is not None
+        worker = Worker(perception, self._channels, batch=perception.device.type == "cuda")
+        undo.callback(worker.stop)
+        topics = []
+        for channel in self._channels:
+            undo.callback(channel.disconnect)
+            topics.append(channel.connect(worker))
+        model = f"{pipeline_config.model} on {perception.device}"
+        self.get_logger().info(f"active: {model}, images from {', '.join(topics)}")
 
     def _deactivate(self) -> None:
         self._activated.close()
@@ -194,29 +184,22 @@ class VssNode(LifecycleNode):
         self._activated.close()
         self._configured.close()
 
-    def _load(self, config: PipelineConfig) -> VssPipeline:
-        self._pipeline = self._make_pipeline(config)
-        return self._pipeline
+    def _open(self, perception: Perception, config: PipelineConfig) -> None:
+        """Give every camera a pipeline on the networks."""
+        self._perception = perception
+        for channel in self._channels:
+            channel.open(self._make_pipeline(perception, config))
 
     def _unload(self) -> None:
-        pipeline, self._pipeline = self._pipeline, None
-        if pipeline is not None:
-            pipeline.close()
-
-    # The camera.
-
-    def _take_image(self, message: Image | CompressedImage) -> None:
-        if self._enabled and self._stream is not None:
-            self._stream.put(message)
-
-    def _newest_camera_info(self) -> Any:
-        return self._camera.camera_info if self._camera is not None else None
+        perception, self._perception = self._perception, None
+        for channel in self._channels:
+            channel.close()
+        if perception is not None:
+            perception.close()
 
     def _watch(self) -> None:
-        if self._camera is not None:
-            self._camera.watch(self._config.no_image_warning, self._enabled)
-        if self._labels is not None:
-            self._labels.follow()
+        for channel in self._channels:
+            channel.watch()
 
     # Parameters and diagnostics.
 
@@ -224,73 +207,18 @@ class VssNode(LifecycleNode):
         """Take up live options. Raises ValueError or TypeError for what does not fit."""
         for_pipeline = {k: v for k, v in changes.items() if k in options_of(PipelineConfig)}
         for_pipeline = {k: v for k, v in for_pipeline.items() if v != self._options.value(k)}
-        if for_pipeline and self._pipeline is not None:
-            self._pipeline.reconfigure(**for_pipeline)
-        if "min_class_score" in for_pipeline and self._outputs is not None:
-            self._outputs.publish_label_info(float(for_pipeline["min_class_score"]))
+        for channel in self._channels:
+            channel.reconfigure(for_pipeline)
         own: dict[str, Any] = {k: v for k, v in changes.items() if k in options_of(NodeConfig)}
         self._config = dataclasses.replace(self._config, **own)
-        if self._stream is not None:
-            self._stream.config = self._config
+        for channel in self._channels:
+            channel.config = self._config
 
     def _diagnostics(self) -> DiagnosticArray:
-        state = "inactive" if self._stream is None else "active" if self._enabled else "disabled"
-        facts = {"state": state, "overload": self._config.overload}
-        if self._pipeline is not None:
-            facts["model"] = self._pipeline.config.model
-            facts["network"] = self._pipeline.config.network
-            facts["device"] = str(self._pipeline.device)
-            facts["object memory (MB)"] = f"{self._pipeline.memory_bytes() / 1e6:.1f}"
-        silence = self._camera.silence if self._camera is not None else ""
-        latest = self._config.overload == "latest"
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
-        message.status = [self._reporter.status(state, self._statistics, silence, latest, facts)]
+        message.status = [channel.status() for channel in self._channels]
         return message
-
-    # Services: they answer, they never raise.
-
-    def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        self._enabled = request.data
-        if self._camera is not None:
-            self._camera.expect_images()
-        response.success = True
-        response.message = "enabled" if request.data else "disabled: images are ignored"
-        return response
-
-    def _reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        if self._pipeline is None or self._stream is None:
-            response.success, response.message = False, INACTIVE
-        else:
-            self._pipeline.reset()
-            response.success, response.message = True, "all objects are forgotten"
-        return response
-
-    def _add_prompt(
-        self, request: AddPrompt.Request, response: AddPrompt.Response
-    ) -> AddPrompt.Response:
-        if self._pipeline is None or self._stream is None:
-            response.message = INACTIVE
-            return response
-        try:
-            prompt = prompt_from(request, self._pipeline.catalog)
-            response.track_id = self._pipeline.add_prompt(prompt)
-            response.success = True
-            response.message = f"object {response.track_id} is found in the next image"
-        except ValueError as error:
-            response.message = str(error)
-        return response
-
-    def _remove_object(
-        self, request: RemoveObject.Request, response: RemoveObject.Response
-    ) -> RemoveObject.Response:
-        if self._pipeline is None or self._stream is None:
-            response.message = INACTIVE
-            return response
-        response.success = self._pipeline.remove_object(request.track_id)
-        known = "is forgotten" if response.success else "is not in memory"
-        response.message = f"object {request.track_id} {known}"
-        return response
 
 
 def main(args: list[str] | None = None) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
@@ -44,23 +45,31 @@ class Answer:
 
 
 class Outputs:
-    """Creates the publishers of `node` and feeds those that have subscribers."""
+    """Creates the publishers of `node` and feeds those that have subscribers.
 
-    def __init__(self, node: LifecycleNode, catalog: ClassCatalog, unlabelled_id: int) -> None:
+    prefix: stands before the topics of a named camera, as in `~/front/label_image`.
+    """
+
+    def __init__(
+        self, node: LifecycleNode, prefix: str, catalog: ClassCatalog, unlabelled_id: int
+    ) -> None:
         self._node = node
         self._catalog = catalog
         self._unlabelled_id = unlabelled_id
-        create = node.create_publisher
+
+        def create(kind: type, name: str, qos: QoSProfile) -> Publisher:
+            return node.create_publisher(kind, f"~/{prefix}{name}", qos)
+
         self._makers: dict[Publisher, Callable[[Answer], Any]] = {
-            create(Image, "~/label_image", OUTPUT): label_image,
-            create(Image, "~/confidence_image", OUTPUT): confidence_image,
-            create(Image, "~/instance_image", OUTPUT): instance_image,
-            create(TrackedObjectArray, "~/objects", OUTPUT): objects,
-            create(Image, "~/overlay", OUTPUT): self._overlay,
-            create(CameraInfo, "~/camera_info", OUTPUT): camera_info,
+            create(Image, "label_image", OUTPUT): label_image,
+            create(Image, "confidence_image", OUTPUT): confidence_image,
+            create(Image, "instance_image", OUTPUT): instance_image,
+            create(TrackedObjectArray, "objects", OUTPUT): objects,
+            create(Image, "overlay", OUTPUT): self._overlay,
+            create(CameraInfo, "camera_info", OUTPUT): camera_info,
         }
-        self._class_catalog = create(ClassCatalogMessage, "~/class_catalog", LATCHED)
-        self._label_info = create(LabelInfo, "~/label_info", LATCHED) if LabelInfo else None
+        self._class_catalog = create(ClassCatalogMessage, "class_catalog", LATCHED)
+        self._label_info = create(LabelInfo, "label_info", LATCHED) if LabelInfo else None
 
     def publish(self, answer: Answer) -> None:
         """Send what has a subscriber."""

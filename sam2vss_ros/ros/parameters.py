@@ -50,8 +50,9 @@ class Parameters:
                     value = check(name, given[name], default, limits)
                 except (TypeError, ValueError) as error:
                     self._complaints[name] = str(error)
+            shown = list(value) if isinstance(value, tuple) else value
             node.declare_parameter(
-                name, value, descriptor(default, limits, fixed=name == "autostart"), True
+                name, shown, descriptor(default, limits, fixed=name == "autostart"), True
             )
         for name in given:
             similar = difflib.get_close_matches(name, OPTIONS, 1, 0.75)

@@ -13,7 +13,7 @@ class ModelCard:
     the best source of new objects (regions or grid). `understands_points` says whether the model
     turns points and boxes into masks; if not, the dense region under them is used. `cpu_threads`
     is the best number of threads on a CPU, 0 for all. `max_objects` and `engine` (a preset in
-    `options.ENGINES`) are the defaults of the options of the same name. `config` (a YAML file in
+    `options.PRESETS`) are the defaults of the options of the same name. `config` (a YAML file in
     the `sam2` package), `file` and `hub_id` are empty for the embedded model.
     """
 

@@ -50,24 +50,41 @@ class MemoryBank:
     """
 
     def __init__(self, network: SAM2Base, slots: int) -> None:
-        device = next(network.parameters()).device
-        self.at_once = AT_ONCE if device.type == "cpu" else max(1, slots)
+        self._device = next(network.parameters()).device
+        self.at_once = AT_ONCE if self._device.type == "cpu" else max(1, slots)
+        self._slots = slots
         self._grid = network.image_size // network.backbone_stride
         self._recent_length = network.num_maskmem - 1
         self._pointer_length = network.max_obj_ptrs_in_encoder - 1
-        memory = (self._grid**2, network.mem_dim)
+        self._memory_shape = (self._grid**2, network.mem_dim)
+        self._pointer_width = network.hidden_dim
+        self.release()
+        self.allocate()
+
+    def allocate(self) -> None:
+        """Take the memory, where it is not taken yet."""
+        if self.nbytes():
+            return
+        slots, device = self._slots, self._device
         # The conditioning memory comes first, then the ring of recent ones.
-        self._memories = torch.zeros(slots, 1 + self._recent_length, *memory, device=device)
+        self._memories = torch.zeros(
+            slots, 1 + self._recent_length, *self._memory_shape, device=device
+        )
         self._pointers = torch.zeros(
-            slots, 1 + self._pointer_length, network.hidden_dim, device=device
+            slots, 1 + self._pointer_length, self._pointer_width, device=device
         )
         self._boxes = torch.zeros(slots, 1 + self._recent_length, 4, dtype=torch.int64)
         self._last_box = torch.zeros(slots, 4, dtype=torch.int64)
         # Writes since the conditioning frame; ring positions follow from it.
         self._age = torch.zeros(slots, dtype=torch.int64)
 
+    def release(self) -> None:
+        """Give the memory back; what it held is gone."""
+        nothing = torch.zeros(0)
+        self._memories = self._pointers = self._boxes = self._last_box = self._age = nothing
+
     def nbytes(self) -> int:
-        """Bytes of the tensors; constant."""
+        """Bytes of the tensors; constant between `allocate` and `release`, then 0."""
         tensors = (
             self._memories,
             self._pointers,

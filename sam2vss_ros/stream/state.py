@@ -62,6 +62,11 @@ class StreamState:
         self.frames = 0
         self._last_stamp: int | None = None
 
+    def release(self) -> None:
+        """Forget everything as `reset` does, and give the memory bank back until the next frame."""
+        self.reset()
+        self.tracker.bank.release()
+
     def check(self, frame: Frame) -> None:
         """Raise ValueError for a second frame with the stamp of the last one."""
         if frame.stamp_ns == self._last_stamp:
@@ -72,6 +77,7 @@ class StreamState:
         rewound = self._last_stamp is not None and frame.stamp_ns < self._last_stamp
         if rewound or taken.reset:
             self.reset()
+        self.tracker.bank.allocate()
         stream_break = self.continuity.look(frame)
         if any(stream_break):
             self.smoothing.clear()

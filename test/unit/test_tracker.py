@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sam2vss_ros.bench.streams import EngineStream, UpstreamStream
 from sam2vss_ros.sam2 import functional
-from sam2vss_ros.sam2.build import Sam2Model
+from sam2vss_ros.sam2.build import Sam2Model, load_model, untrained_model
 from sam2vss_ros.sam2.options import PRESETS
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.training.procedural import Clip, make_clip

@@ -1,0 +1,66 @@
+"""The images of one camera that wait for the worker."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from sensor_msgs.msg import CompressedImage, Image
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An image message and when it came, in monotonic seconds."""
+
+    message: Image | CompressedImage
+    time: float
+
+
+class Mailbox:
+    """At most `size` images wait. When one more comes, `latest` discards the oldest that waits and
+    otherwise the newcomer is refused, so that what is taken is an unbroken beginning of what came.
+
+    `since` is when the first of them began to wait, in monotonic seconds, None while nothing waits.
+    The worker's lock guards it.
+    """
+
+    def __init__(self, size: int, latest: bool) -> None:
+        self.since: float | None = None
+        self._size = size
+        self._latest = latest
+        self._held: Arrival | None = None
+        self._waiting: deque[Arrival] = deque()
+
+    def put(self, arrival: Arrival) -> bool:
+        """Take an image; False when one (this or an older) was dropped."""
+        full = len(self._waiting) >= self._size
+        if full and not self._latest:
+            return False
+        if full:
+            self._waiting.popleft()
+        self._waiting.append(arrival)
+        self.since = self.since or arrival.time
+        return not full
+
+    def first(self) -> Arrival | None:
+        """The image that is to be taken next."""
+        return self._held or (self._waiting[0] if self._waiting else None)
+
+    def hold(self) -> None:
+        """The first image waits for something that is on its way: newer ones do not replace it."""
+        if self._held is None and self._waiting:
+            self._held = self._waiting.popleft()
+
+    def take(self) -> Arrival:
+        """Hand over the first image. Raises IndexError where none waits."""
+        arrival, self._held = self._held or self._waiting.popleft(), None
+        self.since = time.monotonic() if self._waiting else None
+        return arrival
+
+    def clear(self) -> int:
+        """Drop what waits; returns how many images that were."""
+        dropped = len(self._waiting) + (self._held is not None)
+        self._held, self.since = None, None
+        self._waiting.clear()
+        return dropped
