@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from sam2vss_ros.semantics.regions import areas_of, connected_regions
 
 MASK_EVIDENCE = 0.5
 """Weight of an object's class belief against one pixel's dense evidence in fused mode."""
@@ -79,14 +79,9 @@ def fuse(mode: str, dense: Tensor, masks: Tensor, beliefs: Tensor, size: tuple[i
 def coarse_enough(dense: Tensor) -> Tensor:
     """(h, w) bool on the CPU: pixels of (K, h, w) log probabilities in regions of one class that
     cover at least LEAST_REGION of the image."""
-    labels = strongest(dense)[1].cpu().numpy()
-    out = np.zeros(labels.shape, bool)
-    for k in np.unique(labels):
-        _, parts, stats, _ = cv2.connectedComponentsWithStats((labels == k).astype(np.uint8))
-        large = stats[:, cv2.CC_STAT_AREA] >= LEAST_REGION * labels.size
-        large[0] = False
-        out |= large[parts]
-    return torch.from_numpy(out)
+    regions = connected_regions(strongest(dense)[1].cpu().numpy(), connectivity=8)
+    large = areas_of(regions) >= LEAST_REGION * regions.size
+    return torch.from_numpy(large[regions])
 
 
 def owners(masks: Tensor) -> Tensor:

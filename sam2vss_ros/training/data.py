@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from sam2vss_ros.semantics.catalog import ClassCatalog
+from sam2vss_ros.semantics.regions import areas_of, connected_regions
 from sam2vss_ros.training.procedural import make_clip
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
@@ -187,20 +188,13 @@ def _crop_matrix(
 
 def label_regions(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Connected regions of equal label, (H, W) uint8; the largest 250, void is 0."""
-    out = np.zeros(labels.shape, np.int32)
-    count = 0
-    for value in np.unique(labels):
-        if value != 255:
-            n, parts = cv2.connectedComponents((labels == value).astype(np.uint8), connectivity=4)
-            out[parts > 0] = parts[parts > 0] + count
-            count += n - 1
-    areas = np.bincount(out.ravel(), minlength=count + 1)
-    areas[0] = 0
+    regions = connected_regions(labels, labels != 255)
+    areas = areas_of(regions)
     keep = np.argsort(-areas)[:250]
-    rank = np.zeros(count + 1, np.uint8)
+    rank = np.zeros(len(areas), np.uint8)
     rank[keep] = np.arange(1, len(keep) + 1)
     rank[areas == 0] = 0
-    return rank[out]
+    return rank[regions]
 
 
 class SeededStream(IterableDataset[B], Generic[B], ABC):
