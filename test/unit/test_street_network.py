@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -122,7 +123,7 @@ def test_what_is_no_file_of_ours_is_named(tmp_path: Path) -> None:
         load_embedded(path, CPU)
 
     save_embedded(worn_network(), CARD, path)
-    with embedded.safe_open(path, "pt") as file:
+    with safe_open(path, "pt") as file:
         about = file.metadata()
     tensors = load_file(path)
     save_file({k: v for k, v in tensors.items() if "fuse4" not in k}, path, about)
