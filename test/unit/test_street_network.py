@@ -369,7 +369,7 @@ def test_the_command_trains_and_reports(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "images: no images there"),
+        ((), "images is not a folder"),
         (("--holdout", "1"), "holdout: 1.0 is not a share from 0 to below 1"),
         (("--steps", "0"), "steps: 0 is not positive"),
         (("--shortest", "-5"), "shortest: -5 is not positive"),
