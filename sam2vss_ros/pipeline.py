@@ -35,14 +35,15 @@ from sam2vss_ros.sam2.models import load_model
 from sam2vss_ros.sam2.options import ENGINES
 from sam2vss_ros.sam2.tracker import Tracked, Tracker
 from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog
-from sam2vss_ros.semantics.classifier import Belief, pool_features
+from sam2vss_ros.semantics.classifier import pool_features
 from sam2vss_ros.semantics.fusion import fuse
 from sam2vss_ros.semantics.model import load_semantics
-from sam2vss_ros.semantics.networks.joining import join, load_class_map, same_classes
+from sam2vss_ros.semantics.networks.class_mapping import load_class_map, map_classes, same_classes
 from sam2vss_ros.semantics.networks.labels import LabelImages
 from sam2vss_ros.semantics.networks.loading import load_network
 from sam2vss_ros.semantics.networks.network import SegmentationNetwork
 from sam2vss_ros.semantics.pointing import region_at
+from sam2vss_ros.semantics.posterior import ClassPosterior
 from sam2vss_ros.stream.budget import CALM, Budget, Level
 from sam2vss_ros.stream.interleave import Calm, Turns
 from sam2vss_ros.stream.objects import ObjectMemory, Track
@@ -537,9 +538,9 @@ class VssPipeline:
         leaving = [t for t in self.objects.active() if t.track_id in self._removals]
         return self.objects.room() + len(leaving)
 
-    def _belief(self, class_id: int | None) -> Belief:
+    def _belief(self, class_id: int | None) -> ClassPosterior:
         index = None if class_id is None else self.catalog.ids.tolist().index(class_id)
-        return Belief(len(self.catalog), index)
+        return ClassPosterior(len(self.catalog), index)
 
     def _begin_objects(
         self, seen: Seen, tracked: Tracked | None, found: Tracked, tracks: list[Track]
@@ -742,7 +743,9 @@ def _open_network(
     foreign = {c.name for c in network.catalog.classes} != {c.name for c in semantics.classes}
     if foreign and not config.class_map and config.mode in OF_DENSE:
         return network
-    return join(network, semantics, load_class_map(config.class_map) if config.class_map else {})
+    return map_classes(
+        network, semantics, load_class_map(config.class_map) if config.class_map else {}
+    )
 
 
 def _catalog(

@@ -35,7 +35,7 @@ from sam2vss_ros.pipeline import Seen, VssPipeline
 from sam2vss_ros.sam2.discovery import select
 from sam2vss_ros.sam2.tracker import Tracked, Tracker
 from sam2vss_ros.semantics.catalog import ClassCatalog
-from sam2vss_ros.semantics.fusion import owners, raise_to
+from sam2vss_ros.semantics.fusion import owners, upsample
 from sam2vss_ros.types import Frame
 
 WINDOW = 32
@@ -139,11 +139,11 @@ class _Window:
         with torch.inference_mode(), pipeline.arithmetic():
             seen = pipeline.encode(frame.image, pipeline.predict(frame))
             size = pipeline.label_size(height, width, seen.log_dense)
-            classes = raise_to(seen.log_dense, size).argmax(0)
+            classes = upsample(seen.log_dense, size).argmax(0)
             owner = torch.full_like(classes, -1)
             tracked = self._follow(seen) if self._tracker else self._begin(seen)
             if tracked is not None:
-                masks = raise_to(tracked.masks, size)
+                masks = upsample(tracked.masks, size)
                 self._votes += _count(masks > 0, classes, len(pipeline.catalog)).cpu()
                 owner = owners(masks)
         return classes.short().cpu().numpy(), owner.short().cpu().numpy()

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.config import PipelineConfig
-from sam2vss_ros.semantics.classifier import Belief
+from sam2vss_ros.semantics.posterior import ClassPosterior
 from sam2vss_ros.stream.reid import KEEP, assign
 from sam2vss_ros.types import NO_OBJECT, TrackState
 
@@ -40,7 +40,7 @@ class Track:
 
     track_id: int
     slot: int
-    belief: Belief
+    belief: ClassPosterior
     prompted: bool = False
     state: TrackState = TrackState.TENTATIVE
     age: int = 0
@@ -111,7 +111,7 @@ class ObjectMemory:
             self._last_id += 1
             return self._last_id
 
-    def add(self, track_id: int, belief: Belief, prompted: bool = False) -> Track:
+    def add(self, track_id: int, belief: ClassPosterior, prompted: bool = False) -> Track:
         """Give an object a slot; where none is free, the one lost longest is forgotten.
 
         Raises IndexError when there is no room.
