@@ -26,7 +26,7 @@ from sam2vss_ros.semantics.model import EMBEDDED
 from sam2vss_ros.semantics.networks.class_mapping import MappedNetwork, load_class_map, map_classes
 from sam2vss_ros.semantics.networks.embedded import WEIGHTS
 from sam2vss_ros.semantics.networks.inputs import Input, parse_input
-from sam2vss_ros.semantics.networks.labels import SURE, LabelImages
+from sam2vss_ros.semantics.networks.labels import LabelImages
 from sam2vss_ros.semantics.networks.loading import load_network
 from sam2vss_ros.types import Frame, Prompt
 
@@ -512,8 +512,7 @@ def test_labels_become_probabilities() -> None:
     network = LabelImages(catalog("road", "sky", "car"), CPU)  # ids 0, 3, 6
     answer = network.log_probabilities(np.array([[0, 3, 6], [255, 1, 60000]], np.uint16))
     assert_distribution(answer, 3)
-    rest = (1 - SURE) / 2
-    torch.testing.assert_close(answer[:, 0, 0].exp(), torch.tensor([SURE, rest, rest]))
+    torch.testing.assert_close(answer[:, 0, 0].exp(), torch.tensor([0.9, 0.05, 0.05]))
     assert answer[:, 0].argmax(0).tolist() == [0, 1, 2]
     torch.testing.assert_close(answer[:, 1].exp(), torch.full((3, 3), 1 / 3))
 

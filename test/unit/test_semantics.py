@@ -31,7 +31,7 @@ from sam2vss_ros.semantics.model import (
 from sam2vss_ros.semantics.pointing import region_at
 from sam2vss_ros.semantics.posterior import ClassPosterior
 from sam2vss_ros.semantics.segmenter import DenseHead, label_of
-from sam2vss_ros.stream.smoothing import KEEP, EvidenceMemory
+from sam2vss_ros.stream.smoothing import EvidenceMemory
 from sam2vss_ros.types import Prompt
 
 CPU = torch.device("cpu")
@@ -261,11 +261,22 @@ def test_fused_weighs_both() -> None:
     even = fuse("fused", dense_halves(), logits(inside), torch.full((1, 3), 1 / 3), SIZE)
     assert (even.classes[:, :4] == 0).all() and (even.classes[:, 4:] == 1).all()
     torch.testing.assert_close(even.confidence, torch.full(SIZE, 0.8))
-    # By hand: p ~ dense * (posterior + 0.02) ** (0.5 * 0.7 ** 3).
-    mixed = fuse("fused", dense_halves(), logits(inside), torch.tensor([[0.3, 0.0, 0.7]]), SIZE)
-    power = 0.5 * 0.7**3
-    shares = [0.8 * 0.32**power, 0.1 * 0.02**power, 0.1 * 0.72**power]
-    assert mixed.confidence[3, 3].item() == pytest.approx(shares[0] / sum(shares), abs=1e-3)
+
+
+def test_the_purer_an_object_the_more_it_counts() -> None:
+    """On pixels that are 80 % of class 0, objects that are rather of class 2 and not of class 1."""
+
+    def left(*posterior: float) -> float:
+        inside, row = box(2, 2, 8, 6, side=8), torch.tensor([posterior])
+        fused = fuse("fused", dense_halves(), logits(inside), row, SIZE)
+        assert fused.classes[3, 3] == 0
+        return fused.confidence[3, 3].item()
+
+    mixed, pure = left(0.3, 0.0, 0.7), left(0.0, 0.0, 1.0)
+    # The mixed one weighs 0.17: 0.80, 0.10 and 0.10 become 0.658, 0.051 and 0.095, in all 0.804.
+    assert mixed == pytest.approx(0.819, abs=1e-3)
+    # The pure one weighs 0.5: 0.113, 0.014 and 0.101, in all 0.228.
+    assert pure == pytest.approx(0.496, abs=2e-3)
 
 
 # -- evidence over time: a textured picture, 120 x 160 pixels, that moves
@@ -290,8 +301,12 @@ def test_evidence_of_a_still_picture_is_averaged() -> None:
     first = memory.add(picture(), halves_at(20))
     torch.testing.assert_close(first, halves_at(20))
     second = memory.add(picture(), halves_at(20, 0.4))
-    expected = KEEP * halves_at(20) + (1 - KEEP) * halves_at(20, 0.4)
-    torch.testing.assert_close(second[:, 2:-2, 2:-2], expected[:, 2:-2, 2:-2], atol=0.02, rtol=0.02)
+    # The past counts as four looks of 0.9 and 0.1, the present as one of 0.4 and 0.6.
+    left, right = (0.9**4 * 0.4) ** 0.2, (0.1**4 * 0.6) ** 0.2
+    shares = second[:, 2:-2, 2:-2].exp()
+    assert shares[0, :, :16].numpy() == pytest.approx(left, abs=0.02)
+    assert shares[1, :, :16].numpy() == pytest.approx(right, abs=0.02)
+    assert shares[0, :, 20:].numpy() == pytest.approx(right, abs=0.02)
     assert (second.argmax(0) == halves_at(20).argmax(0)).all(), "one odd look does not turn it"
     memory.clear()
     torch.testing.assert_close(memory.add(picture(), halves_at(20, 0.4)), halves_at(20, 0.4))
