@@ -24,11 +24,11 @@ from sam2vss_ros.sam2.discovery import GridSource, RegionSource, Source
 from sam2vss_ros.sam2.options import PRESETS
 from sam2vss_ros.sam2.tracker import Tracker
 from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog
-from sam2vss_ros.semantics.classifier import Belief
 from sam2vss_ros.semantics.model import SemanticModel, load_semantics
-from sam2vss_ros.semantics.networks.joining import same_classes
+from sam2vss_ros.semantics.networks.class_mapping import same_classes
 from sam2vss_ros.semantics.networks.loading import open_network
 from sam2vss_ros.semantics.networks.network import SegmentationNetwork
+from sam2vss_ros.semantics.posterior import ClassPosterior
 from sam2vss_ros.semantics.segmenter import Dense
 from sam2vss_ros.types import Frame
 
@@ -132,10 +132,10 @@ class Perception:
             return GridSource(self.model.network)
         return RegionSource(self.catalog.things) if config.discovery == "regions" else None
 
-    def new_posterior(self, class_id: int | None = None) -> Belief:
+    def new_posterior(self, class_id: int | None = None) -> ClassPosterior:
         """What is known of the class of a new object; class_id: it is certain."""
         index = None if class_id is None else self.catalog.ids.tolist().index(class_id)
-        return Belief(len(self.catalog), index)
+        return ClassPosterior(len(self.catalog), index)
 
     @property
     def understands_points(self) -> bool:

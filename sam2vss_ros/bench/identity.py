@@ -24,7 +24,7 @@ from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.build import Sam2Model, load_model
 from sam2vss_ros.sam2.discovery import Candidates
-from sam2vss_ros.semantics.classifier import Belief
+from sam2vss_ros.semantics.posterior import ClassPosterior
 from sam2vss_ros.stream.objects import ObjectMemory
 from sam2vss_ros.stream.reid import colour_maps, embed
 from sam2vss_ros.training.procedural.returns import returns_video
@@ -279,7 +279,7 @@ def replay(sights: Sequence[Sight], config: PipelineConfig, every: int = 8) -> R
                 right = owner[known.track_id] == region
                 recognised, false = recognised + right, false + (not right)
             elif memory.room():
-                known = memory.start(memory.new_id(), Belief(1))
+                known = memory.start(memory.new_id(), ClassPosterior(1))
             else:
                 continue
             owner = {k: 0 if v == region else v for k, v in owner.items()}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sam2vss_ros.bench.measure import summarise
-from sam2vss_ros.evaluation.run import RunSummary
+from sam2vss_ros.io.results import RunSummary
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.types import Frame
 

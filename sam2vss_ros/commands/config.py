@@ -68,7 +68,7 @@ def _comment(default: Value, option: Option) -> str:
     """The meaning of a parameter, its bounds, and whether it may change while the node runs."""
     sentences = [option.meaning]
     if option.low is not None and option.high is not None:
-        kind = type(default)
+        kind = float if isinstance(default, float) else int
         sentences.append(f"{kind(option.low)} to {kind(option.high)}")
     if option.live:
         sentences.append("Live")

@@ -15,7 +15,7 @@ from sam2vss_ros.commands.arguments import (
 )
 
 if TYPE_CHECKING:
-    from sam2vss_ros.evaluation.run import RunSummary
+    from sam2vss_ros.io.results import RunSummary
     from sam2vss_ros.semantics.catalog import ClassCatalog
 
 
@@ -53,12 +53,12 @@ def add_run(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from sam2vss_ros.evaluation.run import run
     from sam2vss_ros.io.readers import open_frames
+    from sam2vss_ros.io.results import write_results
 
     source = open_frames(args.input, args.rate)
     with closing(build_pipeline(pipeline_options(args))) as pipeline:
-        summary = run(pipeline, source, args.out)
+        summary = write_results(pipeline, source, args.out)
         _print_run(summary, pipeline.catalog)
     print(f"\nwritten to {args.out}: labels/, overlay.mp4, objects.jsonl")
 

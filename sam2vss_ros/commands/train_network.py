@@ -20,9 +20,10 @@ def add_train_network(kinds: Any) -> None:
         parent="sam2vss train",
         description=(
             "Train the small segmentation network, from random weights, on DIR/images with\n"
-            "DIR/labels (8-bit ids). FILE is what the option `network` takes. Checkpoints,\n"
-            "log and curves lie in FILE's name with .run; --resume goes on from the last\n"
-            "checkpoint, also with another number of steps."
+            "DIR/labels (class ids, of 8 or 16 bits or of a palette), joined by their names.\n"
+            "FILE is what the option `network` takes. Checkpoints, log and curves lie in FILE's\n"
+            "name with .run; --resume goes on from the last checkpoint, also with another number\n"
+            "of steps."
         ),
         examples=(
             "  sam2vss train network --data camvid/train --out street.safetensors\n"

@@ -22,10 +22,11 @@ def add_train_semantics(kinds: Any) -> None:
         help_="dense head and mask classifier for a SAM 2",
         parent="sam2vss train",
         description=(
-            "Train the classes on DIR/images with DIR/labels (8-bit ids), on the features of a\n"
-            "SAM 2 that itself stays as it is. FILE is what the node's parameter `semantics`\n"
-            "takes. Features (up to 3 GB), checkpoints, the log and its curves lie in FILE's name\n"
-            "with .run; --resume goes on from the last checkpoint."
+            "Train the classes on DIR/images with DIR/labels (class ids, of 8 or 16 bits or of a\n"
+            "palette), joined by their names, on the features of a SAM 2 that itself stays as it\n"
+            "is. FILE is what the node's parameter `semantics` takes. Features (up to 3 GB),\n"
+            "checkpoints, the log and its curves lie in FILE's name with .run; --resume goes on\n"
+            "from the last checkpoint."
         ),
         examples=(
             "  sam2vss train semantics --data camvid/train --out camvid.safetensors\n"

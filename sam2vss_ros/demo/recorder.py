@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import rclpy
@@ -30,6 +29,7 @@ from std_msgs.msg import Header
 
 from sam2vss_ros.demo.process import emit
 from sam2vss_ros.io.ros_images import pixels_of
+from sam2vss_ros.io.video_writer import VideoWriter
 from sam2vss_ros.msg import ClassCatalog, TrackedObject, TrackedObjectArray
 from sam2vss_ros.types import TrackState
 
@@ -127,7 +127,7 @@ class Recorder(Node):
         emit("objects", stamp=stamp, seen=seen, track_ids=[o.track_id for o in message.objects])
 
     def _on_overlay(self, message: Image) -> None:
-        self._video.show(cv2.cvtColor(pixels_of(message), cv2.COLOR_RGB2BGR), message.header)
+        self._video.show(pixels_of(message), message.header)
 
     def _on_catalog(self, message: ClassCatalog) -> None:
         classes = [
@@ -145,31 +145,28 @@ class Video:
     """An MP4 in real time: a picture stays until the next one's stamp."""
 
     def __init__(self, path: Path, rate: float) -> None:
-        self._path = path
+        self._writer = VideoWriter(path, rate)
         self._rate = rate
-        self._writer: cv2.VideoWriter | None = None
         self._first_stamp = 0
         self._written = 0
         self._shown: npt.NDArray[np.uint8] | None = None
 
     def show(self, image: npt.NDArray[np.uint8], header: Header) -> None:
-        """Show a (H, W, 3) BGR image from its stamp on."""
-        if self._writer is None:
-            codec = cv2.VideoWriter.fourcc(*"mp4v")
-            size = image.shape[1], image.shape[0]
-            self._writer = cv2.VideoWriter(str(self._path), codec, self._rate, size)
+        """Show an (H, W, 3) RGB image from its stamp on. Raises InputError as VideoWriter does."""
+        if self._shown is None:
             self._first_stamp = stamp_of(header)
-        begin = round((stamp_of(header) - self._first_stamp) / 1e9 * self._rate)
-        while self._written < begin:
-            self._writer.write(self._shown)
-            self._written += 1
+        else:
+            begin = round((stamp_of(header) - self._first_stamp) / 1e9 * self._rate)
+            while self._written < begin:
+                self._writer.write(self._shown)
+                self._written += 1
         self._shown = image
 
     def close(self) -> None:
-        """Finish the file."""
-        if self._writer is not None:
+        """Show the last image once more and finish the file."""
+        if self._shown is not None:
             self._writer.write(self._shown)
-            self._writer.release()
+        self._writer.close()
 
 
 def describe(o: TrackedObject) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from sam2vss_ros.sam2.discovery import Source, select
 from sam2vss_ros.sam2.masklets import Masklets
 from sam2vss_ros.sam2.tracker import Tracked, Tracker
 from sam2vss_ros.semantics.catalog import ClassCatalog
-from sam2vss_ros.semantics.fusion import owners, raise_to
+from sam2vss_ros.semantics.fusion import owners, upsample
 from sam2vss_ros.stages import features
 from sam2vss_ros.stages.compose import label_size
 from sam2vss_ros.stages.features import FrameFeatures
@@ -156,14 +156,14 @@ class _Window:
             dense = perception.predict(frame)
             seen = features.extract(perception, frame, self._config.mode, dense)
             size = label_size(perception, (height, width), seen.log_dense)
-            classes = raise_to(seen.log_dense, size).argmax(0)
+            classes = upsample(seen.log_dense, size).argmax(0)
             owner = torch.full_like(classes, -1)
             if self._masklets is None:
                 self._masklets, tracked = self._begin(seen)
             else:
                 tracked = self._masklets.advance(seen.image)
             if tracked.slots:
-                masks = raise_to(tracked.masks, size)
+                masks = upsample(tracked.masks, size)
                 self._votes += _count(masks > 0, classes, len(perception.catalog)).cpu()
                 owner = owners(masks)
         return classes.short().cpu().numpy(), owner.short().cpu().numpy()

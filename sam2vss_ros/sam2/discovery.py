@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.sam2 import functional
+from sam2vss_ros.semantics.regions import areas_of, connected_regions
 
 DUPLICATE_IOU = 0.7
 """Two masks that overlap more are one object (upstream's automatic_mask_generator)."""
@@ -117,21 +118,19 @@ class RegionSource:
         free = cv2.morphologyEx(
             unexplained.cpu().numpy().astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)
         )
-        regions: list[tuple[bool, int, float, np.ndarray]] = []
-        for k in np.unique(label[free > 0]):
-            mask = ((label == k) & (free > 0)).astype(np.uint8)
-            count, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
-            for i in range(1, count):
-                part = parts == i
-                area, score = int(stats[i, cv2.CC_STAT_AREA]), float(best[part].mean())
-                if score >= LEAST_CONFIDENCE:
-                    regions.append((bool(self._things[k]), area, score, part))
-        regions.sort(key=lambda r: (r[0], r[1]), reverse=True)
+        regions = connected_regions(label, free > 0)
+        found: list[tuple[bool, int, float, np.ndarray]] = []
+        for number, area in enumerate(areas_of(regions).tolist()[1:], 1):
+            mask = regions == number
+            score = float(best[mask].mean())
+            if score >= LEAST_CONFIDENCE:
+                found.append((bool(self._things[label[mask][0]]), area, score, mask))
+        found.sort(key=lambda r: (r[0], r[1]), reverse=True)
         shape = unexplained.shape
-        masks = np.stack([r[3] for r in regions]) if regions else np.zeros((0, *shape), bool)
+        masks = np.stack([r[3] for r in found]) if found else np.zeros((0, *shape), bool)
         return Candidates(
             torch.from_numpy(masks).to(unexplained.device),
-            torch.tensor([r[2] for r in regions], device=unexplained.device),
+            torch.tensor([r[2] for r in found], device=unexplained.device),
         )
 
 

@@ -81,27 +81,3 @@ def geometry(masks: Tensor) -> Tensor:
     fill = area / (width * height * side * side).clamp(min=1)
     size = area.log() / torch.tensor(float(side * side)).log()
     return torch.stack([x, y, spread_x, spread_y, width, height, fill, size], 1)
-
-
-class Belief:
-    """What one object's class has looked like so far: a forgetting mean of class shares."""
-
-    def __init__(self, classes: int, fixed_class: int | None = None) -> None:
-        self._mean = torch.full((classes,), 1 / classes)
-        self._count = 0
-        self._fixed = fixed_class
-
-    def add(self, shares: Tensor, keep: float) -> None:
-        """Take in one frame's (C,) evidence, summing to 1; `keep` is the share of the past.
-
-        Early frames weigh equally, so that the first look does not stick.
-        """
-        self._count += 1
-        keep = min(keep, 1 - 1 / self._count)
-        self._mean = keep * self._mean + (1 - keep) * shares
-
-    def probabilities(self) -> Tensor:
-        """(C,) class probabilities, summing to 1."""
-        if self._fixed is not None:
-            return F.one_hot(torch.tensor(self._fixed), len(self._mean)).float()
-        return self._mean

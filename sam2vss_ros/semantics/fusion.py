@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2vss_ros.semantics.regions import areas_of, connected_regions
+
 MASK_EVIDENCE = 0.5
-"""Weight of an object's class belief against one pixel's dense evidence in fused mode."""
+"""Weight of an object's class posterior against one pixel's dense evidence in fused mode."""
 
 PURITY = 3
 """The purer an object, the more it counts: power of its likeliest class's share."""
 
-LEAST_BELIEF = 0.02
+POSTERIOR_FLOOR = 0.02
 """No object rules a class out: masks drift, and their pixels may say otherwise."""
 
 LEAST_REGION = 0.02
@@ -35,15 +35,17 @@ class Fused(NamedTuple):
     owner: Tensor
 
 
-def fuse(mode: str, dense: Tensor, masks: Tensor, beliefs: Tensor, size: tuple[int, int]) -> Fused:
+def fuse(
+    mode: str, dense: Tensor, masks: Tensor, posteriors: Tensor, size: tuple[int, int]
+) -> Fused:
     """Label every pixel of an image of `size` (height, width).
 
     dense: (K, ., .) log probabilities. masks: (N, ., .) logits of the visible objects.
-    beliefs: (N, K) class probabilities of the objects. All are raised to `size` first.
+    posteriors: (N, K) class probabilities of the objects. All are upsampled to `size` first.
 
     refine (the paper's approach 1): a mask takes the majority class of the dense prediction inside
-    it. classify (approach 2): a mask takes the class of its own belief. fused: the pixel's dense
-    evidence and the object's belief are added up.
+    it. classify (approach 2): a mask takes the likeliest class of its object. fused: the pixel's
+    dense evidence and the object's posterior are added up.
 
     Unlike the paper, no mask speaks for what it is too coarse to resolve, small regions of the
     dense prediction (poles, signs); and in refine and classify a mask only overrules pixels that
@@ -51,13 +53,13 @@ def fuse(mode: str, dense: Tensor, masks: Tensor, beliefs: Tensor, size: tuple[i
     else keeps the dense label.
     """
     resolved = coarse_enough(dense) if len(masks) else torch.zeros(1, 1, dtype=torch.bool)
-    dense = raise_to(dense, size)
-    owner = owners(raise_to(masks, size)) if len(masks) else dense.new_full(size, -1).long()
+    dense = upsample(dense, size)
+    owner = owners(upsample(masks, size)) if len(masks) else dense.new_full(size, -1).long()
     heard = F.interpolate(resolved[None, None].float(), size)[0, 0].to(dense.device) > 0
     heard &= owner >= 0
     if mode == "fused":
-        weight = MASK_EVIDENCE * beliefs.amax(1, keepdim=True) ** PURITY
-        bonus = weight * (beliefs + LEAST_BELIEF).log()
+        weight = MASK_EVIDENCE * posteriors.amax(1, keepdim=True) ** PURITY
+        bonus = weight * (posteriors + POSTERIOR_FLOOR).log()
         # The last column stands for pixels that no object speaks for.
         table = torch.cat([bonus, bonus.new_zeros(1, len(dense))]).T.contiguous()
         speaker = torch.where(heard, owner, len(masks)).flatten()
@@ -66,7 +68,7 @@ def fuse(mode: str, dense: Tensor, masks: Tensor, beliefs: Tensor, size: tuple[i
     confidence, classes = dense.softmax(0).amax(0), strongest(dense)[1]
     if not len(masks):
         return Fused(classes, confidence, owner)
-    votes = beliefs if mode == "classify" else _votes(classes, owner, len(masks), len(dense))
+    votes = posteriors if mode == "classify" else _votes(classes, owner, len(masks), len(dense))
     best, winner = votes.max(1)
     overruled = heard & (best[owner] >= SURE_OBJECT) & (confidence < SURE_PIXEL)
     return Fused(
@@ -79,14 +81,9 @@ def fuse(mode: str, dense: Tensor, masks: Tensor, beliefs: Tensor, size: tuple[i
 def coarse_enough(dense: Tensor) -> Tensor:
     """(h, w) bool on the CPU: pixels of (K, h, w) log probabilities in regions of one class that
     cover at least LEAST_REGION of the image."""
-    labels = strongest(dense)[1].cpu().numpy()
-    out = np.zeros(labels.shape, bool)
-    for k in np.unique(labels):
-        _, parts, stats, _ = cv2.connectedComponentsWithStats((labels == k).astype(np.uint8))
-        large = stats[:, cv2.CC_STAT_AREA] >= LEAST_REGION * labels.size
-        large[0] = False
-        out |= large[parts]
-    return torch.from_numpy(out)
+    regions = connected_regions(strongest(dense)[1].cpu().numpy(), connectivity=8)
+    large = areas_of(regions) >= LEAST_REGION * regions.size
+    return torch.from_numpy(large[regions])
 
 
 def owners(masks: Tensor) -> Tensor:
@@ -112,6 +109,6 @@ def _votes(classes: Tensor, owner: Tensor, objects: int, count: int) -> Tensor:
     return votes / votes.sum(1, keepdim=True).clamp(min=1)
 
 
-def raise_to(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, ., .) logits or log probabilities -> (N, height, width)."""
     return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]

@@ -6,18 +6,16 @@ the features are shared; otherwise the semantics run their own (small) image enc
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from sam2vss_ros.semantics.catalog import ClassCatalog, catalog_data, parse_catalog
 from sam2vss_ros.semantics.classifier import MaskClassifier
 from sam2vss_ros.semantics.segmenter import DenseHead
+from sam2vss_ros.semantics.weights_file import load_weights, refusing, save_weights
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "weights" / "nano_semantics.safetensors"
 
@@ -51,7 +49,7 @@ def save_semantics(model: SemanticModel, path: Path, card: dict[str, Any]) -> No
     """Write the file in half precision; `card` tells how it was trained."""
     modules = {"head": model.head, "classifier": model.classifier}
     tensors = {
-        f"{name}.{key}": value.detach().cpu().half().contiguous()
+        f"{name}.{key}": value
         for name, module in modules.items()
         for key, value in module.state_dict().items()
     }
@@ -63,7 +61,7 @@ def save_semantics(model: SemanticModel, path: Path, card: dict[str, Any]) -> No
         "width": model.head.classify.in_channels,
         "card": card,
     }
-    path.write_bytes(save(tensors, {"sam2vss": json.dumps(about)}))
+    save_weights(path, tensors, about)
 
 
 def load_semantics(name_or_path: str, device: torch.device) -> SemanticModel:
@@ -78,10 +76,8 @@ def load_semantics(name_or_path: str, device: torch.device) -> SemanticModel:
             f"semantics: {path} does not exist; 'sam2vss train semantics' makes such a file, and "
             "'nano' is the embedded one"
         )
-    try:
-        with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {})["sam2vss"])
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    with refusing(f"semantics: {path} is not a semantics file"):
+        tensors, about = load_weights(path)
         catalog = parse_catalog(about["catalog"], str(path))
         model = new_semantics(
             catalog, about["backbone"], about["image_size"], about["channels"], about["width"]
@@ -90,6 +86,4 @@ def load_semantics(name_or_path: str, device: torch.device) -> SemanticModel:
             own = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(name)}
             module.load_state_dict(own)
             module.to(device).eval().requires_grad_(False)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"semantics: {path} is not a semantics file: {error}") from error
     return model

@@ -6,10 +6,10 @@ a box; the dense prediction already knows which region lies there.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sam2vss_ros.semantics.regions import areas_of, connected_regions
 from sam2vss_ros.types import Prompt
 
 LEAST_FIT = 0.3
@@ -24,7 +24,7 @@ def region_at(
     prompt: points or a box in pixels of an image of `size` (height, width). classes: (h, w) class
     index of the dense prediction of that image.
     """
-    regions = _regions(classes)
+    regions = connected_regions(classes)
     height, width = classes.shape
     scale = np.array([width / size[1], height / size[0]])
     if prompt.box is not None:
@@ -32,8 +32,9 @@ def region_at(
         (x0, y0), (x1, y1) = np.floor(corners[0]).astype(int), np.ceil(corners[1]).astype(int)
         box = np.zeros(classes.shape, bool)
         box[y0:y1, x0:x1] = True
-        inside = np.bincount(regions[box], minlength=regions.max() + 1)
-        fit = inside / (np.bincount(regions.ravel()) + box.sum() - inside)
+        areas = areas_of(regions)
+        inside = np.bincount(regions[box], minlength=len(areas))
+        fit = inside / (areas + box.sum() - inside)
         best = int(fit.argmax())
         return (regions == best) & box if fit[best] >= LEAST_FIT else box
     assert prompt.points is not None and prompt.point_labels is not None
@@ -43,14 +44,3 @@ def region_at(
     wanted = np.setdiff1d(inside, outside)
     # A region cannot be divided here: where points inside and outside share one, it counts.
     return np.isin(regions, wanted if len(wanted) else inside)
-
-
-def _regions(classes: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
-    """Connected regions of equal class, numbered from 0."""
-    out = np.zeros(classes.shape, np.int32)
-    count = 0
-    for value in np.unique(classes):
-        found, parts = cv2.connectedComponents((classes == value).astype(np.uint8), connectivity=4)
-        out[parts > 0] = parts[parts > 0] - 1 + count
-        count += found - 1
-    return out

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.config import PipelineConfig
-from sam2vss_ros.semantics.classifier import Belief
+from sam2vss_ros.semantics.posterior import ClassPosterior
 from sam2vss_ros.stream.reid import KEEP, assign
 from sam2vss_ros.types import TrackState
 
@@ -42,7 +42,7 @@ class Track:
 
     track_id: int
     slot: int
-    posterior: Belief
+    posterior: ClassPosterior
     prompted: bool = False
     state: TrackState = TrackState.TENTATIVE
     age: int = 0
@@ -100,7 +100,7 @@ class ObjectMemory:
         """A track id that nobody has; any thread may ask for one."""
         return next(self._ids)
 
-    def start(self, track_id: int, posterior: Belief, prompted: bool = False) -> Track:
+    def start(self, track_id: int, posterior: ClassPosterior, prompted: bool = False) -> Track:
         """Give an object a slot; where none is free, the one lost longest is forgotten.
 
         Raises IndexError when there is no room.

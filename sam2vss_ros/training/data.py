@@ -19,12 +19,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from sam2vss_ros.semantics.catalog import ClassCatalog
+from sam2vss_ros.errors import InputError
+from sam2vss_ros.io.readers import images_by_stem, read_image, read_labels
+from sam2vss_ros.semantics.catalog import IMAGE_ID_LIMIT, ClassCatalog
+from sam2vss_ros.semantics.regions import areas_of, connected_regions
 from sam2vss_ros.training.procedural import make_clip
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 VOID = -1
 """Training's class index of pixels that are not learned from."""
+
+VOID_LABEL, UNKNOWN = 255, -1
+"""What stands for void in a still's labels, and for an id that is none of the catalog's."""
 
 MOVING_STILLS = 0.4
 """Share of clips that come from stills; the others are procedural."""
@@ -37,7 +42,7 @@ B = TypeVar("B")
 
 @dataclass(frozen=True)
 class LabelledStill:
-    """image: (H, W, 3) uint8 RGB. labels: (H, W) uint8 class index, 255 for void."""
+    """image: (H, W, 3) uint8 RGB. labels: (H, W) uint8 class index, VOID_LABEL for void."""
 
     name: str
     image: npt.NDArray[np.uint8]
@@ -47,41 +52,45 @@ class LabelledStill:
 def load_stills(folder: Path, catalog: ClassCatalog) -> list[LabelledStill]:
     """Read `folder`/images and `folder`/labels, joined by file stem, in sorted order.
 
-    Raises FileNotFoundError where a folder or a label is missing, ValueError where a file cannot
-    be read, sizes differ, a label id is not in the catalog, the catalog has ids beyond 8 bits, or
-    no pixel of all labels has a class.
+    Raises InputError where a folder or a label is missing, a file cannot be read, two have one
+    stem, sizes differ, a label id is not in the catalog, no pixel of all labels has a class, or the
+    catalog has more classes than a still's labels can hold.
     """
-    images = sorted(p for p in (folder / "images").glob("*") if p.suffix in IMAGE_SUFFIXES)
-    if not images:
-        raise FileNotFoundError(f"{folder / 'images'}: no images there")
-    if int(catalog.ids.max()) > 255:
-        raise ValueError(f"class catalog {catalog.name}: id {catalog.ids.max()} in 8-bit labels")
-    index = np.full(256, 254, np.uint8)
-    for i, c in enumerate(catalog.classes):
-        index[c.id] = i
-    if catalog.ignore_id is not None:
-        index[catalog.ignore_id] = 255
-    stills = [_load_still(path, folder / "labels" / f"{path.stem}.png", index) for path in images]
+    if len(catalog) > VOID_LABEL:
+        raise InputError(
+            f"class catalog {catalog.name}: {len(catalog)} classes, training takes {VOID_LABEL}"
+        )
+    images, labels = images_by_stem(folder / "images"), images_by_stem(folder / "labels")
+    index = _index_of_ids(catalog)
+    stills = []
+    for stem, path in images.items():
+        if stem not in labels:
+            raise InputError(f"{folder / 'labels'}: no label for {path.name}")
+        stills.append(_load_still(path, labels[stem], index))
     if not pixel_counts(stills, len(catalog)).any():
-        raise ValueError(f"{folder / 'labels'}: no pixel has a class of {catalog.name}")
+        raise InputError(f"{folder / 'labels'}: no pixel has a class of {catalog.name}")
     return stills
 
 
-def _load_still(path: Path, label_path: Path, index: npt.NDArray[np.uint8]) -> LabelledStill:
-    if not label_path.is_file():
-        raise FileNotFoundError(f"{label_path}: no label for {path.name}")
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    ids = cv2.imread(str(label_path), cv2.IMREAD_UNCHANGED)
-    if image is None or ids is None:
-        broken = path if image is None else label_path
-        raise ValueError(f"{broken}: cannot be read as an image")
-    if ids.ndim != 2 or ids.dtype != np.uint8 or ids.shape != image.shape[:2]:
-        raise ValueError(f"{label_path}: not an 8-bit label image of {image.shape[:2]}")
+def _index_of_ids(catalog: ClassCatalog) -> npt.NDArray[np.int16]:
+    """(65536,) class index by id: VOID_LABEL of the ignored id, UNKNOWN of ids of no class."""
+    index = np.full(IMAGE_ID_LIMIT, UNKNOWN, np.int16)
+    index[catalog.ids] = np.arange(len(catalog))
+    if catalog.ignore_id is not None:
+        index[catalog.ignore_id] = VOID_LABEL
+    return index
+
+
+def _load_still(path: Path, label_path: Path, index: npt.NDArray[np.int16]) -> LabelledStill:
+    image, ids = read_image(path), read_labels(label_path)
+    if ids.shape != image.shape[:2]:
+        (height, width), (rows, columns) = ids.shape, image.shape[:2]
+        raise InputError(f"{label_path} is {width}x{height}, its image {path} is {columns}x{rows}")
     labels = index[ids]
-    if (labels == 254).any():
-        unknown = np.unique(ids[labels == 254]).tolist()
-        raise ValueError(f"{label_path}: label ids {unknown} are not in the class catalog")
-    return LabelledStill(path.stem, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels)
+    if (labels == UNKNOWN).any():
+        unknown = np.unique(ids[labels == UNKNOWN]).tolist()
+        raise InputError(f"{label_path}: label ids {unknown} are not in the class catalog")
+    return LabelledStill(path.stem, image, labels.astype(np.uint8))
 
 
 def pixel_counts(stills: list[LabelledStill], classes: int) -> np.ndarray:
@@ -99,10 +108,10 @@ def augmented_still(
     matrix = _crop_matrix(still.labels.shape, size, rng)
     image = cv2.warpAffine(still.image, matrix, (size, size), flags=cv2.INTER_AREA)
     labels = cv2.warpAffine(
-        still.labels, matrix, (size, size), flags=cv2.INTER_NEAREST, borderValue=255
+        still.labels, matrix, (size, size), flags=cv2.INTER_NEAREST, borderValue=VOID_LABEL
     )
     index = labels.astype(np.int64)
-    index[index == 255] = VOID
+    index[index == VOID_LABEL] = VOID
     image = recolour_classes(np.asarray(image, np.uint8), np.asarray(labels, np.uint8), rng)
     return change_colours(image, rng), index
 
@@ -117,7 +126,7 @@ def recolour_classes(
     out = image.astype(np.float32)
     side = image.shape[0]
     for value in np.unique(labels):
-        if value != 255 and rng.random() < RECOLOURED:
+        if value != VOID_LABEL and rng.random() < RECOLOURED:
             grains = rng.normal(1, 0.2, (int(rng.integers(3, 12)),) * 2).astype(np.float32)
             light = cv2.resize(grains, (side, side), interpolation=cv2.INTER_CUBIC)
             tint = rng.uniform(0.5, 1.15, 3).astype(np.float32)
@@ -187,20 +196,13 @@ def _crop_matrix(
 
 def label_regions(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Connected regions of equal label, (H, W) uint8; the largest 250, void is 0."""
-    out = np.zeros(labels.shape, np.int32)
-    count = 0
-    for value in np.unique(labels):
-        if value != 255:
-            n, parts = cv2.connectedComponents((labels == value).astype(np.uint8), connectivity=4)
-            out[parts > 0] = parts[parts > 0] + count
-            count += n - 1
-    areas = np.bincount(out.ravel(), minlength=count + 1)
-    areas[0] = 0
+    regions = connected_regions(labels, labels != VOID_LABEL)
+    areas = areas_of(regions)
     keep = np.argsort(-areas)[:250]
-    rank = np.zeros(count + 1, np.uint8)
+    rank = np.zeros(len(areas), np.uint8)
     rank[keep] = np.arange(1, len(keep) + 1)
     rank[areas == 0] = 0
-    return rank[out]
+    return rank[regions]
 
 
 class SeededStream(IterableDataset[B], Generic[B], ABC):

@@ -82,7 +82,7 @@ def class_weights(counts: np.ndarray) -> Tensor:
 
 
 def label_loss(logits: Tensor, labels: Tensor, weights: Tensor, void: int) -> Tensor:
-    """Cross entropy of (B, C, h, w) logits, raised to half of the labels' size."""
+    """Cross entropy of (B, C, h, w) logits, upsampled to half of the labels' size."""
     half = labels[:, ::2, ::2]
     raised = F.interpolate(logits, size=half.shape[-2:], mode="bilinear", align_corners=False)
     return F.cross_entropy(raised, half, weights, ignore_index=void)

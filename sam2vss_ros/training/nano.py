@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -30,6 +29,7 @@ from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.nano import build_nano
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.semantics.segmenter import DenseHead
+from sam2vss_ros.semantics.weights_file import save_weights
 from sam2vss_ros.training.data import VOID, Clips, ClipStream, LabelledStill, pixel_counts
 from sam2vss_ros.training.losses import class_weights, decoder_loss, label_loss, region_contrast
 from sam2vss_ros.training.runs import load_checkpoint, open_log, open_run, save_checkpoint
@@ -395,5 +395,4 @@ def random_point(mask: npt.NDArray[np.bool_], rng: np.random.Generator) -> tuple
 
 def save_nano(network: SAM2Base, path: Path) -> None:
     """Write the weights in half precision, by upstream's keys."""
-    state = {k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()}
-    path.write_bytes(save(state, {"format": "pt"}))
+    save_weights(path, network.state_dict())

@@ -185,7 +185,7 @@ def _train_step(
 def dense_losses(logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Weighted cross entropy, and one minus the mean soft IoU of the batch's classes.
 
-    logits: (B, C, h, w), raised to half of the labels' size; labels: (B, H, W), VOID is skipped.
+    logits: (B, C, h, w), upsampled to half of the labels' size; labels: (B, H, W), VOID is skipped.
     """
     half = labels[:, ::2, ::2]
     raised = F.interpolate(logits, size=half.shape[-2:], mode="bilinear", align_corners=False)
@@ -247,7 +247,7 @@ class NetworkScore:
 
 @torch.inference_mode()
 def score_network(network: SegmentationNetwork, stills: list[LabelledStill]) -> NetworkScore:
-    """Predict whole stills, raised to their size, and compare with their labels."""
+    """Predict whole stills, upsampled to their size, and compare with their labels."""
     catalog = network.catalog
     matrix = ConfusionMatrix(catalog)
     scores, truths = [], []

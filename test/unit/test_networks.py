@@ -24,10 +24,10 @@ from sam2vss_ros.errors import MissingLabelsError
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass, load_catalog
 from sam2vss_ros.semantics.model import EMBEDDED
+from sam2vss_ros.semantics.networks.class_mapping import MappedNetwork, load_class_map, map_classes
 from sam2vss_ros.semantics.networks.embedded import WEIGHTS
 from sam2vss_ros.semantics.networks.inputs import Input, parse_input
-from sam2vss_ros.semantics.networks.joining import JoinedNetwork, join, load_class_map
-from sam2vss_ros.semantics.networks.labels import SURE, LabelImages
+from sam2vss_ros.semantics.networks.labels import LabelImages
 from sam2vss_ros.semantics.networks.loading import load_network
 from sam2vss_ros.types import Frame, Prompt
 
@@ -392,7 +392,7 @@ def test_a_universal_model_answers_as_the_librarys_post_processing(
         output = model(pixel_values=normalised(image))
         answer = network.log_probabilities(Frame(image, 0))
     assert_distribution(answer, 3)
-    # Theirs is raised to 384 x 384 before the sum over masks, ours is the sum itself.
+    # Theirs is upsampled to 384 x 384 before the sum over masks, ours is the sum itself.
     (theirs,) = processor.post_process_semantic_segmentation(output, target_sizes=[(384, 384)])
     ours = F.interpolate(answer.exp()[None], (384, 384), mode="bilinear")[0].argmax(0)
     assert (ours == theirs).float().mean() > 0.99
@@ -515,8 +515,7 @@ def test_labels_become_probabilities() -> None:
     network = LabelImages(catalog("road", "sky", "car"), CPU)  # ids 0, 3, 6
     answer = network.log_probabilities(Frame(np.array([[0, 3, 6], [255, 1, 60000]], np.uint16), 0))
     assert_distribution(answer, 3)
-    rest = (1 - SURE) / 2
-    torch.testing.assert_close(answer[:, 0, 0].exp(), torch.tensor([SURE, rest, rest]))
+    torch.testing.assert_close(answer[:, 0, 0].exp(), torch.tensor([0.9, 0.05, 0.05]))
     assert answer[:, 0].argmax(0).tolist() == [0, 1, 2]
     torch.testing.assert_close(answer[:, 1].exp(), torch.full((3, 3), 1 / 3))
 
@@ -548,36 +547,38 @@ def said(network: Any) -> list[float]:
 
 def test_several_classes_add_up_to_one() -> None:
     network = Fixed(["car", "truck", "road"], [0.3, 0.4, 0.3])
-    joined = join(network, catalog("Road", "Car"), {"car": "Car", "truck": "Car", "road": "Road"})
-    assert said(joined) == pytest.approx([0.3, 0.7], abs=1e-3)
-    assert joined.name == "fixed" and [c.name for c in joined.catalog.classes] == ["Road", "Car"]
+    mapped = map_classes(
+        network, catalog("Road", "Car"), {"car": "Car", "truck": "Car", "road": "Road"}
+    )
+    assert said(mapped) == pytest.approx([0.3, 0.7], abs=1e-3)
+    assert mapped.name == "fixed" and [c.name for c in mapped.catalog.classes] == ["Road", "Car"]
 
 
 def test_without_a_map_names_meet_exactly(caplog: pytest.LogCaptureFixture) -> None:
     network = Fixed(["sky", "Car", "car", "road"], [0.4, 0.1, 0.3, 0.2])
     with caplog.at_level(logging.WARNING):
-        joined = join(network, catalog("road", "car", "dog"), {})
-    assert said(joined) == pytest.approx([0.4, 0.6, 0], abs=1e-3)
+        mapped = map_classes(network, catalog("road", "car", "dog"), {})
+    assert said(mapped) == pytest.approx([0.4, 0.6, 0], abs=1e-3)
     (record,) = caplog.records
     assert "left out since test has no such class: sky, Car; not known to it: dog" in record.message
-    said(joined)
+    said(mapped)
     assert len(caplog.records) == 1
 
 
-def test_the_same_classes_need_no_joining() -> None:
+def test_the_same_classes_need_no_mapping() -> None:
     network = Fixed(["road", "car"], [0.5, 0.5])
-    assert join(network, catalog("road", "car"), {}) is network
-    assert isinstance(join(network, catalog("car", "road"), {}), JoinedNetwork)
+    assert map_classes(network, catalog("road", "car"), {}) is network
+    assert isinstance(map_classes(network, catalog("car", "road"), {}), MappedNetwork)
 
 
 def test_where_all_that_it_sees_is_left_out_nothing_is_said() -> None:
-    joined = join(Fixed(["sky", "road"], [1.0, 0.0]), catalog("road", "car"), {})
-    assert said(joined) == pytest.approx([0.5, 0.5])
+    mapped = map_classes(Fixed(["sky", "road"], [1.0, 0.0]), catalog("road", "car"), {})
+    assert said(mapped) == pytest.approx([0.5, 0.5])
 
 
 def test_nothing_in_common_lists_both() -> None:
     with pytest.raises(ValueError, match="no name is in both") as caught:
-        join(Fixed(["sky", "road"], [0.5, 0.5]), catalog("Sky", "Road"), {})
+        map_classes(Fixed(["sky", "road"], [0.5, 0.5]), catalog("Sky", "Road"), {})
     assert "sky, road" in str(caught.value) and "Sky, Road" in str(caught.value)
 
 
@@ -590,7 +591,7 @@ def test_nothing_in_common_lists_both() -> None:
 )
 def test_a_map_with_a_name_that_is_not_there(names: dict[str, str], reason: str) -> None:
     with pytest.raises(ValueError, match=f"^class_map: {reason}"):
-        join(Fixed(["sky", "road"], [0.5, 0.5]), catalog("Sky", "Road"), names)
+        map_classes(Fixed(["sky", "road"], [0.5, 0.5]), catalog("Sky", "Road"), names)
 
 
 def test_cityscapes_becomes_camvid() -> None:
@@ -599,8 +600,8 @@ def test_cityscapes_becomes_camvid() -> None:
     assert set(names) == {c.name for c in theirs.classes} and len(theirs) == 19
     assert set(names.values()) == {c.name for c in ours.classes}
     labels = LabelImages(theirs, CPU)
-    joined = join(labels, ours, names)
-    answer = joined.log_probabilities(Frame(np.array([[0, 14, 11, 18, 8, 9, 7]], np.uint8), 0))
+    mapped = map_classes(labels, ours, names)
+    answer = mapped.log_probabilities(Frame(np.array([[0, 14, 11, 18, 8, 9, 7]], np.uint8), 0))
     found = [ours.classes[i].name for i in answer[:, 0].argmax(0).tolist()]
     assert found == ["Road", "Car", "Pedestrian", "Bicyclist", "Tree", "Tree", "SignSymbol"]
 
@@ -823,7 +824,7 @@ def test_without_labels_of_other_classes_a_frame_is_refused(tmp_path: Path) -> N
     pipe.process(Frame(street(), 3, labels))
 
 
-def test_a_topic_is_joined_like_any_network() -> None:
+def test_a_topic_is_mapped_like_any_network() -> None:
     pipe = pipeline(
         mode="network",
         network="topic",

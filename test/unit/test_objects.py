@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sam2vss_ros.config import PipelineConfig
-from sam2vss_ros.semantics.classifier import Belief
+from sam2vss_ros.semantics.posterior import ClassPosterior
 from sam2vss_ros.stream.objects import ObjectMemory, Track
 from sam2vss_ros.types import TrackState
 
@@ -23,7 +23,7 @@ def memory() -> ObjectMemory:
 
 def born(memory: ObjectMemory, config: PipelineConfig = CONFIG) -> Track:
     """A new object, seen on its first frame."""
-    track = memory.add(memory.new_id(), Belief(4))
+    track = memory.add(memory.new_id(), ClassPosterior(4))
     memory.see(track, config)
     return track
 
@@ -180,7 +180,7 @@ def test_a_full_memory_refuses(memory: ObjectMemory) -> None:
         confirmed(memory)
     assert memory.room() == 0 and len(memory) == 3
     with pytest.raises(IndexError, match="full"):
-        memory.add(memory.new_id(), Belief(4))
+        memory.add(memory.new_id(), ClassPosterior(4))
     assert len(memory) == 3
 
 

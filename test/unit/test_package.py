@@ -162,7 +162,6 @@ def test_the_pins_are_exact_and_within_the_ranges_of_setup_py(
 ) -> None:
     for pin in pins.values():
         assert str(pin.specifier).startswith("=="), pin
-    assert str(pins["torch"].specifier) == "==2.13.0"
     for text in metadata["Requires-Dist"]:
         needed = Requirement(text)
         version = str(pins[needed.name.lower()].specifier).removeprefix("==")

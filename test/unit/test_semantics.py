@@ -1,4 +1,4 @@
-"""From features to classes: dense head, mask classifier, belief, fusion, and their file."""
+"""From features to classes: dense head, mask classifier, posterior, fusion, and their file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from sam2vss_ros.sam2.nano import build_nano
 from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass, load_catalog
 from sam2vss_ros.semantics.classifier import (
     GEOMETRY,
-    Belief,
     MaskClassifier,
     geometry,
     pool_features,
@@ -30,8 +29,9 @@ from sam2vss_ros.semantics.model import (
     save_semantics,
 )
 from sam2vss_ros.semantics.pointing import region_at
+from sam2vss_ros.semantics.posterior import ClassPosterior
 from sam2vss_ros.semantics.segmenter import DenseHead, label_of
-from sam2vss_ros.stream.smoothing import KEEP, EvidenceMemory
+from sam2vss_ros.stream.smoothing import EvidenceMemory
 from sam2vss_ros.types import Prompt
 
 CPU = torch.device("cpu")
@@ -91,43 +91,43 @@ def test_geometry_stays_in_range_for_any_mask() -> None:
     assert values.abs().max() <= 1 + 1e-5
 
 
-# -- belief
+# -- posterior
 
 
-def test_belief_starts_even_and_sums_to_one() -> None:
-    belief = Belief(4)
-    torch.testing.assert_close(belief.probabilities(), torch.full((4,), 0.25))
+def test_a_posterior_starts_even_and_sums_to_one() -> None:
+    posterior = ClassPosterior(4)
+    torch.testing.assert_close(posterior.probabilities(), torch.full((4,), 0.25))
     for seed in range(5):
         torch.manual_seed(seed)
-        belief.add(torch.randn(4).softmax(0), 0.9)
-        assert belief.probabilities().sum() == pytest.approx(1, abs=1e-5)
+        posterior.add(torch.randn(4).softmax(0), 0.9)
+        assert posterior.probabilities().sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_early_evidence_weighs_equally_then_the_past_fades() -> None:
     a, b = torch.tensor([0.9, 0.1]), torch.tensor([0.1, 0.9])
-    belief = Belief(2)
-    belief.add(a, 0.9)
-    torch.testing.assert_close(belief.probabilities(), a)
-    belief.add(b, 0.9)
-    torch.testing.assert_close(belief.probabilities(), torch.tensor([0.5, 0.5]))
+    posterior = ClassPosterior(2)
+    posterior.add(a, 0.9)
+    torch.testing.assert_close(posterior.probabilities(), a)
+    posterior.add(b, 0.9)
+    torch.testing.assert_close(posterior.probabilities(), torch.tensor([0.5, 0.5]))
     for _ in range(20):
-        belief.add(a, 0.9)
-    assert belief.probabilities()[0] > 0.8
-    steady = Belief(2)
+        posterior.add(a, 0.9)
+    assert posterior.probabilities()[0] > 0.8
+    steady = ClassPosterior(2)
     for _ in range(30):
         steady.add(a, 0.9)
     steady.add(b, 0.9)
     assert steady.probabilities()[0] > 0.75, "one odd look does not turn it"
-    forgetful = Belief(2)
+    forgetful = ClassPosterior(2)
     forgetful.add(a, 0.0)
     forgetful.add(b, 0.0)
     torch.testing.assert_close(forgetful.probabilities(), b)
 
 
 def test_a_class_that_the_user_gave_stays() -> None:
-    belief = Belief(3, fixed_class=1)
-    belief.add(torch.tensor([0.98, 0.01, 0.01]), 0.5)
-    assert belief.probabilities().tolist() == [0, 1, 0]
+    posterior = ClassPosterior(3, fixed_class=1)
+    posterior.add(torch.tensor([0.98, 0.01, 0.01]), 0.5)
+    assert posterior.probabilities().tolist() == [0, 1, 0]
 
 
 # -- networks
@@ -163,7 +163,7 @@ def test_dense_head_answers_at_quarter_resolution() -> None:
     assert dense.logits.shape == (1, 5, 32, 32) and dense.hidden.shape == (1, 16, 32, 32)
 
 
-def test_labels_are_raised_by_their_logits() -> None:
+def test_labels_are_those_of_upsampled_logits() -> None:
     logits = torch.zeros(1, 2, 4, 4)
     logits[:, 1, :, 2:] = 5
     labels = label_of(logits, (6, 8))
@@ -201,9 +201,9 @@ def test_without_objects_the_dense_prediction_stands(mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_an_object_changes_nothing_outside_its_mask(mode: str) -> None:
     inside = box(2, 2, 8, 6, side=8)
-    beliefs = torch.tensor([[0.0, 0.0, 1.0]])
+    posteriors = torch.tensor([[0.0, 0.0, 1.0]])
     plain = fuse(mode, dense_halves(), logits(), torch.zeros(0, 3), SIZE)
-    fused = fuse(mode, dense_halves(), logits(inside), beliefs, SIZE)
+    fused = fuse(mode, dense_halves(), logits(inside), posteriors, SIZE)
     assert torch.equal(fused.owner == 0, inside) and (fused.owner[~inside] == -1).all()
     assert torch.equal(fused.classes[~inside], plain.classes[~inside])
     torch.testing.assert_close(fused.confidence[~inside], plain.confidence[~inside])
@@ -218,11 +218,11 @@ def dense_with_a_doubtful_corner() -> Tensor:
 
 def test_a_pure_mask_overrules_pixels_that_are_not_sure() -> None:
     dense, inside = dense_with_a_doubtful_corner(), box(0, 0, 16, 16)
-    belief = torch.tensor([[0.0, 0.0, 1.0]])  # what the classifier says does not count
-    fused = fuse("refine", dense, logits(inside), belief, (16, 16))
+    posterior = torch.tensor([[0.0, 0.0, 1.0]])  # what the classifier says does not count
+    fused = fuse("refine", dense, logits(inside), posterior, (16, 16))
     assert (fused.classes == 1).all(), "15 of 16 pixels are of class 1"
     torch.testing.assert_close(fused.confidence[0, 0].item(), 15 / 16)
-    mixed = fuse("refine", dense, logits(box(0, 0, 8, 8)), belief, (16, 16))
+    mixed = fuse("refine", dense, logits(box(0, 0, 8, 8)), posterior, (16, 16))
     assert (mixed.classes[:4, :4] == 0).all(), "a mask that is a quarter another thing is silent"
 
 
@@ -240,32 +240,43 @@ def test_no_mask_speaks_for_what_it_is_too_coarse_for(mode: str) -> None:
     """A pole of one pixel by three in a wall that a mask covers keeps its label."""
     dense = torch.tensor([0.05, 0.9, 0.05])[:, None, None].repeat(1, 16, 16)
     dense[:, 5:8, 5] = torch.tensor([0.5, 0.4, 0.1])[:, None]
-    belief = torch.tensor([[0.0, 1.0, 0.0]])
-    fused = fuse(mode, dense.log(), logits(box(0, 0, 16, 16)), belief, (16, 16))
+    posterior = torch.tensor([[0.0, 1.0, 0.0]])
+    fused = fuse(mode, dense.log(), logits(box(0, 0, 16, 16)), posterior, (16, 16))
     pole = box(5, 5, 6, 8)
     assert (fused.classes[pole] == 0).all() and (fused.classes[~pole] == 1).all()
     assert (fused.owner == 0).all()
     larger = dense.clone()
     larger[:, 5:8, 5:8] = torch.tensor([0.5, 0.4, 0.1])[:, None, None]
-    fused = fuse(mode, larger.log(), logits(box(0, 0, 16, 16)), belief, (16, 16))
+    fused = fuse(mode, larger.log(), logits(box(0, 0, 16, 16)), posterior, (16, 16))
     assert (fused.classes == 1).all()
 
 
 def test_fused_weighs_both() -> None:
     inside = box(2, 2, 8, 6, side=8)
-    belief = torch.tensor([[0.02, 0.02, 0.96]])
-    unsure = fuse("fused", dense_halves(0.5), logits(inside), belief, SIZE)
+    posterior = torch.tensor([[0.02, 0.02, 0.96]])
+    unsure = fuse("fused", dense_halves(0.5), logits(inside), posterior, SIZE)
     assert (unsure.classes[inside] == 2).all()
-    sure = fuse("fused", dense_halves(0.9), logits(inside), belief, SIZE)
+    sure = fuse("fused", dense_halves(0.9), logits(inside), posterior, SIZE)
     assert (sure.classes[inside] != 2).all()
     even = fuse("fused", dense_halves(), logits(inside), torch.full((1, 3), 1 / 3), SIZE)
     assert (even.classes[:, :4] == 0).all() and (even.classes[:, 4:] == 1).all()
     torch.testing.assert_close(even.confidence, torch.full(SIZE, 0.8))
-    # By hand: p ~ dense * (belief + 0.02) ** (0.5 * 0.7 ** 3).
-    mixed = fuse("fused", dense_halves(), logits(inside), torch.tensor([[0.3, 0.0, 0.7]]), SIZE)
-    power = 0.5 * 0.7**3
-    shares = [0.8 * 0.32**power, 0.1 * 0.02**power, 0.1 * 0.72**power]
-    assert mixed.confidence[3, 3].item() == pytest.approx(shares[0] / sum(shares), abs=1e-3)
+
+
+def test_the_purer_an_object_the_more_it_counts() -> None:
+    """On pixels that are 80 % of class 0, objects that are rather of class 2 and not of class 1."""
+
+    def left(*posterior: float) -> float:
+        inside, row = box(2, 2, 8, 6, side=8), torch.tensor([posterior])
+        fused = fuse("fused", dense_halves(), logits(inside), row, SIZE)
+        assert fused.classes[3, 3] == 0
+        return fused.confidence[3, 3].item()
+
+    mixed, pure = left(0.3, 0.0, 0.7), left(0.0, 0.0, 1.0)
+    # The mixed one weighs 0.17: 0.80, 0.10 and 0.10 become 0.658, 0.051 and 0.095, in all 0.804.
+    assert mixed == pytest.approx(0.819, abs=1e-3)
+    # The pure one weighs 0.5: 0.113, 0.014 and 0.101, in all 0.228.
+    assert pure == pytest.approx(0.496, abs=2e-3)
 
 
 # -- evidence over time: a textured picture, 120 x 160 pixels, that moves
@@ -290,8 +301,12 @@ def test_evidence_of_a_still_picture_is_averaged() -> None:
     first = memory.add(picture(), halves_at(20))
     torch.testing.assert_close(first, halves_at(20))
     second = memory.add(picture(), halves_at(20, 0.4))
-    expected = KEEP * halves_at(20) + (1 - KEEP) * halves_at(20, 0.4)
-    torch.testing.assert_close(second[:, 2:-2, 2:-2], expected[:, 2:-2, 2:-2], atol=0.02, rtol=0.02)
+    # The past counts as four looks of 0.9 and 0.1, the present as one of 0.4 and 0.6.
+    left, right = (0.9**4 * 0.4) ** 0.2, (0.1**4 * 0.6) ** 0.2
+    shares = second[:, 2:-2, 2:-2].exp()
+    assert shares[0, :, :16].numpy() == pytest.approx(left, abs=0.02)
+    assert shares[1, :, :16].numpy() == pytest.approx(right, abs=0.02)
+    assert shares[0, :, 20:].numpy() == pytest.approx(right, abs=0.02)
     assert (second.argmax(0) == halves_at(20).argmax(0)).all(), "one odd look does not turn it"
     memory.clear()
     torch.testing.assert_close(memory.add(picture(), halves_at(20, 0.4)), halves_at(20, 0.4))
@@ -329,10 +344,10 @@ def test_a_pixel_belongs_to_the_strongest_mask_above_zero() -> None:
 def test_fusion_of_anything_stays_in_range(mode: str, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     dense = (5 * torch.randn(3, 8, 8)).log_softmax(0)
-    masks, beliefs = 8 * torch.randn(4, 8, 8), (5 * torch.randn(4, 3)).softmax(1)
+    masks, posteriors = 8 * torch.randn(4, 8, 8), (5 * torch.randn(4, 3)).softmax(1)
     masks[3] = -1024.0  # an object that owns no pixel
-    beliefs[0] = torch.tensor([0.0, 1.0, 0.0])
-    fused = fuse(mode, dense, masks, beliefs, size)
+    posteriors[0] = torch.tensor([0.0, 1.0, 0.0])
+    fused = fuse(mode, dense, masks, posteriors, size)
     assert all(image.shape == size for image in fused)
     assert fused.confidence.isfinite().all()
     assert fused.confidence.min() >= 0 and fused.confidence.max() <= 1 + 1e-6

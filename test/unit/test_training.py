@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from sam2vss_ros.cli import main
+from sam2vss_ros.errors import InputError
 from sam2vss_ros.sam2.build import Sam2Model
 from sam2vss_ros.sam2.cards import model_card
 from sam2vss_ros.sam2.functional import Decoded
@@ -153,7 +156,8 @@ def break_label_ids(folder: Path) -> None:
 
 
 def lose_classes(folder: Path) -> None:
-    cv2.imwrite(str(folder / "labels" / "a.png"), np.full((64, 64), 11, np.uint8))
+    for path in (folder / "labels").iterdir():
+        cv2.imwrite(str(path), np.full((64, 64), 11, np.uint8))
 
 
 def break_label_depth(folder: Path) -> None:
@@ -172,39 +176,95 @@ def lose_label(folder: Path) -> None:
     (folder / "labels" / "a.png").unlink()
 
 
+def lose_labels(folder: Path) -> None:
+    shutil.rmtree(folder / "labels")
+
+
 def lose_images(folder: Path) -> None:
-    (folder / "images" / "a.png").unlink()
+    for path in (folder / "images").iterdir():
+        path.unlink()
+
+
+def add_twin(folder: Path) -> None:
+    cv2.imwrite(str(folder / "images" / "a.bmp"), np.zeros((64, 64, 3), np.uint8))
 
 
 @pytest.mark.parametrize(
-    ("damage", "error", "names"),
+    ("damage", "names"),
     [
-        (break_label_size, ValueError, ["labels/a.png", "64"]),
-        (break_label_ids, ValueError, ["labels/a.png", "77"]),
-        (break_label_depth, ValueError, ["labels/a.png", "8-bit"]),
-        (break_image, ValueError, ["images/a.png"]),
-        (break_label, ValueError, ["labels/a.png"]),
-        (lose_classes, ValueError, ["labels", "no pixel has a class of camvid"]),
-        (lose_label, FileNotFoundError, ["labels/a.png", "a.png"]),
-        (lose_images, FileNotFoundError, ["images"]),
+        (break_label_size, ["labels/a.png is 64x32", "images/a.png is 64x64"]),
+        (break_label_ids, ["labels/a.png", "77"]),
+        (break_label_depth, ["labels/a.png", "mode RGB", "grey of 8 or 16 bits, or palette"]),
+        (break_image, ["images/a.png cannot be read as an image"]),
+        (break_label, ["labels/a.png cannot be read as a label image"]),
+        (lose_classes, ["labels: no pixel has a class of camvid"]),
+        (lose_label, ["labels: no label for a.png"]),
+        (lose_labels, ["labels is not a folder"]),
+        (lose_images, ["images holds no images"]),
+        (add_twin, ["images/a.bmp and", "images/a.png have one name but for the suffix"]),
     ],
 )
 def test_bad_folders_are_named(
-    damage: Callable[[Path], None], error: type[Exception], names: list[str], tmp_path: Path
+    damage: Callable[[Path], None], names: list[str], tmp_path: Path
 ) -> None:
-    write_still(tmp_path, "a", two_halves())
+    for name in ("a", "b"):
+        write_still(tmp_path, name, two_halves())
     damage(tmp_path)
-    with pytest.raises(error) as caught:
+    with pytest.raises(InputError) as caught:
         load_stills(tmp_path, CAMVID)
     for name in names:
         assert name in str(caught.value)
 
 
-def test_class_ids_beyond_8_bits_cannot_be_trained(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".tif", ".webp"])
+def test_images_of_any_suffix_are_trained_on(suffix: str, tmp_path: Path) -> None:
+    still = two_halves()
+    write_still(tmp_path, "a", still)
+    (tmp_path / "images" / "a.png").unlink()
+    Image.fromarray(still.image).save(tmp_path / "images" / f"a{suffix}")
+    (loaded,) = load_stills(tmp_path, CAMVID)
+    assert loaded.name == "a" and np.array_equal(loaded.labels, still.labels)
+    # Compression changes colours near edges; a swap of red and blue would change all of the sky.
+    difference = np.abs(loaded.image.astype(int) - still.image)
+    assert difference.mean() < 5
+
+
+def test_labels_may_be_indices_of_a_palette(tmp_path: Path) -> None:
+    still = two_halves()
+    write_still(tmp_path, "a", still)
+    ids = np.where(still.labels == 255, 11, still.labels).astype(np.uint8)
+    palette = Image.fromarray(ids, "P")
+    palette.putpalette(CAMVID.palette()[:256].tobytes())
+    palette.save(tmp_path / "labels" / "a.png")
+    assert Image.open(tmp_path / "labels" / "a.png").mode == "P"
+    (loaded,) = load_stills(tmp_path, CAMVID)
+    assert np.array_equal(loaded.labels, still.labels)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_labels_may_have_16_bits_and_another_suffix_than_their_image(
+    suffix: str, tmp_path: Path
+) -> None:
     write_still(tmp_path, "a", two_halves())
-    wide = ClassCatalog("wide", (SemanticClass(300, "far", (0, 0, 0), False),))
-    with pytest.raises(ValueError, match="300"):
-        load_stills(tmp_path, wide)
+    (tmp_path / "labels" / "a.png").unlink()
+    ids = np.full((64, 64), 300, np.uint16)
+    ids[:, :10], ids[:, 10:20] = 65535, 44
+    cv2.imwrite(str(tmp_path / "labels" / f"a{suffix}"), ids)
+    names = ((44, "near"), (300, "far"))
+    classes = tuple(SemanticClass(id_, name, (0, 0, 0), False) for id_, name in names)
+    (loaded,) = load_stills(tmp_path, ClassCatalog("wide", classes, 65535))
+    assert loaded.labels.dtype == np.uint8
+    assert (loaded.labels[:, :10] == 255).all()
+    assert (loaded.labels[:, 10:20] == 0).all() and (loaded.labels[:, 20:] == 1).all()
+
+
+def test_more_classes_than_training_takes_are_refused(tmp_path: Path) -> None:
+    write_still(tmp_path, "a", two_halves())
+    classes = tuple(SemanticClass(i, str(i), (0, 0, 0), False) for i in range(256))
+    with pytest.raises(InputError, match="class catalog many: 256 classes, training takes 255"):
+        load_stills(tmp_path, ClassCatalog("many", classes))
+    (loaded,) = load_stills(tmp_path, ClassCatalog("most", classes[:255]))
+    assert set(np.unique(loaded.labels)) == {0, 3, 8, 11}
 
 
 def test_label_regions_are_connected_and_void_is_none() -> None:
@@ -466,7 +526,11 @@ def test_nothing_to_train_on(small_model: Sam2Model, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [([], "no images there"), (["--holdout", "1"], "holdout: 1.0"), (["--steps", "0"], "steps: 0")],
+    [
+        ([], "images is not a folder"),
+        (["--holdout", "1"], "holdout: 1.0"),
+        (["--steps", "0"], "steps: 0"),
+    ],
 )
 def test_train_semantics_says_what_is_wrong(
     options: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -7,7 +7,6 @@ convolutions when the weights are loaded.
 
 from __future__ import annotations
 
-import json
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +14,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sam2vss_ros.semantics.catalog import ClassCatalog, catalog_data, parse_catalog
 from sam2vss_ros.semantics.networks.inputs import Input
 from sam2vss_ros.semantics.networks.network import TensorNetwork
+from sam2vss_ros.semantics.weights_file import load_weights, refusing, save_weights
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "street.safetensors"
 
@@ -219,10 +217,6 @@ def folded(network: StreetNet) -> StreetNet:
 
 def save_embedded(network: StreetNet, card: NetworkCard, path: Path) -> None:
     """Write the weights in half precision, with the card as metadata."""
-    tensors = {
-        key: (value.half() if value.is_floating_point() else value).cpu().contiguous()
-        for key, value in network.state_dict().items()
-    }
     about = {
         "network": "StreetNet",
         "catalog": catalog_data(card.catalog),
@@ -230,7 +224,7 @@ def save_embedded(network: StreetNet, card: NetworkCard, path: Path) -> None:
         "temperature": card.temperature,
         "training": card.training,
     }
-    path.write_bytes(save(tensors, {"sam2vss": json.dumps(about)}))
+    save_weights(path, network.state_dict(), about)
 
 
 def load_embedded(path: Path, device: torch.device) -> TensorNetwork:
@@ -249,10 +243,8 @@ def read_embedded(path: Path) -> tuple[StreetNet, NetworkCard]:
         raise FileNotFoundError(
             f"network: {path} does not exist; 'sam2vss train network' makes such a file"
         )
-    try:
-        with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {})["sam2vss"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    with refusing(f"network: {path} is not a file of this network"):
+        tensors, about = load_weights(path)
         if about["network"] != "StreetNet":
             raise ValueError(f"it holds a {about['network']}")
         catalog = parse_catalog(about["catalog"], str(path))
@@ -261,7 +253,4 @@ def read_embedded(path: Path) -> tuple[StreetNet, NetworkCard]:
         )
         network = StreetNet(len(catalog))
         network.load_state_dict(tensors)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"network: {path} is not a file of this network: {reason}") from error
     return network, card

@@ -9,9 +9,9 @@ import torch
 
 from sam2vss_ros.config import DENSE_MODES, PipelineConfig
 from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog
+from sam2vss_ros.semantics.networks.class_mapping import load_class_map, map_classes
 from sam2vss_ros.semantics.networks.embedded import WEIGHTS, load_embedded
 from sam2vss_ros.semantics.networks.files import ONNX, TORCHSCRIPT, load_file
-from sam2vss_ros.semantics.networks.joining import join, load_class_map
 from sam2vss_ros.semantics.networks.labels import LabelImages
 from sam2vss_ros.semantics.networks.network import SegmentationNetwork
 from sam2vss_ros.semantics.networks.pretrained import load_pretrained
@@ -43,7 +43,9 @@ def open_network(
     foreign = {c.name for c in network.catalog.classes} != {c.name for c in semantics.classes}
     if foreign and not config.class_map and config.mode in DENSE_MODES:
         return network
-    return join(network, semantics, load_class_map(config.class_map) if config.class_map else {})
+    return map_classes(
+        network, semantics, load_class_map(config.class_map) if config.class_map else {}
+    )
 
 
 def load_network(name_or_path: str, device: torch.device, classes: str = "") -> SegmentationNetwork:

@@ -61,15 +61,21 @@ def load_pretrained(
 
 
 def _transformers(name: str) -> Any:
-    """The library, kept from torchvision: its import fails where torchvision does not fit torch,
-    as is common with CPU builds, and nothing here needs it."""
+    """The library `transformers`, for which there is no torchvision.
+
+    With any model it imports torchvision, for image processors that are not used here. Where that
+    is not built for the installed torch, as PyPI's beside a CPU build of torch, its import fails
+    and no model can be loaded. transformers has no option for this (as of 5.20): it looks for the
+    module once and remembers whether there is one. A None in `sys.modules` is Python's own way to
+    say that there is none.
+    """
     hidden = "torchvision" not in sys.modules
     if hidden:
         sys.modules["torchvision"] = None  # type: ignore[assignment]
     try:
         import transformers
 
-        transformers.utils.is_torchvision_available()  # it remembers the answer
+        transformers.utils.is_torchvision_available()  # looks and remembers
     except ImportError as error:
         raise ValueError(
             f'network: {name} needs transformers: pip install "transformers>=5"'

@@ -1,4 +1,4 @@
-"""Joining label sets: what a network predicts, in the classes of another catalog."""
+"""Class mapping: what a network predicts, in the classes of another catalog."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def load_class_map(name_or_path: str) -> dict[str, str]:
     return {str(theirs): ours for theirs, ours in names.items()}
 
 
-class JoinedNetwork:
+class MappedNetwork:
     """A network in the classes of `target`.
 
     Its classes meet those of `target` by `names` (theirs -> ours), the others by exact name. The
@@ -76,7 +76,7 @@ class JoinedNetwork:
         if not self._sums.any():
             raise ValueError(
                 f"network: {network.name} knows {', '.join(theirs)}; the catalog {target.name} has "
-                f"{', '.join(ours)}: no name is in both, so join them with class_map, or use mode "
+                f"{', '.join(ours)}: no name is in both, so map them with class_map, or use mode "
                 "refine or network without one"
             )
         left_out = [name for name, other in zip(theirs, meets, strict=True) if other not in ours]
@@ -98,21 +98,21 @@ class JoinedNetwork:
         """(K, h, w) float32 log probabilities of a frame, K in the order of `catalog`."""
         log_probabilities = self._network.log_probabilities(frame)
         self._sums = self._sums.to(log_probabilities.device)
-        joined = torch.einsum("ck,khw->chw", self._sums, log_probabilities.exp())
-        known = joined / joined.sum(0).clamp(min=LEAST)
+        summed = torch.einsum("ck,khw->chw", self._sums, log_probabilities.exp())
+        known = summed / summed.sum(0).clamp(min=LEAST)
         return known.clamp(min=LEAST).log().log_softmax(0)
 
 
-def join(
+def map_classes(
     network: SegmentationNetwork, target: ClassCatalog, names: Mapping[str, str]
 ) -> SegmentationNetwork:
     """The network in the classes of `target`; itself where these are its own, in their order.
 
-    Raises ValueError as JoinedNetwork does.
+    Raises ValueError as MappedNetwork does.
     """
     if not names and same_classes(network.catalog, target):
         return network
-    return JoinedNetwork(network, target, names)
+    return MappedNetwork(network, target, names)
 
 
 def same_classes(one: ClassCatalog, other: ClassCatalog) -> bool:

@@ -1,6 +1,4 @@
-"""The pipeline over a recording, without ROS: what `sam2vss run` does.
-
-Writes into a folder:
+"""The results folder of `sam2vss run`: what the pipeline says about a recording.
 
 - `labels/000000.png` ...: class id per pixel, 8 bits (16 where the catalog needs them)
 - `overlay.mp4`: the recording with everything drawn on it
@@ -23,8 +21,9 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from sam2vss_ros.errors import InputError
-from sam2vss_ros.io.overlay import Image, draw_overlay
+from sam2vss_ros.io.overlay import draw_overlay
 from sam2vss_ros.io.readers import FrameSource
+from sam2vss_ros.io.video_writer import VideoWriter
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.types import SemanticFrame, TrackedObject
 
@@ -60,7 +59,7 @@ class RunSummary:
         return self.frames / self.seconds if self.seconds else 0.0
 
 
-def run(pipeline: VssPipeline, source: FrameSource, out: Path) -> RunSummary:
+def write_results(pipeline: VssPipeline, source: FrameSource, out: Path) -> RunSummary:
     """Process every frame of `source` and write labels, overlay and objects into `out`.
 
     An earlier run in `out` is replaced. Raises InputError for frames that cannot be read, and for
@@ -68,7 +67,7 @@ def run(pipeline: VssPipeline, source: FrameSource, out: Path) -> RunSummary:
     """
     prepare_folder(out)
     summary = RunSummary()
-    video = _OverlayVideo(out / OVERLAY, source.rate)
+    video = VideoWriter(out / OVERLAY, source.rate)
     frames = tqdm(source, total=source.count or None, unit="frame", desc=source.path.name)
     with video, (out / OBJECTS).open("w", encoding="utf-8") as lines:
         for index, frame in enumerate(frames):
@@ -135,31 +134,3 @@ def object_record(obj: TrackedObject) -> dict[str, Any]:
 def _write_image(path: Path, image: npt.NDArray) -> None:
     if not cv2.imwrite(str(path), image):
         raise OSError(f"{path} cannot be written: is the disk full?")
-
-
-class _OverlayVideo:
-    """An MP4 of RGB images; the first one gives it its size, images of another are scaled."""
-
-    def __init__(self, path: Path, rate: float) -> None:
-        self._path, self._rate = path, rate
-        self._writer: cv2.VideoWriter | None = None
-        self._size = (0, 0)
-
-    def __enter__(self) -> _OverlayVideo:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.release()
-
-    def write(self, image: Image) -> None:
-        if self._writer is None:
-            # The codec stores even sizes only.
-            self._size = image.shape[1] + image.shape[1] % 2, image.shape[0] + image.shape[0] % 2
-            codec = cv2.VideoWriter.fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(str(self._path), codec, self._rate, self._size)
-            if not self._writer.isOpened():
-                raise InputError(f"{self._path} cannot be written as a video")
-        if image.shape[1::-1] != self._size:
-            image = np.asarray(cv2.resize(image, self._size), np.uint8)
-        self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))

@@ -1,0 +1,35 @@
+"""What class an object is, by all that it has looked like."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class ClassPosterior:
+    """Class probabilities of one object over time: an exponential moving average of its evidence.
+
+    classes: how many there are. fixed_class: the index of the class that a user gave, which no
+    evidence changes.
+    """
+
+    def __init__(self, classes: int, fixed_class: int | None = None) -> None:
+        self._mean = torch.full((classes,), 1 / classes)
+        self._count = 0
+        self._fixed = fixed_class
+
+    def add(self, shares: Tensor, keep: float) -> None:
+        """Take in one frame's (C,) evidence, summing to 1; `keep` is the share of the past.
+
+        Early frames weigh equally, so that the first look does not stick.
+        """
+        self._count += 1
+        keep = min(keep, 1 - 1 / self._count)
+        self._mean = keep * self._mean + (1 - keep) * shares
+
+    def probabilities(self) -> Tensor:
+        """(C,) class probabilities, summing to 1."""
+        if self._fixed is not None:
+            return F.one_hot(torch.tensor(self._fixed), len(self._mean)).float()
+        return self._mean

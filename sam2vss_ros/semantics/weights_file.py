@@ -1,0 +1,51 @@
+"""Weight files: tensors in safetensors, and in their metadata, as JSON, what they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+KEY = "sam2vss"
+"""The entry of the metadata that is ours."""
+
+
+def save_weights(
+    path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None
+) -> None:
+    """Write tensors, floats in half precision, and plain data that says what they are, if given."""
+    data = {
+        key: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
+        for key, value in tensors.items()
+    }
+    metadata = {"format": "pt"} if about is None else {KEY: json.dumps(about)}
+    # Not `save_file`, whose files only their owner may read.
+    path.write_bytes(save(data, metadata))
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a file, on the CPU as they were written, and what it says about them.
+
+    To be called in `refusing`: it raises whatever reading a file of somebody else may raise.
+    """
+    with safe_open(path, "pt") as file:
+        about = json.loads((file.metadata() or {})[KEY])
+        return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118
+
+
+@contextmanager
+def refusing(refusal: str) -> Iterator[None]:
+    """Turn errors of reading a file, and of making something of it, into ValueError.
+
+    Its text is `refusal`, which names the file and what it is not, and the reason in one line.
+    """
+    try:
+        yield
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{refusal}: {' '.join(str(error).split())}") from error
