@@ -20,6 +20,7 @@ from std_msgs.msg import Header
 
 from ros_session import RosSession
 from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.conversions import image_message
 from sam2vss_ros.ros.node import VssNode
@@ -63,7 +64,7 @@ class Harness:
         self,
         ros: RosSession,
         capfd: pytest.CaptureFixture[str],
-        make_pipeline: Callable[[PipelineConfig], VssPipeline] = VssPipeline,
+        make_pipeline: Callable[[Perception, PipelineConfig], VssPipeline] = VssPipeline,
         camera_qos: QoSProfile | None = RELIABLE,
         namespace: str = "",
         cli_args: list[str] | None = None,
@@ -81,7 +82,7 @@ class Harness:
         values = {"diagnostics_period": 0.1, "threads": 1} | parameters
         self._spinning = False
         self.node = VssNode(
-            make_pipeline,
+            make_pipeline=make_pipeline,
             context=ros.context,
             namespace=namespace,
             cli_args=cli_args,

@@ -57,6 +57,12 @@ class RosSession:
         """A new node of this session."""
         return self.add(Node(name, context=self.context, **options))
 
+    def remove(self, node: Node) -> None:
+        """Destroy a node before the session ends, as when its process is killed."""
+        self._nodes.remove(node)
+        self.executor.remove_node(node)
+        node.destroy_node()
+
     def wait_until(
         self,
         condition: Callable[[], Any],

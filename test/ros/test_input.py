@@ -18,7 +18,6 @@ from std_srvs.srv import SetBool
 
 from harness import BEST_EFFORT, CAR_BOX, HEIGHT, RELIABLE, WIDTH, Harness, Start, header, street
 from ros_session import RosSession
-from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.msg import TrackedObject, TrackedObjectArray
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.conversions import image_message
@@ -191,11 +190,11 @@ class Stumbling(VssPipeline):
 
     count = 0
 
-    def process(self, frame: Frame) -> SemanticFrame:
+    def process(self, frame: Frame, *args: Any) -> SemanticFrame:
         self.count += 1
         if self.count == 2:
             raise MemoryError("no memory left on the device")
-        return super().process(frame)
+        return super().process(frame, *args)
 
 
 def test_unforeseen_error_costs_one_frame(start: Start) -> None:
@@ -310,14 +309,11 @@ def test_encodings_reach_the_pipeline_as_rgb(start: Start, encoding: str) -> Non
     frames: list[Frame] = []
 
     class Watched(VssPipeline):
-        def process(self, frame: Frame) -> SemanticFrame:
+        def process(self, frame: Frame, *args: Any) -> SemanticFrame:
             frames.append(frame)
-            return super().process(frame)
+            return super().process(frame, *args)
 
-    def make(config: PipelineConfig) -> VssPipeline:
-        return Watched(config)
-
-    bench = start(make_pipeline=make).active()
+    bench = start(make_pipeline=Watched).active()
     shape = {"bgr8": (HEIGHT, WIDTH, 3), "yuv422_yuy2": (HEIGHT, WIDTH, 2)}
     dtype = np.uint16 if encoding == "mono16" else np.uint8
     pixels = np.full(shape.get(encoding, (HEIGHT, WIDTH)), np.iinfo(dtype).max, dtype)

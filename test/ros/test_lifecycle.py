@@ -17,6 +17,7 @@ from std_srvs.srv import Trigger
 from harness import Start
 from ros_session import RosSession
 from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 
 
@@ -39,8 +40,8 @@ def test_waits_for_a_manager_without_autostart(start: Start) -> None:
 def test_cycles_give_everything_back(ros: RosSession, start: Start) -> None:
     made: list[weakref.ref[VssPipeline]] = []
 
-    def remember(config: PipelineConfig) -> VssPipeline:
-        pipeline = VssPipeline(config)
+    def remember(perception: Perception, config: PipelineConfig) -> VssPipeline:
+        pipeline = VssPipeline(perception, config)
         made.append(weakref.ref(pipeline))
         return pipeline
 

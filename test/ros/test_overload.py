@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import Image
@@ -11,6 +12,7 @@ from std_srvs.srv import Trigger
 from harness import Harness, Start, header
 from ros_session import RosSession
 from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.types import Frame, SemanticFrame
 
@@ -18,21 +20,21 @@ from sam2vss_ros.types import Frame, SemanticFrame
 class Valve(VssPipeline):
     """The pipeline behind a valve that the test opens for one frame after the other."""
 
-    def __init__(self, config: PipelineConfig) -> None:
-        super().__init__(config)
+    def __init__(self, perception: Perception, config: PipelineConfig) -> None:
+        super().__init__(perception, config)
         self.begun, self.opened = threading.Semaphore(0), threading.Semaphore(0)
 
-    def process(self, frame: Frame) -> SemanticFrame:
+    def process(self, frame: Frame, *args: Any) -> SemanticFrame:
         self.begun.release()
         assert self.opened.acquire(timeout=20)
-        return super().process(frame)
+        return super().process(frame, *args)
 
 
 def start_with_valve(start: Start, overload: str, queue_size: int) -> tuple[Harness, list[Valve]]:
     made: list[Valve] = []
 
-    def make(config: PipelineConfig) -> VssPipeline:
-        made.append(Valve(config))
+    def make(perception: Perception, config: PipelineConfig) -> VssPipeline:
+        made.append(Valve(perception, config))
         return made[-1]
 
     return start(make_pipeline=make, overload=overload, queue_size=queue_size), made

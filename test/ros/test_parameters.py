@@ -13,6 +13,7 @@ from sensor_msgs.msg import Image
 from harness import Harness, Start
 from ros_session import RosSession
 from sam2vss_ros.config import OPTIONS, PipelineConfig
+from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.node import VssNode
 
@@ -122,8 +123,8 @@ def test_unchanged_value_is_accepted(start: Start) -> None:
 def test_live_options_reach_the_running_pipeline(start: Start) -> None:
     made: list[VssPipeline] = []
 
-    def remember(config: PipelineConfig) -> VssPipeline:
-        made.append(VssPipeline(config))
+    def remember(perception: Perception, config: PipelineConfig) -> VssPipeline:
+        made.append(VssPipeline(perception, config))
         return made[-1]
 
     bench = start(remember).active()

@@ -8,6 +8,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from harness import Harness, Start
 from ros_session import RosSession
 from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.diagnostics import CANNOT_KEEP_UP
 from sam2vss_ros.stream import budget
@@ -37,8 +38,8 @@ def test_diagnostics_tell_what_is_left_out(
     monkeypatch.setattr(budget, "PATIENCE", 1)
     clock = Clock()
 
-    def make(config: PipelineConfig) -> VssPipeline:
-        return VssPipeline(config, clock)
+    def make(perception: Perception, config: PipelineConfig) -> VssPipeline:
+        return VssPipeline(perception, config, clock)
 
     bench = start(make, target_fps=1.0).active()
     words = list(budget.DEGRADED.values())

@@ -1,0 +1,203 @@
+"""The worker: which camera it serves, what is dropped, how it ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from sensor_msgs.msg import Image
+
+from pipelines import shared_perception
+from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.ros.mailbox import Arrival, Mailbox
+from sam2vss_ros.ros.worker import Worker
+from sam2vss_ros.sam2.functional import ImageFeatures
+from sam2vss_ros.types import Frame
+
+
+class Camera:
+    """Takes images apart by their width, which is their number; each is answered when the test
+    lets it. `blocked` images are never ready before `limit`, in monotonic seconds."""
+
+    def __init__(self, log: list[str], name: str, size: int = 10, latest: bool = False) -> None:
+        self.mailbox = Mailbox(size, latest)
+        self.begun, self.go = threading.Semaphore(0), threading.Semaphore(0)
+        self.blocked: set[int] = set()
+        self.limit = float("inf")
+        self.wants = False
+        self.rested = threading.Event()
+        self.elsewhere: list[float] = []
+        self.features: list[ImageFeatures | None] = []
+        self._log, self._name = log, name
+
+    def ready(self, arrival: Arrival, now: float) -> bool:
+        return arrival.message.width not in self.blocked or now >= self.limit
+
+    def patience(self, arrival: Arrival, now: float) -> float:
+        return max(0.0, self.limit - now)
+
+    def read(self, arrival: Arrival) -> Frame | None:
+        number = arrival.message.width
+        return Frame(np.full((8, 8, 3), number, np.uint8), number) if number else None
+
+    def wants_features(self) -> bool:
+        return self.wants
+
+    def answer(
+        self, arrival: Arrival, frame: Frame, image: ImageFeatures | None, elsewhere: float
+    ) -> None:
+        self.elsewhere.append(elsewhere)
+        self.features.append(image)
+        self.begun.release()
+        assert self.go.acquire(timeout=10)
+        self._log.append(f"{self._name}{frame.stamp_ns}")
+
+    def rest(self, now: float) -> None:
+        self.rested.set()
+
+
+def arrival(number: int) -> Arrival:
+    return Arrival(Image(width=number), time.monotonic())
+
+
+@pytest.fixture
+def log() -> list[str]:
+    return []
+
+
+class Office:
+    """Cameras a, b, ... and their worker."""
+
+    def __init__(self, log: list[str], cameras: list[Camera], batch: bool = False) -> None:
+        perception = shared_perception(PipelineConfig(device="cpu", network="head"))
+        self.cameras, self.log = cameras, log
+        self.worker = Worker(perception, cameras, batch)
+
+    def finish(self, count: int) -> list[str]:
+        """Let everything be answered until there are so many answers, and end."""
+        for camera in self.cameras:
+            for _ in range(count):
+                camera.go.release()
+        end = time.monotonic() + 10
+        while len(self.log) < count and time.monotonic() < end:
+            time.sleep(0.001)
+        self.worker.stop()
+        return self.log
+
+
+@pytest.fixture
+def one(log: list[str]) -> Iterator[Office]:
+    office = Office(log, [Camera(log, "a")])
+    yield office
+    office.cameras[0].go.release()
+    office.worker.stop()
+
+
+@pytest.mark.parametrize(
+    ("size", "latest", "put", "answered"),
+    [
+        (1, True, [True, False, False, False], ["a9", "a4"]),
+        (3, False, [True, True, True, False], ["a9", "a1", "a2", "a3"]),
+    ],
+)
+def test_overload(
+    log: list[str], size: int, latest: bool, put: list[bool], answered: list[str]
+) -> None:
+    camera = Camera(log, "a", size, latest)
+    office = Office(log, [camera])
+    assert office.worker.put(camera, arrival(9))
+    assert camera.begun.acquire(timeout=10)
+    assert [office.worker.put(camera, arrival(i)) for i in (1, 2, 3, 4)] == put
+    assert office.finish(len(answered)) == answered
+
+
+def test_stop_finishes_the_image_in_hand_and_leaves_the_others(one: Office) -> None:
+    (camera,) = one.cameras
+    for i in (1, 2, 3, 4):
+        one.worker.put(camera, arrival(i))
+    assert camera.begun.acquire(timeout=10)
+    threading.Timer(0.05, camera.go.release).start()
+    one.worker.stop()
+    assert one.log == ["a1"] and camera.mailbox.clear() == 3
+
+
+def test_a_broken_image_is_passed_over(one: Office) -> None:
+    (camera,) = one.cameras
+    for i in (1, 0, 2):
+        one.worker.put(camera, arrival(i))
+    assert one.finish(2) == ["a1", "a2"]
+
+
+def test_the_camera_served_longest_ago_comes_first(log: list[str]) -> None:
+    a, b, c = (Camera(log, name) for name in "abc")
+    office = Office(log, [a, b, c])
+    office.worker.put(a, arrival(1))
+    assert a.begun.acquire(timeout=10)
+    for number in (2, 3, 4):
+        office.worker.put(a, arrival(number))
+    for number in (1, 2):
+        office.worker.put(b, arrival(number))
+    office.worker.put(c, arrival(1))
+    assert office.finish(7) == ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]
+
+
+def test_a_camera_that_waits_for_something_keeps_nobody_waiting(log: list[str]) -> None:
+    """Its image stays its next one, whatever newer ones come."""
+    a, b = Camera(log, "a", 1, latest=True), Camera(log, "b")
+    a.blocked = {1}
+    office = Office(log, [a, b])
+    office.worker.put(a, arrival(1))
+    assert b.rested.wait(10)
+    assert office.worker.put(a, arrival(2)) and not office.worker.put(a, arrival(3))
+    office.worker.put(b, arrival(1))
+    assert b.begun.acquire(timeout=10)
+    a.blocked.clear()
+    office.worker.wake()
+    assert office.finish(3) == ["b1", "a1", "a3"]
+
+
+def test_waiting_ends(log: list[str]) -> None:
+    camera = Camera(log, "a")
+    camera.blocked, camera.limit = {1}, time.monotonic() + 0.1
+    office = Office(log, [camera])
+    office.worker.put(camera, arrival(1))
+    assert camera.begun.acquire(timeout=10)
+    assert time.monotonic() >= camera.limit
+    assert office.finish(1) == ["a1"]
+
+
+def test_a_silent_camera_may_rest(one: Office) -> None:
+    assert one.cameras[0].rested.wait(10)
+
+
+def test_what_others_took_is_told(log: list[str]) -> None:
+    """Only while an image waited: a slow camera has not waited for all that went on meanwhile."""
+    a, b = (Camera(log, name) for name in "ab")
+    office = Office(log, [a, b])
+    office.worker.put(a, arrival(1))
+    assert a.begun.acquire(timeout=10)
+    time.sleep(0.1)
+    office.worker.put(b, arrival(1))
+    time.sleep(0.05)
+    assert office.finish(2) == ["a1", "b1"]
+    assert a.elsewhere == [0.0] and 0.05 <= b.elsewhere[0] < 0.1
+
+
+def test_images_that_wait_together_are_encoded_together(log: list[str]) -> None:
+    a, b, c = (Camera(log, name) for name in "abc")
+    a.wants = b.wants = True
+    office = Office(log, [a, b, c], batch=True)
+    office.worker.put(c, arrival(1))
+    assert c.begun.acquire(timeout=10)
+    for camera in (a, b):
+        office.worker.put(camera, arrival(200))
+    office.worker.put(c, arrival(2))
+    assert office.finish(4) == ["c1", "a200", "b200", "c2"]
+    assert c.features == [None, None]
+    first, second = a.features[0], b.features[0]
+    assert first is not None and second is not None
+    np.testing.assert_allclose(first.top, second.top, atol=1e-4)
+    assert first.top.shape[0] == 1
