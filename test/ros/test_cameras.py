@@ -88,6 +88,7 @@ def test_every_camera_has_its_own_topics_and_services(ros: RosSession, start: St
     assert not {"/image", "/vss/label_image"} & topics and "/vss/reset" not in services
     catalogs = bench.record("/vss/rear/class_catalog", ClassCatalog, LATCHED)
     ros.wait_until(lambda: catalogs, "the catalog")
+    bench.status()
     assert [s.name for s in bench._statuses[-1].status] == [
         "vss/front: video semantic segmentation",
         "vss/rear: video semantic segmentation",
@@ -146,7 +147,8 @@ def test_a_camera_that_dies_and_returns_changes_nothing_for_the_other(
     ros: RosSession, start: Start
 ) -> None:
     """The front camera's labels are to the byte those of a pipeline that has it to itself."""
-    options = {"discovery": "auto", "keyframe_interval": 4, "network": "head", "max_objects": 2}
+    options: dict[str, Any] = {"discovery": "auto", "keyframe_interval": 4}
+    options |= {"network": "head", "max_objects": 2}
     _, (front, rear) = start_cameras(start, "front", "rear", overload="all", **options)
     for i in range(12):
         if i == 4:
@@ -206,7 +208,7 @@ def test_options_change_for_all_cameras(start: Start) -> None:
     for camera in cameras:
         camera.send(100)
         camera.answer(100)
-        bench.ros.wait_until(lambda c=camera: c.labels, "labels")
+        bench.wait_for_answer(camera.labels, 100)
         assert (np.frombuffer(camera.labels[-1].data, np.uint8) == 255).any()
 
 
