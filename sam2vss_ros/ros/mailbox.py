@@ -47,6 +47,11 @@ class Mailbox:
         """The image that is to be taken next."""
         return self._held or (self._waiting[0] if self._waiting else None)
 
+    @property
+    def holds(self) -> bool:
+        """Whether the first image is in hand: see `hold`."""
+        return self._held is not None
+
     def hold(self) -> None:
         """The first image waits for something that is on its way: newer ones do not replace it."""
         if self._held is None and self._waiting:

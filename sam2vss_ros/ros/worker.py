@@ -79,7 +79,7 @@ class Worker:
             self._changed.notify()
 
     def stop(self) -> None:
-        """Let the image in hand be finished and end the thread; what waits stays in its mailbox."""
+        """Let the images in hand be finished and end the thread; what waits stays in its mailbox."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
@@ -113,7 +113,8 @@ class Worker:
                         channel.mailbox.hold()
                 patience = [c.patience(first, now) for c, first in waiting]
                 self._changed.wait(min([HEARTBEAT, *patience]))
-            return []
+            in_hand = [c for c in self._order if c.mailbox.holds]
+            return [_Turn(c, c.mailbox.take()) for c in in_hand]
 
     def _encode(self, frames: Sequence[tuple[_Turn, Frame]]) -> list[ImageFeatures | None]:
         """The image features of several cameras in one batch; None where each makes its own."""
