@@ -79,7 +79,7 @@ class Worker:
             self._changed.notify()
 
     def stop(self) -> None:
-        """Let the images in hand be finished and end the thread; what waits stays in its mailbox."""
+        """Finish the images in hand and end the thread; what waits stays in its mailbox."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
