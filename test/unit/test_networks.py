@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -488,8 +490,30 @@ def test_a_missing_library_is_named(
         load_network(str(network), CPU)
 
 
-def test_torchvision_stays_out(offline: Any) -> None:
-    assert "torchvision" not in sys.modules
+def test_a_torchvision_that_does_not_fit_is_named(segformer: Path, tmp_path: Path) -> None:
+    """transformers imports it where there is one, and fails with what it raises."""
+    package, about = tmp_path / "torchvision", tmp_path / "torchvision-0.1.dist-info"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms is gone')")
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: torchvision\nVersion: 0.1\n")
+    code = (
+        "import sys, torch\n"
+        "from sam2vss_ros.semantics.networks.loading import load_network\n"
+        "load_network(sys.argv[1], torch.device('cpu'))\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code, segformer],
+        env=os.environ | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    (last,) = done.stderr.strip().splitlines()[-1:]
+    assert last.startswith(f"ValueError: network: {segformer} cannot be loaded by transformers:")
+    assert last.endswith(
+        "nms is gone: this torchvision does not fit this torch, install one that does or none"
+    )
 
 
 # -- the embedded network
