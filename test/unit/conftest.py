@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from streams import HEIGHT, WIDTH
 
 from sam2vss_ros.training.procedural import make_clip
+from streams import HEIGHT, WIDTH
 
 
 @pytest.fixture(scope="session")

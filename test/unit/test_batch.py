@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from streams import small_config
 
 from pipelines import shared_perception
 from sam2vss_ros.sam2.tracker import Tracked
@@ -16,6 +15,7 @@ from sam2vss_ros.stages.features import FrameFeatures
 from sam2vss_ros.stream.objects import Track
 from sam2vss_ros.stream.reid import embed
 from sam2vss_ros.types import Frame
+from streams import small_config
 
 SIDE, POINTERS, CLASSES = 64, 64, 11
 
@@ -68,7 +68,8 @@ def test_every_step_takes_nobody(nobody: ObjectBatch, seen: FrameFeatures) -> No
 
 
 def test_the_trackers_nobody_is_nobody() -> None:
-    tracker = shared_perception(small_config()).new_tracker(small_config())
+    perception = shared_perception(small_config())
+    tracker = perception.new_tracker(perception.stream_config(small_config()))
     batch = ObjectBatch.join([batch_of(tracker.nothing()), batch_of(squares((1, 1)))])
     assert len(batch) == 1 and batch.masks.shape == (1, SIDE, SIDE)
 

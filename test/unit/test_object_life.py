@@ -8,17 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from streams import (
-    Eyes,
-    assert_consistent,
-    box,
-    find,
-    ids,
-    pipeline,
-    run,
-)
 
 from sam2vss_ros.types import Frame, Prompt, TrackState
+from streams import Eyes, assert_consistent, box, find, ids, pipeline, run
 
 # -- discovery
 

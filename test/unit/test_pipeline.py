@@ -10,17 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import yaml
-from streams import (
-    HEIGHT,
-    WIDTH,
-    assert_consistent,
-    pipeline,
-    run,
-)
 
 from sam2vss_ros.errors import ModelUnavailableError
 from sam2vss_ros.semantics.catalog import catalog_data, load_catalog
 from sam2vss_ros.types import Frame
+from streams import HEIGHT, WIDTH, assert_consistent, assert_same, pipeline, run
 
 MODES = ("refine", "classify", "fused")
 
@@ -182,6 +176,46 @@ def test_live_options_take_effect(street: npt.NDArray[np.uint8]) -> None:
     assert (pipe.config.mode, pipe.config.keyframe_interval) == ("classify", 1)
     result = pipe.process(Frame(street[1], 2))
     assert result.keyframe and (result.label_image == 255).any()
+
+
+MOMENTS = ("predict", "step", "propose", "classify_masks")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_options_that_change_during_a_frame_hold_from_the_next_on(
+    moment: str, street: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No frame is half of one and half of the other, whenever during it the change comes."""
+    options = {"mode": "refine", "min_class_score": 1.0, "keyframe_interval": 1, "min_area": 0.02}
+    options |= {"confirm_frames": 5, "belief_memory": 0.0, "target_fps": 1.0}
+    started: dict[str, object] = {"mode": "fused", "keyframe_interval": 2}
+    usual, changing = pipeline(**started), pipeline(**started)
+    results = run(usual, street[:3])
+    usual.reconfigure(**options)
+    results += run(usual, street[3:5], start=4)
+    assert results[2].keyframe and results[2].objects
+
+    for result, expected in zip(run(changing, street[:2]), results, strict=False):
+        assert_same(result, expected)
+    source, perception = changing.source, changing.perception
+    owner = {"step": changing.stream.tracker, "propose": source}.get(moment, perception)
+    act = getattr(owner, moment)
+
+    def change_and_act(*arguments: object) -> object:
+        changing.reconfigure(**options)
+        return act(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, moment, change_and_act)
+        during = changing.process(Frame(street[2], 3))
+    assert changing.config.mode == "refine", "the moment must have come"
+    assert_same(during, results[2])
+    assert not (during.label_image == 255).any() and all(o.class_name for o in during.objects)
+    after = changing.process(Frame(street[3], 4))
+    assert_same(after, results[3])
+    assert after.keyframe and (after.label_image[after.confidence_image < 255] == 255).all()
+    assert after.objects and not any(o.class_name for o in after.objects if o.class_score < 1)
+    assert_same(changing.process(Frame(street[4], 5)), results[4])
 
 
 def test_options_that_cannot_change_are_named(street: npt.NDArray[np.uint8]) -> None:

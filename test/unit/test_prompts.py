@@ -10,21 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from streams import (
-    HEIGHT,
-    WIDTH,
-    Eyes,
-    assert_consistent,
-    box,
-    find,
-    ids,
-    look_down,
-    pipeline,
-    run,
-)
 
+from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.types import Frame, Prompt, TrackState
+from streams import HEIGHT, WIDTH, Eyes, assert_consistent, box, find, ids, look_down, pipeline, run
 
 
 def test_a_mask_is_taken_as_given(street: npt.NDArray[np.uint8]) -> None:
@@ -199,6 +189,30 @@ def test_removing_objects(street: npt.NDArray[np.uint8]) -> None:
     waiting = pipe.add_prompt(Prompt(mask=box(30, 20, 80, 70)))
     assert pipe.remove_object(waiting) and not pipe.remove_object(waiting)
     assert waiting not in ids(pipe.process(Frame(street[2], 3)))
+
+
+def test_requests_while_the_prompts_before_are_being_looked_for(
+    street: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The prompts are taken, but their objects not made yet."""
+    pipe = pipeline(max_objects=2, discovery="off")
+    pipe.process(Frame(street[0], 1))
+    prompts = [Prompt(mask=box(x, 10, x + 30, 50)) for x in (5, 45, 85)]
+    first, second = (pipe.add_prompt(p) for p in prompts[:2])
+    step, late = pipe.stream.tracker.step, list[int]()
+
+    def ask_and_step(image: functional.ImageFeatures, slots: list[int]) -> Tracked:
+        assert not len(pipe.stream.objects)
+        with pytest.raises(ValueError, match="max_objects: all 2 places are taken"):
+            pipe.add_prompt(prompts[2])
+        assert pipe.remove_object(first) and not pipe.remove_object(first)
+        late.append(pipe.add_prompt(prompts[2]))
+        return step(image, slots)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipe.stream.tracker, "step", ask_and_step)
+        assert ids(pipe.process(Frame(street[1], 2))) == [first, second]
+    assert ids(pipe.process(Frame(street[2], 3))) == [second, *late] and len(late) == 1
 
 
 @pytest.mark.parametrize("discovery", ["off", "regions"])

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+import yaml
+
+from sam2vss_ros.errors import MissingLabelsError
+from sam2vss_ros.training.procedural import make_clip
+from sam2vss_ros.types import Frame, Prompt, SemanticFrame, TrackState
 from streams import (
     HEIGHT,
     WIDTH,
     assert_consistent,
+    assert_same,
     box,
     find,
     ids,
@@ -17,9 +25,6 @@ from streams import (
     pipeline,
     run,
 )
-
-from sam2vss_ros.training.procedural import make_clip
-from sam2vss_ros.types import Frame, Prompt, SemanticFrame, TrackState
 
 
 def test_equal_stamps_are_refused_and_the_stream_goes_on(street: npt.NDArray[np.uint8]) -> None:
@@ -29,6 +34,35 @@ def test_equal_stamps_are_refused_and_the_stream_goes_on(street: npt.NDArray[np.
         pipe.process(Frame(street[1], 5))
     after = pipe.process(Frame(street[1], 6))
     assert set(ids(before)) & set(ids(after)) and max(o.age for o in after.objects) == 1
+
+
+def test_a_frame_without_its_labels_leaves_the_stream_as_it_was(
+    tmp_path: Path, street: npt.NDArray[np.uint8]
+) -> None:
+    """The same frame is taken once its labels are there, and what was asked for still waits."""
+    path = tmp_path / "mine.yaml"
+    classes = [{"id": i, "name": name, "color": [0, 0, i]} for i, name in enumerate(("a", "b"))]
+    path.write_text(yaml.safe_dump({"name": "mine", "classes": classes}))
+    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    labels[40:] = 1
+    options = {"network": "topic", "network_classes": str(path), "mode": "refine"}
+    pipe, usual = (pipeline(keyframe_interval=2, **options) for _ in range(2))
+    for each in (pipe, usual):
+        before = each.process(Frame(street[0], 1, labels))
+        assert each.remove_object(ids(before)[0])
+        asked = each.add_prompt(Prompt(mask=box(30, 20, 80, 70), class_id=1))
+        each.reconfigure(min_area=0.5)
+    for stamp in (2, 3, 2, 0):  # no stamp is used up, not even one that goes back
+        with pytest.raises(MissingLabelsError, match=f"the frame taken at {stamp} ns"):
+            pipe.process(Frame(street[1][::2, ::2], stamp))
+    assert pipe.stream.frames == 1
+    result, expected = (each.process(Frame(street[1], 2, labels)) for each in (pipe, usual))
+    assert_same(result, expected)
+    assert asked in ids(result) and ids(before)[0] not in ids(result)
+    for each in (pipe, usual):
+        with pytest.raises(ValueError, match="two frames with stamp 2"):
+            each.process(Frame(street[1], 2, labels))
+    assert_same(*(each.process(Frame(street[2], 3, labels)) for each in (pipe, usual)))
 
 
 def assert_fresh(result: SemanticFrame, before: SemanticFrame) -> None:
