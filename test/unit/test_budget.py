@@ -327,20 +327,21 @@ class SlowNetwork:
         return torch.zeros(len(self.catalog), 8, 8).log_softmax(0)
 
 
-def late(target_fps: float, seconds: list[float]) -> list[bool]:
-    """Whether each frame of mode network is late, when frames take so long."""
+def answers(target_fps: float, seconds: list[float], elsewhere: float = 0.0) -> list[SemanticFrame]:
+    """Frames of mode network that take so long each; none leaves anything out."""
     network = SlowNetwork()
     config = PipelineConfig(device="cpu", network="head", mode="network", target_fps=target_fps)
     pipe = VssPipeline(perception_with(network, config), config, seconds=lambda: network.now)
     image, results = np.zeros((8, 8, 3), np.uint8), []
     for stamp, network.seconds in enumerate(seconds):
-        results.append(pipe.process(Frame(image, stamp)))
-    assert all(r.degraded == () and pipe.stream.budget.level == Level.NOTHING for r in results)
-    return [r.late for r in results]
+        results.append(pipe.process(Frame(image, stamp), elsewhere=elsewhere))
+        assert results[-1].degraded == () and pipe.stream.budget.level == Level.NOTHING
+        assert sum(results[-1].timings_ms.values()) == pytest.approx(1e3 * network.seconds)
+    return results
 
 
 def test_a_slow_network_alone_is_late_and_nothing_else() -> None:
-    found = late(FPS, [SLOW] * (2 * WINDOW) + [QUICK] * WINDOW)
+    found = [r.late for r in answers(FPS, [SLOW] * (2 * WINDOW) + [QUICK] * WINDOW)]
     first, last = found.index(True), len(found) - found[::-1].index(True) - 1
     assert first == WINDOW, "told once a window of frames was seen"
     assert all(found[first : last + 1]) and 2 * WINDOW <= last < 3 * WINDOW - 1
@@ -348,4 +349,10 @@ def test_a_slow_network_alone_is_late_and_nothing_else() -> None:
 
 @pytest.mark.parametrize(("target_fps", "seconds"), [(0.0, SLOW), (0.0, 100.0), (FPS, RIGHT)])
 def test_a_network_that_keeps_its_target_is_never_late(target_fps: float, seconds: float) -> None:
-    assert not any(late(target_fps, [seconds] * (3 * WINDOW)))
+    assert not any(r.late for r in answers(target_fps, [seconds] * (3 * WINDOW)))
+
+
+@pytest.mark.parametrize("elsewhere", [SLOW - QUICK, RIGHT - QUICK])
+def test_what_other_cameras_take_counts_against_the_target(elsewhere: float) -> None:
+    found = [r.late for r in answers(FPS, [QUICK] * (WINDOW + 1), elsewhere)]
+    assert found == [False] * WINDOW + [elsewhere > RIGHT - QUICK]
