@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,6 +129,15 @@ class Requests:
             self._lost -= taken.removals
             self._followed |= {p.track_id for p in taken.prompts}
             return taken
+
+    def give_back(self, prompts: Sequence[PlacedPrompt], objects: ObjectMemory) -> None:
+        """A frame failed: those of its prompts that are no objects yet wait for the next one."""
+        with self._lock:
+            self._look(objects)
+            gone = self._waiting.removals
+            again = [p for p in prompts if p.track_id not in objects and p.track_id not in gone]
+            if not self._waiting.reset:
+                self._ask(prompts=(*again, *self._waiting.prompts))
 
     def claim(self, objects: ObjectMemory, wanted: int) -> int:
         """How many of `wanted` objects discovery may start among those in memory by now.

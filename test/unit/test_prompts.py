@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -213,6 +214,40 @@ def test_requests_while_the_prompts_before_are_being_looked_for(
         patch.setattr(pipe.stream.tracker, "step", ask_and_step)
         assert ids(pipe.process(Frame(street[1], 2))) == [first, second]
     assert ids(pipe.process(Frame(street[2], 3))) == [second, *late] and len(late) == 1
+
+
+def test_a_frame_that_fails_takes_no_prompt_with_it(
+    street: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But those that the user has taken back meanwhile, or reset away."""
+    pipe = pipeline(max_objects=2, discovery="off")
+    pipe.process(Frame(street[0], 1))
+    prompts = [Prompt(mask=box(x, 10, x + 30, 50)) for x in (5, 45, 85)]
+    meanwhile: list[Callable[[], object]] = []
+
+    def fail(*_: object) -> Tracked:
+        for act in meanwhile:
+            act()
+        raise RuntimeError("out of memory")
+
+    def frame_that_fails(stamp: int, *acts: Callable[[], object]) -> None:
+        meanwhile[:] = acts
+        with monkeypatch.context() as patch:
+            patch.setattr(pipe.stream.tracker, "step", fail)
+            with pytest.raises(RuntimeError, match="out of memory"):
+                pipe.process(Frame(street[0], stamp))
+
+    first, second = (pipe.add_prompt(p) for p in prompts[:2])
+    frame_that_fails(2)
+    with pytest.raises(ValueError, match="max_objects: all 2 places are taken"):
+        pipe.add_prompt(prompts[2])
+    frame_that_fails(3, lambda: pipe.remove_object(first))
+    third = pipe.add_prompt(prompts[2])
+    assert ids(pipe.process(Frame(street[0], 4))) == [second, third]
+    assert pipe.remove_object(second)
+    pipe.add_prompt(prompts[0])
+    frame_that_fails(5, pipe.reset)
+    assert ids(pipe.process(Frame(street[0], 6))) == []
 
 
 @pytest.mark.parametrize("discovery", ["off", "regions"])
