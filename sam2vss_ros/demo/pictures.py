@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -59,8 +60,8 @@ def write_contact_sheet(
 def write_grid(recordings: Sequence[Recording], path: Path, rate: float) -> None:
     """A video of all recordings side by side, each with its name, in step by their stamps.
 
-    rate: of all of them and of the grid, in frames per second. Raises InputError as open_frames
-    and VideoWriter do.
+    The last picture of one that ends before the others stays, darkened. rate: of all of them and
+    of the grid, in frames per second. Raises InputError as open_frames and VideoWriter do.
     """
     begin = min(recording.begins for recording in recordings)
     videos = [
@@ -68,14 +69,15 @@ def write_grid(recordings: Sequence[Recording], path: Path, rate: float) -> None
         for recording in recordings
     ]
     names = [recording.name for recording in recordings]
-    latest = [next(video) for video in videos]
+    shown: list[Rgb] = []
     with VideoWriter(path, rate) as grid:
-        while True:
-            grid.write(side_by_side(latest, names))
-            newer = [next(video, None) for video in videos]
-            if all(image is None for image in newer):
-                break
-            latest = [old if new is None else new for old, new in zip(latest, newer, strict=True)]
+        for images in itertools.zip_longest(*videos):
+            shown = [shown[i] if image is None else image for i, image in enumerate(images)]
+            cells = [
+                np.asarray(cell // 3, np.uint8) if image is None else cell
+                for cell, image in zip(shown, images, strict=True)
+            ]
+            grid.write(side_by_side(cells, names))
 
 
 def in_step(frames: Iterator[Rgb], late: int) -> Iterator[Rgb]:

@@ -15,10 +15,11 @@ from typing import Any
 from tqdm import tqdm
 
 from sam2vss_ros.demo.cameras import Camera, node_command, several_cameras
-from sam2vss_ros.demo.clips import Clip, open_clip, street_clip
+from sam2vss_ros.demo.clips import open_clip, street_clip
 from sam2vss_ros.demo.pictures import Recording, grid_columns, write_contact_sheet, write_grid
 from sam2vss_ros.demo.process import Event, Process, python_module, undisturbed
-from sam2vss_ros.demo.report import Record, summarize, summarize_all
+from sam2vss_ros.demo.report import summarize, summarize_all
+from sam2vss_ros.demo.stream import Stream
 from sam2vss_ros.ros.loopback import loopback_environment, reserve_domain
 
 START_LIMIT = 180.0
@@ -35,47 +36,6 @@ RESULTS = ("overlay.mp4", "contact_sheet.png", "objects.jsonl", "summary.json")
 
 class DemoError(RuntimeError):
     """The demo cannot go on; the message is for people."""
-
-
-class Stream:
-    """A camera that runs: its processes, once started, and what they have reported."""
-
-    player: Process
-    node: Process
-    recorder: Process
-
-    def __init__(self, camera: Camera, clip: Clip) -> None:
-        self.camera, self.clip = camera, clip
-        self.record = Record()
-        self.loading = (0, 0)
-        self.loaded = self.ready = False
-        self.idle = 0.0
-        """Seconds over which the node has said that it is unconfigured."""
-        self._state, self._state_since = "", 0.0
-
-    def take(self, event: Event) -> None:
-        """Note an event of the player or the recorder."""
-        match event["event"]:
-            case "loading":
-                self.loading = event["frames"], event["of"]
-            case "loaded":
-                self.loaded = True
-            case "state":
-                self._take_state(event["label"])
-            case "ready":
-                self.ready = True
-            case _:
-                self.record.take(event)
-
-    def _take_state(self, label: str) -> None:
-        if label != self._state:
-            self._state, self._state_since = label, time.monotonic()
-        unconfigured = label == "unconfigured"
-        self.idle = time.monotonic() - self._state_since if unconfigured else 0.0
-
-    def named(self, what: str) -> str:
-        """What belongs to the camera, told apart from that of the others."""
-        return f"{what} of {self.camera.name}" if self.camera.name else what
 
 
 class Demo:
