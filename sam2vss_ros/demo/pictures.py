@@ -60,8 +60,9 @@ def write_contact_sheet(
 def write_grid(recordings: Sequence[Recording], path: Path, rate: float) -> None:
     """A video of all recordings side by side, each with its name, in step by their stamps.
 
-    The last picture of one that ends before the others stays, darkened. rate: of all of them and
-    of the grid, in frames per second. Raises InputError as open_frames and VideoWriter do.
+    The last picture of one that ends before the others stays, at half its brightness. rate: of all
+    of them and of the grid, in frames per second. Raises InputError as open_frames and VideoWriter
+    do.
     """
     begin = min(recording.begins for recording in recordings)
     videos = [
@@ -74,7 +75,7 @@ def write_grid(recordings: Sequence[Recording], path: Path, rate: float) -> None
         for images in itertools.zip_longest(*videos):
             shown = [shown[i] if image is None else image for i, image in enumerate(images)]
             cells = [
-                np.asarray(cell // 3, np.uint8) if image is None else cell
+                np.asarray(cell // 2, np.uint8) if image is None else cell
                 for cell, image in zip(shown, images, strict=True)
             ]
             grid.write(side_by_side(cells, names))
