@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sam2vss_ros.bench.flow import BackwardFlow, moved
+from sam2vss_ros.bench.flow import SMALLEST, BackwardFlow, moved
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.evaluation.mask_scores import Mask
@@ -55,7 +55,8 @@ class Flow:
         """As `Follower.start`."""
         height, width = image.shape[:2]
         scale = min(1.0, FLOW_SIDE / max(height, width))
-        self._size, self._grid = (width, height), (round(width * scale), round(height * scale))
+        self._size = width, height
+        self._grid = max(SMALLEST, round(width * scale)), max(SMALLEST, round(height * scale))
         self._flow = BackwardFlow()
         self._flow.step(resized(image, self._grid))
         self._soft = [soft_resized(mask, self._grid) for mask in masks]

@@ -52,13 +52,14 @@ def write(folder: Path, images: Any, truths: Any, kind: str = "masks") -> Path:
 def noise(seed: int, height: int, width: int) -> Rgb:
     """Texture that optical flow can follow."""
     coarse = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
-    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
+    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def squares(frames: int, tops: tuple[int, ...] = (32,)) -> tuple[list[Rgb], list[np.ndarray]]:
     """Squares of texture, one at each of `tops`, that move to the right by `STEP` pixels a frame;
     their ids are 1, 2..."""
-    ground, patches = noise(0, HEIGHT, WIDTH) // 3, [noise(9 + i, SIDE, SIDE) for i in range(2)]
+    ground: Rgb = (noise(0, HEIGHT, WIDTH) // 3).astype(np.uint8)
+    patches = [noise(9 + i, SIDE, SIDE) for i in range(2)]
     images, truths = [], []
     for t in range(frames):
         image, truth = ground.copy(), np.zeros((HEIGHT, WIDTH), np.uint8)
@@ -113,6 +114,13 @@ def test_copy_stays_and_flow_follows(tmp_path: Path) -> None:
     assert (copy.last, copy.j16) == (expected[-1], expected[LATER - 1])
     assert flow.j > 0.8 and flow.f > 0.6 and flow.last > 0.5
     assert copy.f < 0.3
+
+
+def test_flow_in_narrow_images(tmp_path: Path) -> None:
+    images, truths = squares(3)
+    write(tmp_path / "narrow", [x[40:60] for x in images], [x[40:60] for x in truths])
+    (score,) = follow(only_clip(tmp_path), {"flow": Flow()})["flow"]
+    assert score.j > 0.6
 
 
 def test_score_by_hand() -> None:
@@ -307,6 +315,10 @@ def test_bad_input_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "a_000.png is empty; what is followed must be on" in said(tmp_path / "blank")
     other = write(tmp_path / "other" / "one", images, [x[:, :100] for x in truths]).parent
     assert "a_000.png is 100x96, but" in said(other)
+    narrow = write(
+        tmp_path / "narrow", [x[:24] for x in images], [x[:24] for x in truths], "labels"
+    )
+    assert "data: images of 128x24; optical flow needs 32x32" in said(narrow)
     (good / "one" / "masks" / "a_001.png").unlink()
     assert "a_001.jpg has no file of its name in" in said(good)
     write(tmp_path / "bare" / "one", images, truths, "truth")
