@@ -14,21 +14,23 @@ from sam2vss_ros.commands.bench.memory import add_memory
 from sam2vss_ros.commands.bench.parity import add_parity
 from sam2vss_ros.commands.bench.pipeline import add_pipeline
 from sam2vss_ros.commands.bench.speed import add_speed
+from sam2vss_ros.commands.bench.tracking import add_tracking
 
 
 def add_bench(commands: Any) -> None:
-    """Declare `sam2vss bench parity`, `speed`, `memory`, `pipeline` and `identity`."""
+    """Declare `sam2vss bench parity`, `speed`, `memory`, `pipeline`, `identity` and `tracking`."""
     parser = add_command(
         commands,
         "bench",
-        usage="parity|speed|memory|pipeline|identity ...",
-        help_="measure the engine: parity with upstream, speed, memory",
+        usage="parity|speed|memory|pipeline|identity|tracking ...",
+        help_="measure the engine: parity with upstream, speed, memory, tracking",
         description=(
             "parity    are our masks those of SAM 2's own video predictor?\n"
             "speed     frames per second beside upstream, by option of the engine and by stage\n"
             "memory    does an endless stream hold no more than a short one?\n"
             "pipeline  how long each stage of the whole pipeline takes\n"
-            "identity  do objects keep their ids when they leave and return?"
+            "identity  do objects keep their ids when they leave and return?\n"
+            "tracking  are objects followed on real video?"
         ),
         examples=(
             "  sam2vss bench parity --video street.mp4 --objects 8 --frames 40 --add-at 20\n"
@@ -42,3 +44,4 @@ def add_bench(commands: Any) -> None:
     add_memory(kinds)
     add_pipeline(kinds)
     add_identity(kinds)
+    add_tracking(kinds)
