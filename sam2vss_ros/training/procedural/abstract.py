@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from sam2vss_ros.training.procedural.paint import Canvas, Image, Sprite, colour, paint, relief
-from sam2vss_ros.training.procedural.sprites import Figure
+from sam2vss_ros.training.procedural.sprites.figure import Figure
 
 NO_CLASS = -1
 _FIGURES = {  # CamVid's classes of the figures; None stands for a plain shape

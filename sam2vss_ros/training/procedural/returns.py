@@ -23,7 +23,7 @@ from sam2vss_ros.training.procedural.paint import (
     paint,
     relief,
 )
-from sam2vss_ros.training.procedural.sprites import Figure
+from sam2vss_ros.training.procedural.sprites.figure import Figure
 from sam2vss_ros.training.procedural.street import StreetScene
 
 _KINDS = ("person", "person aside", "cyclist", "cyclist aside", "bush", "sign", "shape")

@@ -23,7 +23,7 @@ from sam2vss_ros.training.procedural.paint import (
     paint,
     relief,
 )  # fmt: skip
-from sam2vss_ros.training.procedural.sprites import Figure
+from sam2vss_ros.training.procedural.sprites.figure import Figure
 from sam2vss_ros.training.procedural.view import (
     View,
     fill,
