@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2vss_ros.training.procedural.abstract import AbstractScene
+from sam2vss_ros.training.procedural.classes import NO_CLASS
 from sam2vss_ros.training.procedural.paint import Look
-from sam2vss_ros.training.procedural.street import NO_CLASS, Drive, StreetScene
+from sam2vss_ros.training.procedural.street.drive import Drive
+from sam2vss_ros.training.procedural.street.scene import StreetScene
 
 VOID = 11
 """The label of pixels without a class, as in CamVid."""

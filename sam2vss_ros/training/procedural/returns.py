@@ -24,7 +24,7 @@ from sam2vss_ros.training.procedural.paint import (
     relief,
 )
 from sam2vss_ros.training.procedural.sprites.figure import Figure
-from sam2vss_ros.training.procedural.street import StreetScene
+from sam2vss_ros.training.procedural.street.scene import StreetScene
 
 _KINDS = ("person", "person aside", "cyclist", "cyclist aside", "bush", "sign", "shape")
 _MARGIN = 0.12  # how far the street reaches beyond the picture, and how far the camera may sway

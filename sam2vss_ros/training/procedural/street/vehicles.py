@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from sam2vss_ros.training.procedural.paint import Canvas, Range, colour
-from sam2vss_ros.training.procedural.view import NEAR, View, cut, fill, fixed_point
+from sam2vss_ros.training.procedural.street.view import NEAR, View, cut, fill, fixed_point
 
 BODY, GLASS, TYRE, HUB, FRONT_LIGHT, REAR_LIGHT, TRIM, PLATE = range(8)
 
