@@ -1,9 +1,9 @@
-"""Starts the node vss for one camera.
+"""Starts the node vss for one camera, or for several that share its networks.
 
     ros2 launch sam2vss_ros vss.launch.py image:=/front/image_raw
+    ros2 launch sam2vss_ros vss.launch.py cameras:=front=/front/image_raw,rear=/rear/image_raw
 
-`ros2 launch sam2vss_ros vss.launch.py --show-args` lists the arguments. Several cameras: include
-this file once for each, with a namespace of its own.
+`ros2 launch sam2vss_ros vss.launch.py --show-args` lists the arguments.
 """
 
 from __future__ import annotations
@@ -40,6 +40,12 @@ PARAMETERS["use_sim_time"] = (bool, "true: time comes from /clock, as with a bag
 OTHERS = {
     "image": ("image_raw", "topic of the camera's images"),
     "camera_info": ("", "topic of its calibration (empty: camera_info beside the images)"),
+    "cameras": (
+        "",
+        "several cameras instead, as in front=/front/image_raw,rear=/rear/image_raw: their names, "
+        "which their topics begin with, and the topics of their images (a name alone: "
+        "<name>/image_raw), with camera_info beside them",
+    ),
     "namespace": (
         "",
         "namespace of the node and of relative topics, as the camera's name",
@@ -74,7 +80,17 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         for name, (kind, _) in PARAMETERS.items()
         if given[name]
     }
-    beside = posixpath.join(posixpath.dirname(given["image"]), "camera_info")
+    cameras = cameras_of(given["cameras"])
+    if cameras:
+        overrides["cameras"] = list(cameras)
+        remappings = [
+            (f"{name}/{ours}", theirs)
+            for name, image in cameras.items()
+            for ours, theirs in (("image", image), ("camera_info", beside(image)))
+        ]
+    else:
+        info = given["camera_info"] or beside(given["image"])
+        remappings = [("image", given["image"]), ("camera_info", info)]
     full_name = posixpath.join("/", given["namespace"], given["name"])
     logger = full_name.strip("/").replace("/", ".")
     vss = Node(
@@ -83,14 +99,30 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         name=given["name"],
         namespace=given["namespace"],
         parameters=[given["params_file"], overrides],
-        remappings=[("image", given["image"]), ("camera_info", given["camera_info"] or beside)],
+        remappings=remappings,
         ros_arguments=["--log-level", f"{logger}:={given['log_level']}"],
         output="screen",
         emulate_tty=True,
     )
     if given["overlay"].lower() != "true":
         return [vss]
-    viewer = Node(
-        package="rqt_image_view", executable="rqt_image_view", arguments=[f"{full_name}/overlay"]
-    )
-    return [vss, viewer]
+    viewers = [
+        Node(
+            package="rqt_image_view",
+            executable="rqt_image_view",
+            arguments=[posixpath.join(full_name, camera, "overlay")],
+        )
+        for camera in cameras or ("",)
+    ]
+    return [vss, *viewers]
+
+
+def cameras_of(text: str) -> dict[str, str]:
+    """Name -> image topic of the cameras in `front=/front/image_raw,rear`."""
+    pairs = [pair.strip().partition("=") for pair in text.split(",") if pair.strip()]
+    return {name: topic or f"{name}/image_raw" for name, _, topic in pairs}
+
+
+def beside(image: str) -> str:
+    """The usual topic of the calibration for a topic of images."""
+    return posixpath.join(posixpath.dirname(image), "camera_info")

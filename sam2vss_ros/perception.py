@@ -13,7 +13,6 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 import torch
-from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from sam2vss_ros.config import DENSE_MODES, PipelineConfig
@@ -63,7 +62,7 @@ class Perception:
         config: PipelineConfig,
         model: Sam2Model,
         semantics: SemanticModel,
-        semantic_encoder: SAM2Base,
+        semantic_model: Sam2Model,
         network: SegmentationNetwork | None,
     ) -> None:
         self.config = config
@@ -72,7 +71,7 @@ class Perception:
         self.catalog = _published_classes(config, semantics.catalog, network)
         self._asked = asked
         self._semantics = semantics
-        self._semantic_encoder = semantic_encoder
+        self._semantic_model = semantic_model
         self._network = network
         self._speaks_semantics = network is None or same_classes(network.catalog, semantics.catalog)
 
@@ -91,12 +90,12 @@ class Perception:
             torch.set_num_threads(resolved.threads)
         semantics = load_semantics(config.semantics, model.device)
         network = open_network(resolved, semantics.catalog, model.device)
-        encoder = model.network
-        if (semantics.backbone, semantics.image_size) != (config.model, encoder.image_size):
-            encoder = load_model(
+        reads = model  # whose features the semantics read
+        if (semantics.backbone, semantics.image_size) != (config.model, resolved.image_size):
+            reads = load_model(
                 semantics.backbone, device=config.device, image_size=semantics.image_size
-            ).network
-        return Perception(config, resolved, model, semantics, encoder, network)
+            )
+        return Perception(config, resolved, model, semantics, reads, network)
 
     def stream_config(self, config: PipelineConfig) -> PipelineConfig:
         """The options of a stream on these networks, without any `auto`.
@@ -185,10 +184,10 @@ class Perception:
 
     def run_head(self, frame: Frame, image: functional.ImageFeatures | None = None) -> Dense:
         """The dense head on a frame. image: its `encode_images`, where they are known."""
-        if image is not None and self._semantic_encoder is self.model.network:
+        if image is not None and self._semantic_model is self.model:
             return self._semantics.head(image.pyramid)
         pixels = functional.image_tensor(frame.image, self._semantics.image_size, self.device)
-        features = functional.encode_image(self._semantic_encoder, pixels)
+        features = functional.encode_image(self._semantic_model.network, pixels)
         return self._semantics.head(features.pyramid)
 
     def classify_masks(self, hidden: Tensor, masks: Tensor) -> Tensor:
@@ -197,15 +196,14 @@ class Perception:
 
     def memory_bytes(self) -> int:
         """Bytes of the weights; those of a network from a file of another library not included."""
-        modules = [self.model.network, self._semantics.head, self._semantics.classifier]
-        if self._semantic_encoder is not self.model.network:
-            modules.append(self._semantic_encoder)
+        models = {id(m): m.network for m in (self.model, self._semantic_model)}
+        modules = [*models.values(), self._semantics.head, self._semantics.classifier]
         weights = [t for m in modules for t in (*m.parameters(), *m.buffers())]
         return sum(t.nbytes for t in weights)
 
     def close(self) -> None:
         """Give the networks back; streams on them must be closed first."""
-        del self.model, self._semantics, self._semantic_encoder, self._network
+        del self.model, self._semantics, self._semantic_model, self._network
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

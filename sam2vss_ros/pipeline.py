@@ -89,11 +89,15 @@ class VssPipeline:
         height, width = frame.image.shape[:2]
         context = self.stream.begin(frame, self.requests.take((height, width)))
         watch = Stopwatch(self._clock)
-        with self.perception.arithmetic():
-            if context.config.mode == "network":
-                answer = self._label_alone(context, watch)
-            else:
-                answer = self._follow_objects(context, image, watch)
+        try:
+            with self.perception.arithmetic():
+                if context.config.mode == "network":
+                    answer = self._label_alone(context, watch)
+                else:
+                    answer = self._follow_objects(context, image, watch)
+        except Exception:
+            self.requests.give_back(context.prompts, self.stream.objects)
+            raise
         answer = dataclasses.replace(answer, timings_ms=watch.milliseconds())
         self.stream.end(sum(answer.timings_ms.values()) / 1e3 + elsewhere)
         self.requests.note(self.stream.objects)

@@ -132,7 +132,7 @@ def _known_or_new(
     known = objects.recognise(embeddings, config)
     order = sorted(range(len(known)), key=lambda i: known[i] is None)
     needy = [i for i in order if (t := known[i]) is None or t.state == TrackState.LOST]
-    turned_away = set(needy[requests.claim(objects.room(), len(needy)) :])
+    turned_away = set(needy[requests.claim(objects, len(needy)) :])
     chosen: dict[int, Track] = {}
     for i in order:
         if i not in turned_away:

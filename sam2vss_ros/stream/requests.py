@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from sam2vss_ros.config import PipelineConfig, options_of
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.stream.objects import ObjectMemory
-from sam2vss_ros.types import Prompt, TrackState
+from sam2vss_ros.types import Prompt
 
 Size = tuple[int, int]  # height, width
 
@@ -123,26 +123,42 @@ class Requests:
             self._room = self._places() - len(taken.prompts)
             self._waiting = Taken(taken.config)
             self._size = size
+            if taken.reset:
+                self._followed = self._lost = frozenset()
+            self._followed -= taken.removals
+            self._lost -= taken.removals
             self._followed |= {p.track_id for p in taken.prompts}
             return taken
 
-    def claim(self, room: int, wanted: int) -> int:
-        """How many of `wanted` objects discovery may start where there is room for `room`.
+    def give_back(self, prompts: Sequence[PlacedPrompt], objects: ObjectMemory) -> None:
+        """A frame failed: those of its prompts that are no objects yet wait for the next one."""
+        with self._lock:
+            self._look(objects)
+            gone = self._waiting.removals
+            again = [p for p in prompts if p.track_id not in objects and p.track_id not in gone]
+            if not self._waiting.reset:
+                self._ask(prompts=(*again, *self._waiting.prompts))
 
-        The places of prompts that came meanwhile are not among them.
+    def claim(self, objects: ObjectMemory, wanted: int) -> int:
+        """How many of `wanted` objects discovery may start among those in memory by now.
+
+        The places of prompts that came meanwhile are not theirs.
         """
         with self._lock:
-            granted = max(0, min(wanted, room - len(self._waiting.prompts)))
-            self._room = room - granted
+            self._look(objects)
+            granted = max(0, min(wanted, self._room - len(self._waiting.prompts)))
+            self._room -= granted
             return granted
 
     def note(self, objects: ObjectMemory) -> None:
         """Look at the objects in memory after a frame."""
-        tracks = objects.all()
         with self._lock:
-            self._room = objects.room()
-            self._lost = frozenset(t.track_id for t in tracks if t.state == TrackState.LOST)
-            self._followed = frozenset(t.track_id for t in tracks) - self._lost
+            self._look(objects)
+
+    def _look(self, objects: ObjectMemory) -> None:
+        self._room = objects.room()
+        self._lost = frozenset(t.track_id for t in objects.lost())
+        self._followed = frozenset(t.track_id for t in objects.active())
 
     def _ask(self, **changes: object) -> None:
         self._waiting = dataclasses.replace(self._waiting, **changes)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ same arguments; what the file makes of its own arguments is the file's.
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 import subprocess
@@ -74,7 +75,8 @@ class Process:
         line = ["--ros-args", "--params-file", path, "-r", f"__node:={self.name}"]
         line += ["-r", f"__ns:=/{self.namespace}"] if self.namespace else []
         for name, value in overrides.items():
-            line += ["-p", f"{name}:={value.yaml()}"]
+            text = json.dumps(value) if isinstance(value, list) else value.yaml()
+            line += ["-p", f"{name}:={text}"]
         for source, target in self.remappings:
             line += ["-r", f"{source}:={target}"]
         return [*line, *self.ros_arguments]
@@ -158,6 +160,18 @@ def test_topics_of_a_camera(launch: Launch) -> None:
     assert vss.remappings[1] == ("camera_info", "/calibration")
 
 
+def test_topics_of_several_cameras(launch: Launch) -> None:
+    vss, *viewers = launch.start(cameras="front=/cams/a/image_raw, rear", overlay="true")
+    assert vss.parameters[1] == {"cameras": ["front", "rear"]}
+    assert vss.remappings == [
+        ("front/image", "/cams/a/image_raw"),
+        ("front/camera_info", "/cams/a/camera_info"),
+        ("rear/image", "rear/image_raw"),
+        ("rear/camera_info", "rear/camera_info"),
+    ]
+    assert [v.arguments for v in viewers] == [["/vss/front/overlay"], ["/vss/rear/overlay"]]
+
+
 def test_overlay_opens_a_viewer(launch: Launch) -> None:
     vss, viewer = launch.start(overlay="true", namespace="robot/front", log_level="debug")
     assert (viewer.package, viewer.arguments) == ("rqt_image_view", ["/robot/front/vss/overlay"])
@@ -168,8 +182,8 @@ def test_node_takes_what_the_launch_file_gives_it(
     ros: RosSession, launch: Launch, root: Path
 ) -> None:
     (vss,) = launch.start(
-        namespace="front", name="eyes", image="/cam/image_raw", model="nano", mode="refine",
-        overload="all", autostart="false", log_level="warn",
+        namespace="front", name="eyes", cameras="left=/cam/image_raw,right", model="nano",
+        mode="refine", overload="all", autostart="false", log_level="warn",
     )  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, root / "scripts" / vss.executable, *vss.command_line()],
@@ -181,10 +195,11 @@ def test_node_takes_what_the_launch_file_gives_it(
         answer = ros.call(state, GetState.Request(), timeout=30)
         assert answer.current_state.label == "unconfigured"
         get = watcher.create_client(GetParameters, "/front/eyes/get_parameters")
-        names = ["mode", "overload", "autostart", "keyframe_interval"]
-        mode, overload, autostart, interval = ros.call(
+        names = ["mode", "overload", "autostart", "keyframe_interval", "cameras"]
+        mode, overload, autostart, interval, cameras = ros.call(
             get, GetParameters.Request(names=names)
         ).values
+        assert list(cameras.string_array_value) == ["left", "right"]
         assert (mode.string_value, overload.string_value) == ("refine", "all")
         assert not autostart.bool_value
         assert interval.integer_value == OPTIONS["keyframe_interval"][0]

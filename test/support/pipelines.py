@@ -8,6 +8,7 @@ from typing import Any
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import NETWORK_OPTIONS, Perception
 from sam2vss_ros.pipeline import VssPipeline
+from sam2vss_ros.semantics.networks.network import SegmentationNetwork
 
 
 def open_pipeline(config: PipelineConfig, **arguments: Any) -> VssPipeline:
@@ -19,6 +20,19 @@ def shared_perception(config: PipelineConfig) -> Perception:
     """The networks of a config, loaded by the first test that needs them."""
     names = (*NETWORK_OPTIONS, "mode")  # which decides whose classes are published
     return _load(PipelineConfig(**{name: getattr(config, name) for name in names}))
+
+
+def perception_with(network: SegmentationNetwork, config: PipelineConfig) -> Perception:
+    """The networks of a config, but for another one in the place of the dense prediction."""
+    shared = shared_perception(config)
+    return Perception(
+        shared._asked,
+        shared.config,
+        shared.model,
+        shared._semantics,
+        shared._semantic_model,
+        network,
+    )
 
 
 @functools.lru_cache(maxsize=16)

@@ -8,14 +8,26 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
-from pipelines import open_pipeline
+from pipelines import open_pipeline, perception_with
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.sam2 import functional, policy
 from sam2vss_ros.sam2.tracker import Tracked
+from sam2vss_ros.semantics.catalog import load_catalog
+from sam2vss_ros.stages import features
 from sam2vss_ros.stream import budget
-from sam2vss_ros.stream.budget import DEGRADED, MOST_PATIENCE, PATIENCE, WINDOW, Budget, Level
+from sam2vss_ros.stream.budget import (
+    DEGRADED,
+    MOST_PATIENCE,
+    PATIENCE,
+    WINDOW,
+    Budget,
+    Effort,
+    Level,
+)
 from sam2vss_ros.training.procedural import make_clip
 from sam2vss_ros.types import Frame, SemanticFrame
 
@@ -37,7 +49,7 @@ def observe(state: Budget, seconds: float, frames: int) -> list[int]:
 def test_without_a_target_nothing_is_left_out() -> None:
     state = Budget(0.0)
     assert set(observe(state, 1e9, 100)) == {0}
-    assert state.degraded == () and not state.late
+    assert state.effort() == Effort()
 
 
 def test_one_level_for_each_window_of_slow_frames() -> None:
@@ -51,18 +63,18 @@ def test_the_words_follow_the_levels() -> None:
     state, words = Budget(FPS), list(DEGRADED.values())
     assert len(words) == max(Level)
     for i in Level:
-        assert state.degraded == tuple(words[:i])
+        assert state.effort().degraded == tuple(words[:i])
         observe(state, SLOW, WINDOW)
 
 
 def test_late_is_what_is_slow_even_at_the_last_level() -> None:
     state = Budget(FPS)
     for _ in Level:
-        assert not state.late
+        assert not state.effort().late
         observe(state, SLOW, WINDOW)
-    assert state.late
+    assert state.effort().late
     observe(state, RIGHT, WINDOW)
-    assert not state.late and state.level == max(Level)
+    assert not state.effort().late and state.level == max(Level)
 
 
 def test_one_hiccup_changes_nothing() -> None:
@@ -138,18 +150,19 @@ class SlowCamera:
         self.written: list[list[int]] = []
         step, commit = self.pipe.stream.tracker.step, self.pipe.stream.tracker.commit
         # One picture needs to be encoded but once.
-        encode = functools.cache(lambda: VssPipeline.encode(self.pipe, self.image))
-        patch.setattr(self.pipe, "encode", lambda *_: encode())
+        frame = Frame(self.image, 0)
+        extract = functools.cache(functools.partial(features.extract, self.pipe.perception, frame))
+        patch.setattr(features, "extract", lambda perception, frame, mode, *_: extract(mode))
 
-        def slow_step(features: functional.ImageFeatures, slots: list[int]) -> Tracked:
+        def slow_step(image: functional.ImageFeatures, slots: list[int]) -> Tracked:
             self._now += self.seconds
             self.asked.append(slots)
             self.written.append([])
-            return step(features, slots)
+            return step(image, slots)
 
-        def noted_commit(features: functional.ImageFeatures, tracked: Tracked) -> None:
+        def noted_commit(image: functional.ImageFeatures, tracked: Tracked) -> None:
             self.written[-1].extend(tracked.slots)
-            commit(features, tracked)
+            commit(image, tracked)
 
         patch.setattr(self.pipe.stream.tracker, "step", slow_step)
         patch.setattr(self.pipe.stream.tracker, "commit", noted_commit)
@@ -199,7 +212,7 @@ def test_it_degrades_keeps_every_object_and_recovers(camera: Callable[..., SlowC
 
 def test_resting_objects_keep_their_mask_and_take_turns(camera: Callable[..., SlowCamera]) -> None:
     slow = camera()
-    slow.slow_down_to(Level.TURNS)
+    slow.slow_down_to(Level.INTERLEAVE)
     everybody = {t.slot for t in slow.pipe.stream.objects.active()}
     before = slow.see(SLOW)[-1]
     for result in slow.see(SLOW, 8):
@@ -231,7 +244,7 @@ def test_memory_is_written_half_as_often_to_everybody(
         counts = Counter(slot for slots in slow.written for slot in slots)
         everybody = {t.slot for t in slow.pipe.stream.objects.active()}
         assert counts == dict.fromkeys(everybody, 4 * interval // period)
-    slow.slow_down_to(Level.TURNS)
+    slow.slow_down_to(Level.INTERLEAVE)
     slow.see(RIGHT, 2 * interval)
     del slow.written[:]
     slow.see(RIGHT, 6 * interval)
@@ -269,19 +282,19 @@ def test_without_target_nothing_changes_however_slow(camera: Callable[..., SlowC
 
 def test_the_target_changes_while_it_runs(camera: Callable[..., SlowCamera]) -> None:
     slow = camera()
-    slow.slow_down_to(Level.TURNS)
+    slow.slow_down_to(Level.INTERLEAVE)
     slow.see(SLOW, 3)
     slow.pipe.reconfigure(target_fps=0.0)
     (result,) = slow.see(SLOW)
     assert result.degraded == () and not result.late
     assert len(slow.asked[-1]) == len(slow.pipe.stream.objects.active())
     slow.pipe.reconfigure(target_fps=FPS)
-    assert slow.slow_down_to(Level.TURNS).degraded
+    assert slow.slow_down_to(Level.INTERLEAVE).degraded
 
 
 def test_reset_and_removal_while_objects_rest(camera: Callable[..., SlowCamera]) -> None:
     slow = camera()
-    slow.slow_down_to(Level.TURNS)
+    slow.slow_down_to(Level.INTERLEAVE)
     before = slow.see(SLOW, 4)[-1]
     slots = {t.slot: t.track_id for t in slow.pipe.stream.objects.active()}
     gone = next(slots[slot] for slot in slots if slot not in slow.asked[-1])
@@ -292,3 +305,54 @@ def test_reset_and_removal_while_objects_rest(camera: Callable[..., SlowCamera])
     (anew,) = slow.see(SLOW)
     assert anew.keyframe and visible(anew) and not visible(anew) & visible(before)
     slow.see(SLOW, 3)
+
+
+# -- mode network, where there is nothing to leave out
+
+
+class SlowNetwork:
+    """A network that is as sure of every class, and takes as long as the test says."""
+
+    name = "slow"
+    catalog = load_catalog("camvid")
+
+    def __init__(self) -> None:
+        self.seconds, self.now = 0.0, 0.0
+
+    def accepts(self, frame: Frame) -> bool:
+        return True
+
+    def log_probabilities(self, frame: Frame) -> Tensor:
+        self.now += self.seconds
+        return torch.zeros(len(self.catalog), 8, 8).log_softmax(0)
+
+
+def answers(target_fps: float, seconds: list[float], elsewhere: float = 0.0) -> list[SemanticFrame]:
+    """Frames of mode network that take so long each; none leaves anything out."""
+    network = SlowNetwork()
+    config = PipelineConfig(device="cpu", network="head", mode="network", target_fps=target_fps)
+    pipe = VssPipeline(perception_with(network, config), config, seconds=lambda: network.now)
+    image, results = np.zeros((8, 8, 3), np.uint8), []
+    for stamp, network.seconds in enumerate(seconds):
+        results.append(pipe.process(Frame(image, stamp), elsewhere=elsewhere))
+        assert results[-1].degraded == () and pipe.stream.budget.level == Level.NOTHING
+        assert sum(results[-1].timings_ms.values()) == pytest.approx(1e3 * network.seconds)
+    return results
+
+
+def test_a_slow_network_alone_is_late_and_nothing_else() -> None:
+    found = [r.late for r in answers(FPS, [SLOW] * (2 * WINDOW) + [QUICK] * WINDOW)]
+    first, last = found.index(True), len(found) - found[::-1].index(True) - 1
+    assert first == WINDOW, "told once a window of frames was seen"
+    assert all(found[first : last + 1]) and 2 * WINDOW <= last < 3 * WINDOW - 1
+
+
+@pytest.mark.parametrize(("target_fps", "seconds"), [(0.0, SLOW), (0.0, 100.0), (FPS, RIGHT)])
+def test_a_network_that_keeps_its_target_is_never_late(target_fps: float, seconds: float) -> None:
+    assert not any(r.late for r in answers(target_fps, [seconds] * (3 * WINDOW)))
+
+
+@pytest.mark.parametrize("elsewhere", [SLOW - QUICK, RIGHT - QUICK])
+def test_what_other_cameras_take_counts_against_the_target(elsewhere: float) -> None:
+    found = [r.late for r in answers(FPS, [QUICK] * (WINDOW + 1), elsewhere)]
+    assert found == [False] * WINDOW + [elsewhere > RIGHT - QUICK]

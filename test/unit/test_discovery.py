@@ -84,7 +84,7 @@ def propose_regions(labels: Tensor, unexplained: Tensor = EVERYWHERE) -> Candida
     features = functional.ImageFeatures(
         (labels,) * 3, (labels,) * 2, labels, labels
     )  # not looked at
-    return source.propose(features, dense(labels), unexplained)
+    return source.propose(features, dense(labels), unexplained, PipelineConfig())
 
 
 def test_regions_are_connected_things_first_then_by_size() -> None:
@@ -138,8 +138,8 @@ class Scene:
 
     @torch.inference_mode()
     def propose(self, config: PipelineConfig, unexplained: Tensor = EVERYWHERE) -> Candidates:
-        source = GridSource(self.network, config)
-        return source.propose(self.features, self.probabilities, unexplained)
+        source = GridSource(self.network)
+        return source.propose(self.features, self.probabilities, unexplained, config)
 
 
 @pytest.fixture(scope="module")

@@ -195,25 +195,25 @@ def test_nothing_is_learned_from_a_mask_in_doubt(monkeypatch: pytest.MonkeyPatch
 
     def doubting(features: functional.ImageFeatures, slots: list[int]) -> Tracked:
         tracked = step(features, slots)
-        assert tracked is not None
         return dataclasses.replace(
             tracked, predicted_iou=torch.full_like(tracked.predicted_iou, trust[0])
         )
 
-    def looks_after_a_frame(t: int) -> list[torch.Tensor]:
+    def embeddings_after_a_frame(t: int) -> list[torch.Tensor]:
         image, source.truth = video[t]
         pipe.process(Frame(image, t + 1))
-        return [t.appearance.clone() for t in pipe.stream.objects.all() if t.appearance is not None]
+        tracks = pipe.stream.objects.all()
+        return [t.embedding.clone() for t in tracks if t.embedding is not None]
 
     video = list(returns_video(1003, 3, SIZE))
-    first = looks_after_a_frame(0)
+    first = embeddings_after_a_frame(0)
     monkeypatch.setattr(pipe.stream.tracker, "step", doubting)
     trust[0] = 0.1
-    doubted = looks_after_a_frame(1)
+    doubted = embeddings_after_a_frame(1)
     assert len(first) >= 3
     assert all(torch.equal(a, b) for a, b in zip(first, doubted, strict=True))
     trust[0] = 1.0
-    trusted = looks_after_a_frame(2)
+    trusted = embeddings_after_a_frame(2)
     assert not any(torch.equal(a, b) for a, b in zip(first, trusted, strict=True))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 from pipelines import open_pipeline
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.errors import MissingLabelsError
+from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass, load_catalog
 from sam2vss_ros.semantics.model import EMBEDDED
@@ -145,7 +148,7 @@ def test_an_onnx_file_answers_as_its_module_at_its_own_size(blocks: Blocks, tmp_
 def test_an_onnx_file_of_any_size_takes_the_image_as_it_is(blocks: Blocks, tmp_path: Path) -> None:
     path = write_onnx(tmp_path, blocks, "height", "width")
     write_classes(tmp_path / "network.yaml", *NAMES)
-    answer = load_network(str(path), CPU).log_probabilities(picture(40, 56))
+    answer = load_network(str(path), CPU).log_probabilities(Frame(picture(40, 56), 0))
     assert answer.shape == (3, 10, 14)
 
 
@@ -438,7 +441,8 @@ def test_sizes_that_a_folder_may_ask_for(
     for file in segformer.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     write_settings(tmp_path, **settings)
-    assert load_network(str(tmp_path), CPU).log_probabilities(picture(128, 192)).shape == shape
+    frame = Frame(picture(128, 192), 0)
+    assert load_network(str(tmp_path), CPU).log_probabilities(frame).shape == shape
 
 
 def test_a_class_file_replaces_the_names_of_a_model(segformer: Path, tmp_path: Path) -> None:
@@ -488,8 +492,30 @@ def test_a_missing_library_is_named(
         load_network(str(network), CPU)
 
 
-def test_torchvision_stays_out(offline: Any) -> None:
-    assert "torchvision" not in sys.modules
+def test_a_torchvision_that_does_not_fit_is_named(segformer: Path, tmp_path: Path) -> None:
+    """transformers imports it where there is one, and fails with what it raises."""
+    package, about = tmp_path / "torchvision", tmp_path / "torchvision-0.1.dist-info"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms is gone')")
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: torchvision\nVersion: 0.1\n")
+    code = (
+        "import sys, torch\n"
+        "from sam2vss_ros.semantics.networks.loading import load_network\n"
+        "load_network(sys.argv[1], torch.device('cpu'))\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code, segformer],
+        env=os.environ | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    (last,) = done.stderr.strip().splitlines()[-1:]
+    assert last.startswith(f"ValueError: network: {segformer} cannot be loaded by transformers:")
+    assert last.endswith(
+        "nms is gone: this torchvision does not fit this torch, install one that does or none"
+    )
 
 
 # -- the embedded network
@@ -498,7 +524,7 @@ def test_torchvision_stays_out(offline: Any) -> None:
 def test_street_is_embedded() -> None:
     network = load_network("street", CPU)
     assert network.name == "street" and network.catalog == load_catalog("camvid")
-    assert_distribution(network.log_probabilities(picture(96, 128)), 11)
+    assert_distribution(network.log_probabilities(Frame(picture(96, 128), 0)), 11)
     by_path = load_network(str(WEIGHTS), CPU)
     image = picture(96, 128)
     assert torch.equal(
@@ -513,7 +539,8 @@ def test_street_is_embedded() -> None:
 
 def test_labels_become_probabilities() -> None:
     network = LabelImages(catalog("road", "sky", "car"), CPU)  # ids 0, 3, 6
-    answer = network.log_probabilities(Frame(np.array([[0, 3, 6], [255, 1, 60000]], np.uint16), 0))
+    labels = np.array([[0, 3, 6], [255, 1, 60000]], np.uint16)
+    answer = network.log_probabilities(Frame(picture(8, 8), 0, labels))
     assert_distribution(answer, 3)
     torch.testing.assert_close(answer[:, 0, 0].exp(), torch.tensor([0.9, 0.05, 0.05]))
     assert answer[:, 0].argmax(0).tolist() == [0, 1, 2]
@@ -532,15 +559,18 @@ class Fixed:
         self.catalog = catalog(*names)
         self._log = torch.tensor(probabilities).log()[:, None, None].expand(-1, 2, 3)
 
-    def log_probabilities(self, image: npt.NDArray[Any]) -> Tensor:
+    def accepts(self, frame: Frame) -> bool:
+        return True
+
+    def log_probabilities(self, frame: Frame) -> Tensor:
         return self._log
 
 
-IMAGE = picture(8, 8)
+FRAME = Frame(picture(8, 8), 0)
 
 
 def said(network: Any) -> list[float]:
-    answer = network.log_probabilities(IMAGE)
+    answer = network.log_probabilities(FRAME)
     assert_distribution(answer, len(network.catalog))
     return answer[:, 0, 0].exp().tolist()
 
@@ -601,7 +631,8 @@ def test_cityscapes_becomes_camvid() -> None:
     assert set(names.values()) == {c.name for c in ours.classes}
     labels = LabelImages(theirs, CPU)
     mapped = map_classes(labels, ours, names)
-    answer = mapped.log_probabilities(Frame(np.array([[0, 14, 11, 18, 8, 9, 7]], np.uint8), 0))
+    seen = np.array([[0, 14, 11, 18, 8, 9, 7]], np.uint8)
+    answer = mapped.log_probabilities(Frame(picture(8, 8), 0, seen))
     found = [ours.classes[i].name for i in answer[:, 0].argmax(0).tolist()]
     assert found == ["Road", "Car", "Pedestrian", "Bicyclist", "Tree", "Tree", "SignSymbol"]
 
@@ -720,14 +751,15 @@ def test_a_mapped_network_speaks_the_semantics_classes(
 def test_the_head_rests_where_nothing_needs_it(
     redness: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipe = pipeline(mode="refine", network=str(redness))
+    config = PipelineConfig(device="cpu", threads=1, mode="refine", network=str(redness))
+    perception = Perception.load(config)
 
     def fail(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(pipe._semantics.head, "forward", fail)
-    monkeypatch.setattr(pipe._semantics.classifier, "forward", fail)
-    assert pipe.process(Frame(street(), 1)).objects
+    monkeypatch.setattr(perception._semantics.head, "forward", fail)
+    monkeypatch.setattr(perception._semantics.classifier, "forward", fail)
+    assert VssPipeline(perception, config).process(Frame(street(), 1)).objects
 
 
 def test_names_must_meet_where_features_are_classified(redness: Path) -> None:

@@ -18,14 +18,26 @@ CONFIG = PipelineConfig(max_objects=3, confirm_frames=3, lost_after=2, forget_af
 
 @pytest.fixture
 def memory() -> ObjectMemory:
-    return ObjectMemory(CONFIG)
+    return ObjectMemory(CONFIG.max_objects)
 
 
 def born(memory: ObjectMemory, config: PipelineConfig = CONFIG) -> Track:
     """A new object, seen on its first frame."""
-    track = memory.add(memory.new_id(), ClassPosterior(4))
-    memory.see(track, config)
+    track = memory.start(memory.new_id(), ClassPosterior(4))
+    memory.find(track, config)
     return track
+
+
+def look_at(
+    memory: ObjectMemory,
+    track: Track,
+    area: int,
+    visibility: float,
+    config: PipelineConfig = CONFIG,
+) -> None:
+    """Let a frame pass on which the tracker finds so many pixels, and is so sure of them."""
+    memory.rate(track, 0.8, visibility)
+    memory.observe(track, area, config)
 
 
 def watch(memory: ObjectMemory, track: Track, sights: str) -> list[TrackState]:
@@ -35,7 +47,7 @@ def watch(memory: ObjectMemory, track: Track, sights: str) -> list[TrackState]:
         memory.age_lost(CONFIG)
         if track.state != TrackState.LOST:
             area, visibility = {"+": (100, 0.9), ".": (10, 0.6), "-": (0, 0.1)}[sight]
-            memory.observe(track, area, visibility, CONFIG)
+            look_at(memory, track, area, visibility)
         states.append(track.state)
     return states
 
@@ -56,7 +68,7 @@ def test_an_object_is_confirmed_after_enough_sights(memory: ObjectMemory) -> Non
 
 def test_one_sight_is_enough_where_one_is_asked_for() -> None:
     config = replace(CONFIG, confirm_frames=1)
-    assert born(ObjectMemory(config), config).state == TrackState.CONFIRMED
+    assert born(ObjectMemory(config.max_objects), config).state == TrackState.CONFIRMED
 
 
 def test_a_tentative_object_that_vanishes_is_forgotten(memory: ObjectMemory) -> None:
@@ -105,7 +117,7 @@ def test_a_faint_object_is_back_when_it_stays(memory: ObjectMemory) -> None:
     config = replace(CONFIG, lost_after=5)
     states = []
     for area in (0, 10, 10, 10):  # confirm_frames is 3
-        memory.observe(track, area, 0.9, config)
+        look_at(memory, track, area, 0.9, config)
         states.append(track.state)
     assert states == [TrackState.OCCLUDED] * 3 + [TrackState.CONFIRMED]
 
@@ -118,7 +130,7 @@ def test_clear_is_large_and_certain(
 ) -> None:
     track = confirmed(memory)
     watch(memory, track, "-")
-    memory.observe(track, area, visibility, CONFIG)
+    look_at(memory, track, area, visibility)
     assert (track.state == TrackState.CONFIRMED) == back
 
 
@@ -130,13 +142,13 @@ def test_a_ghost_of_one_frame_is_never_confirmed(memory: ObjectMemory) -> None:
 
 def test_a_lost_object_is_revived_by_its_looks(memory: ObjectMemory) -> None:
     track, other = confirmed(memory), confirmed(memory)
-    track.appearance, other.appearance = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    track.embedding, other.embedding = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     watch(memory, track, "---")
     look = torch.tensor([[0.9, 0.19**0.5]])
     assert memory.recognise(look, CONFIG) == [track]
     assert memory.recognise(look, replace(CONFIG, revive_similarity=0.95)) == [None]
     assert memory.recognise(torch.tensor([[0.0, 1.0]]), CONFIG) == [None], "that one is in sight"
-    memory.see(track, CONFIG)
+    memory.find(track, CONFIG)
     assert track.state == TrackState.CONFIRMED and track.missed == 0 and track in memory.active()
 
 
@@ -144,7 +156,7 @@ def test_each_lost_object_is_recognised_once(memory: ObjectMemory) -> None:
     looks = torch.tensor([[1.0, 0.0], [0.8, 0.6]])
     tracks = [confirmed(memory), confirmed(memory)]
     for track, look in zip(tracks, looks, strict=True):
-        track.appearance = look
+        track.embedding = look
         watch(memory, track, "-")
     seen = torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.96, 0.28]])
     assert memory.recognise(seen, CONFIG) == [None, tracks[1], tracks[0]]
@@ -158,20 +170,20 @@ def test_an_object_without_looks_is_not_recognised(memory: ObjectMemory) -> None
 
 def test_looks_are_averaged_over_the_sights(memory: ObjectMemory) -> None:
     track = born(memory)
-    track.look_like(torch.tensor([1.0, 0.0]))
+    memory.learn(track, torch.tensor([1.0, 0.0]))
     watch(memory, track, "+")
-    track.look_like(torch.tensor([0.0, 1.0]))
-    assert track.appearance is not None
-    torch.testing.assert_close(track.appearance, torch.tensor([0.5, 0.5]))
+    memory.learn(track, torch.tensor([0.0, 1.0]))
+    assert track.embedding is not None
+    torch.testing.assert_close(track.embedding, torch.tensor([0.5, 0.5]))
     watch(memory, track, "+" * 30)
-    track.look_like(torch.tensor([1.0, 0.0]))
-    torch.testing.assert_close(track.appearance, torch.tensor([0.55, 0.45]))
+    memory.learn(track, torch.tensor([1.0, 0.0]))
+    torch.testing.assert_close(track.embedding, torch.tensor([0.55, 0.45]))
 
 
 def test_a_tentative_object_that_is_found_again_is_still_on_trial(memory: ObjectMemory) -> None:
     track = born(memory)
     watch(memory, track, "-")
-    memory.see(track, CONFIG)
+    memory.find(track, CONFIG)
     assert track.state == TrackState.TENTATIVE
 
 
@@ -180,7 +192,7 @@ def test_a_full_memory_refuses(memory: ObjectMemory) -> None:
         confirmed(memory)
     assert memory.room() == 0 and len(memory) == 3
     with pytest.raises(IndexError, match="full"):
-        memory.add(memory.new_id(), ClassPosterior(4))
+        memory.start(memory.new_id(), ClassPosterior(4))
     assert len(memory) == 3
 
 

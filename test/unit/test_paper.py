@@ -17,17 +17,19 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from pipelines import open_pipeline
+from pipelines import perception_with, shared_perception
 from sam2vss_ros.cli import main
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.evaluation import paper
 from sam2vss_ros.evaluation.evaluate import LabelledOutput
 from sam2vss_ros.evaluation.paper import PaperRefiner
-from sam2vss_ros.pipeline import Seen, VssPipeline
+from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2 import functional
-from sam2vss_ros.sam2.discovery import Candidates
+from sam2vss_ros.sam2.discovery import Candidates, Source
 from sam2vss_ros.sam2.tracker import Tracker
 from sam2vss_ros.semantics.catalog import catalog_data, load_catalog
+from sam2vss_ros.stages import features
+from sam2vss_ros.stages.features import FrameFeatures
 from sam2vss_ros.training.procedural import make_clip
 from sam2vss_ros.types import Frame
 
@@ -42,7 +44,11 @@ class Boxes:
         self.searches = 0
 
     def propose(
-        self, features: functional.ImageFeatures, probabilities: Tensor, unexplained: Tensor
+        self,
+        image: functional.ImageFeatures,
+        probabilities: Tensor,
+        unexplained: Tensor,
+        config: PipelineConfig,
     ) -> Candidates:
         self.searches += 1
         masks = torch.zeros(2, SIDE, SIDE, dtype=torch.bool)
@@ -55,52 +61,67 @@ class Nothing(Boxes):
     """A source that finds nothing."""
 
     def propose(
-        self, features: functional.ImageFeatures, probabilities: Tensor, unexplained: Tensor
+        self,
+        image: functional.ImageFeatures,
+        probabilities: Tensor,
+        unexplained: Tensor,
+        config: PipelineConfig,
     ) -> Candidates:
-        found = super().propose(features, probabilities, unexplained)
+        found = super().propose(image, probabilities, unexplained, config)
         return Candidates(found.masks[:0], found.score[:0])
 
 
-def pipeline(source: Boxes | None = None, **options: object) -> VssPipeline:
-    return open_pipeline(
-        PipelineConfig.from_mapping({"device": "cpu", **options}), source=source or Boxes()
-    )
+CONFIG = PipelineConfig(device="cpu")
+
+
+def refiner(
+    perception: Perception, source: Boxes | None = None, masklets: int = 0, **options: object
+) -> PaperRefiner:
+    config = dataclasses.replace(perception.config, **options)  # type: ignore[arg-type]
+    return PaperRefiner(perception, config, masklets, source or Boxes())
 
 
 def stream(images: npt.NDArray[np.uint8]) -> Iterator[Frame]:
     return (Frame(image, i) for i, image in enumerate(images))
 
 
-def flickering(pipe: VssPipeline, monkeypatch: pytest.MonkeyPatch) -> list[npt.NDArray[np.int64]]:
-    """Let the network say something else on every frame; what it said so far.
+class Flickering:
+    """A network that says something else on every frame.
 
     A frame has one class on most pixels and others strewn over it, so that the majority of a single
-    frame is not that of the window.
+    frame is not that of the window. `said` is what it said so far.
     """
-    encode, said = pipe.encode, list[npt.NDArray[np.int64]]()
-    random = np.random.default_rng(5)
 
-    def say(image: npt.NDArray[np.uint8], dense: Tensor | None) -> Seen:
-        classes = random.integers(0, CLASSES, (HEIGHT, WIDTH))
-        most = (3, 1, 3, 7)[len(said) % 4]
-        classes[random.random((HEIGHT, WIDTH)) < 0.6] = most
-        said.append(classes)
-        log_dense = F.one_hot(torch.from_numpy(classes), CLASSES).permute(2, 0, 1).float()
-        return encode(image, dense)._replace(log_dense=log_dense)
+    name = "flickering"
+    catalog = load_catalog("camvid")
 
-    monkeypatch.setattr(pipe, "encode", say)
-    return said
+    def __init__(self) -> None:
+        self.said: list[npt.NDArray[np.int64]] = []
+        self._random = np.random.default_rng(5)
+
+    def accepts(self, frame: Frame) -> bool:
+        return True
+
+    def log_probabilities(self, frame: Frame) -> Tensor:
+        classes = self._random.integers(0, CLASSES, (HEIGHT, WIDTH))
+        most = (3, 1, 3, 7)[len(self.said) % 4]
+        classes[self._random.random((HEIGHT, WIDTH)) < 0.6] = most
+        self.said.append(classes)
+        return F.one_hot(torch.from_numpy(classes), CLASSES).permute(2, 0, 1).float()
 
 
-def still(pipe: VssPipeline, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Every image looks like the first to the networks, which costs no time; the frames seen."""
-    seen, stamps = pipe.encode(np.zeros((HEIGHT, WIDTH, 3), np.uint8)), list[int]()
+def still(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Every image looks the same to the networks, which costs no time; the frames seen."""
+    black = Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), 0)
+    perception = shared_perception(CONFIG)
+    with perception.arithmetic():
+        seen, stamps = features.extract(perception, black, CONFIG.mode), list[int]()
 
-    def look(image: npt.NDArray[np.uint8], dense: Tensor | None) -> Seen:
-        stamps.append(int(image[0, 0, 0]))
-        return seen._replace(log_dense=seen.log_dense.roll(len(stamps), 0))
+    def look(perception: Perception, frame: Frame, *_: object) -> FrameFeatures:
+        stamps.append(int(frame.image[0, 0, 0]))
+        return dataclasses.replace(seen, log_dense=seen.log_dense.roll(len(stamps), 0))
 
-    monkeypatch.setattr(pipe, "encode", look)
+    monkeypatch.setattr(features, "extract", look)
     return stamps
 
 
@@ -110,23 +131,21 @@ def numbered(count: int) -> Iterator[Frame]:
         yield Frame(np.full((HEIGHT, WIDTH, 3), i, np.uint8), i)
 
 
-def masklets(pipe: VssPipeline, images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
+def masklets(images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
     """(2, HEIGHT, WIDTH) logits of the boxes on each frame, by SAM 2 alone."""
-    tracker, found = Tracker(pipe.model, 2), []
+    tracker, found = Tracker(shared_perception(CONFIG).model, 2), []
     with torch.inference_mode():
         for i, image in enumerate(images):
             network = tracker.network
-            pixels = functional.image_tensor(image, network.image_size, pipe.device)
-            features = functional.encode_image(network, pixels)
+            pixels = functional.image_tensor(image, network.image_size, tracker.device)
+            seen = functional.encode_image(network, pixels)
             if i == 0:
-                boxes = Boxes().propose(features, pixels, pixels).masks
-                tracked = tracker.from_masks(features, [0, 1], boxes)
-                tracker.start(features, tracked)
+                boxes = Boxes().propose(seen, pixels, pixels, CONFIG).masks
+                tracked = tracker.from_masks(seen, [0, 1], boxes)
+                tracker.start(seen, tracked)
             else:
-                now = tracker.step(features, [0, 1])
-                assert now is not None
-                tracked = now
-                tracker.commit(features, tracked)
+                tracked = tracker.step(seen, [0, 1])
+                tracker.commit(seen, tracked)
             raised = F.interpolate(tracked.masks[None], (HEIGHT, WIDTH), mode="bilinear")
             found.append(raised[0].numpy())
     return found
@@ -161,33 +180,32 @@ def test_a_masklet_has_the_majority_of_its_window(
     path.write_text(yaml.safe_dump(catalog_data(other)), encoding="utf-8")
 
     images = make_clip(11, 8, (HEIGHT, WIDTH), kind="street").frames
-    pipe = pipeline(classes=str(path))
-    said = flickering(pipe, monkeypatch)
-    answers = list(PaperRefiner(pipe).label(stream(images)))
+    network = Flickering()
+    perception = perception_with(network, dataclasses.replace(CONFIG, classes=str(path)))
+    answers = list(refiner(perception).label(stream(images)))
 
+    said = network.said
     assert len(answers) == len(said) == 8
     expected = [
         label
         for window in (slice(0, 6), slice(6, 8))
-        for label in majorities(masklets(pipe, images[window]), said[window])
+        for label in majorities(masklets(images[window]), said[window])
     ]
-    for answer, label, network in zip(answers, expected, said, strict=True):
+    for answer, label, dense in zip(answers, expected, said, strict=True):
         assert answer.label_image is not None and answer.label_image.dtype == np.uint8
         np.testing.assert_array_equal(answer.label_image, 3 * label + 5)
-        assert (label != network).mean() > 0.1, "the masklets change something"
-        assert (label == network).mean() > 0.1, "and leave something alone"
+        assert (label != dense).mean() > 0.1, "the masklets change something"
+        assert (label == dense).mean() > 0.1, "and leave something alone"
 
 
-def test_per_frame_majorities_flicker_and_those_of_the_window_do_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    pipe = pipeline()
-    said = flickering(pipe, monkeypatch)
+def test_per_frame_majorities_flicker_and_those_of_the_window_do_not() -> None:
+    network = Flickering()
+    offline = refiner(perception_with(network, CONFIG))
     images = np.stack([make_clip(11, 1, (HEIGHT, WIDTH), kind="street").frames[0]] * 5)
-    labels = [a.label_image for a in PaperRefiner(pipe).label(stream(images))]
-    inside = np.all([m[0] > np.maximum(m[1], 0) for m in masklets(pipe, images)], 0)
+    labels = [a.label_image for a in offline.label(stream(images))]
+    inside = np.all([m[0] > np.maximum(m[1], 0) for m in masklets(images)], 0)
     assert inside.sum() > 50
-    assert {int(np.bincount(s[inside]).argmax()) for s in said} == {1, 3, 7}
+    assert {int(np.bincount(s[inside]).argmax()) for s in network.said} == {1, 3, 7}
     assert {int(v) for label in labels if label is not None for v in label[inside]} == {3}
 
 
@@ -196,41 +214,38 @@ def test_every_frame_is_answered_and_every_window_searched(
     frames: int, searches: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Nothing()
-    pipe = pipeline(source)
-    stamps = still(pipe, monkeypatch)
-    answers = list(PaperRefiner(pipe).label(numbered(frames)))
+    stamps = still(monkeypatch)
+    answers = list(refiner(shared_perception(CONFIG), source).label(numbered(frames)))
     assert len(answers) == frames and stamps == list(range(frames))
     assert source.searches == searches
     assert all(a.seconds > 0 and not a.failure for a in answers)
 
 
-def test_without_masklets_the_labels_are_the_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    pipe = pipeline(Nothing())
-    said = flickering(pipe, monkeypatch)
+def test_without_masklets_the_labels_are_the_networks() -> None:
+    network = Flickering()
+    perception = perception_with(network, CONFIG)
     images = make_clip(11, 2, (HEIGHT, WIDTH), kind="street").frames
     for _ in range(2):
-        said.clear()
-        answers = list(PaperRefiner(pipe).label(stream(images)))
-        for answer, network in zip(answers, said, strict=True):
+        network.said.clear()
+        answers = list(refiner(perception, Nothing()).label(stream(images)))
+        for answer, dense in zip(answers, network.said, strict=True):
             assert answer.label_image is not None
-            np.testing.assert_array_equal(answer.label_image, network)
+            np.testing.assert_array_equal(answer.label_image, dense)
 
 
 def test_a_frame_that_fails_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also the first of a window: the search follows on the next."""
     monkeypatch.setattr(paper, "WINDOW", 3)
+
+    class Failing(Flickering):
+        def log_probabilities(self, frame: Frame) -> Tensor:
+            if frame.stamp_ns in (0, 4):
+                raise RuntimeError("no answer")
+            return super().log_probabilities(frame)
+
     source = Nothing()
-    pipe = pipeline(source)
-    stamps = still(pipe, monkeypatch)
-    predict = pipe.predict
-
-    def fail(frame: Frame) -> Tensor | None:
-        if frame.stamp_ns in (0, 4):
-            raise RuntimeError("no answer")
-        return predict(frame)
-
-    monkeypatch.setattr(pipe, "predict", fail)
-    answers = list(PaperRefiner(pipe).label(numbered(6)))
+    stamps = still(monkeypatch)
+    answers = list(refiner(perception_with(Failing(), CONFIG), source).label(numbered(6)))
     assert [a.label_image is None for a in answers] == [i in (0, 4) for i in range(6)]
     assert {a.failure for a in answers} == {"", "RuntimeError: no answer"}
     assert stamps == [1, 2, 3, 5] and source.searches == 2
@@ -240,22 +255,27 @@ def test_labels_have_the_size_of_their_image() -> None:
     """Also where it changes within a window."""
     shapes = [(300, 400), (90, 250)]
     images = [make_clip(11, 1, shape, kind="street").frames[0] for shape in shapes]
-    answers = PaperRefiner(pipeline()).label(Frame(image, i) for i, image in enumerate(images))
+    frames = (Frame(image, i) for i, image in enumerate(images))
+    answers = refiner(shared_perception(CONFIG)).label(frames)
     assert [a.label_image.shape for a in answers if a.label_image is not None] == shapes
 
 
 def test_no_more_than_one_window_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images are let go at once, label images with their window."""
     monkeypatch.setattr(paper, "WINDOW", 4)
-    pipe = pipeline()
-    still(pipe, monkeypatch)
+    still(monkeypatch)
     windows: list[weakref.ref[paper._Window]] = []
     images: list[weakref.ref[npt.NDArray[np.uint8]]] = []
     begin = paper._Window.__init__
 
-    def note(self: paper._Window, pipeline: VssPipeline, most: int) -> None:
+    def note(
+        self: paper._Window,
+        perception: Perception,
+        config: PipelineConfig,
+        source: Source | None,
+    ) -> None:
         windows.append(weakref.ref(self))
-        begin(self, pipeline, most)
+        begin(self, perception, config, source)
 
     def watched() -> Iterator[Frame]:
         for frame in numbered(14):
@@ -263,7 +283,8 @@ def test_no_more_than_one_window_waits(monkeypatch: pytest.MonkeyPatch) -> None:
             yield frame
 
     monkeypatch.setattr(paper._Window, "__init__", note)
-    answered: Iterator[tuple[int, LabelledOutput]] = enumerate(PaperRefiner(pipe).label(watched()))
+    offline = refiner(shared_perception(CONFIG))
+    answered: Iterator[tuple[int, LabelledOutput]] = enumerate(offline.label(watched()))
     for i, _ in answered:
         assert i < len(images) <= 4 * (i // 4 + 1)
         assert sum(image() is not None for image in images) <= 1
@@ -271,16 +292,16 @@ def test_no_more_than_one_window_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(images) == 14
 
 
-def test_masklets_are_limited_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    pipe = pipeline()
-    said = flickering(pipe, monkeypatch)
+def test_masklets_are_limited_where_the_user_says() -> None:
+    network = Flickering()
+    perception = perception_with(network, CONFIG)
     images = make_clip(11, 1, (HEIGHT, WIDTH), kind="street").frames
-    everything, first = PaperRefiner(pipe), PaperRefiner(pipe, masklets=1)
+    everything, first = refiner(perception), refiner(perception, masklets=1)
     assert (everything.config.max_objects, first.config.max_objects) == (paper.MOST_MASKLETS, 1)
     (answer,) = first.label(stream(images))
-    (mask, _), (network,) = masklets(pipe, images)[0], said
+    (mask, _), (dense,) = masklets(images)[0], network.said
     assert answer.label_image is not None
-    np.testing.assert_array_equal((answer.label_image == network)[mask <= 0], True)
+    np.testing.assert_array_equal((answer.label_image == dense)[mask <= 0], True)
     assert np.unique(answer.label_image[mask > 0]).size == 1
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sam2vss_ros.stream.reid import appearance, assign, colours
+from sam2vss_ros.stream.reid import assign, colour_maps, embed
 
 CPU = torch.device("cpu")
-GREY = colours(np.full((16, 16, 3), 128, np.uint8), 16, CPU)
+GREY = colour_maps(np.full((16, 16, 3), 128, np.uint8), 16, CPU)
 
 
 def halves(side: int = 16) -> Tensor:
@@ -29,7 +29,7 @@ def test_regions_are_told_apart_and_known_again() -> None:
         picture = picture.roll(moved, 2) + 0.01 * torch.randn(1, 4, 16, 16) + 10  # common to all
         return picture, picture[:, :, ::2, ::2], picture[:, :, ::4, ::4]
 
-    before, after = appearance(pyramid(0), GREY, masks), appearance(pyramid(4), GREY, masks)
+    before, after = embed(pyramid(0), GREY, masks), embed(pyramid(4), GREY, masks)
     assert before.shape == (2, 3 * 4 + 64)
     torch.testing.assert_close(before.norm(dim=1), torch.ones(2))
     assert before[0] @ after[0] > 0.95 and before[1] @ after[1] > 0.95
@@ -41,23 +41,23 @@ def test_a_loud_channel_does_not_drown_the_others() -> None:
     torch.manual_seed(3)
     masks = halves()
     picture = torch.cat([100 * torch.randn(1, 1, 16, 16), 0.1 * masks[None, :1]], 1)
-    left, right = appearance((picture,), GREY, masks)[:, 64:]
+    left, right = embed((picture,), GREY, masks)[:, 64:]
     assert left @ right / left.norm() / right.norm() < -0.95
 
 
 def test_colours_tell_what_features_do_not() -> None:
     image = np.zeros((32, 32, 3), np.uint8)
     image[:, 16:] = (255, 255, 130)
-    seen = colours(image, 16, CPU)
+    seen = colour_maps(image, 16, CPU)
     assert seen.shape == (1, 64, 16, 16) and (seen.sum(1) == 1).all()
     assert seen[0, 0, :, :8].all() and seen[0, 16 * 3 + 4 * 3 + 2, :, 8:].all()
     features = torch.zeros(1, 4, 16, 16)
-    left, right = appearance((features,), seen, halves())
+    left, right = embed((features,), seen, halves())
     assert left @ left == pytest.approx(1) and left @ right == pytest.approx(0)
 
 
 def test_no_masks_have_no_looks() -> None:
-    assert appearance((torch.randn(1, 4, 16, 16),), GREY, halves()[:0]).shape == (0, 68)
+    assert embed((torch.randn(1, 4, 16, 16),), GREY, halves()[:0]).shape == (0, 68)
 
 
 @pytest.mark.parametrize(

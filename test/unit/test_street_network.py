@@ -32,6 +32,7 @@ from sam2vss_ros.semantics.networks.embedded import (
 from sam2vss_ros.semantics.networks.network import TensorNetwork
 from sam2vss_ros.training import data, network, views
 from sam2vss_ros.training.data import VOID, LabelledStill, load_stills
+from sam2vss_ros.types import Frame
 
 CAMVID = load_catalog("camvid")
 CPU = torch.device("cpu")
@@ -283,7 +284,9 @@ def drawn(honest: TensorNetwork, seed: int) -> LabelledStill:
     """Noise, with labels drawn from the probabilities that a network gives each of its pixels."""
     torch.manual_seed(seed)
     image = np.random.default_rng(seed).integers(0, 256, (128, 128, 3), np.uint8)
-    logits = F.interpolate(honest.log_probabilities(image)[None], (128, 128), mode="bilinear")[0]
+    logits = F.interpolate(
+        honest.log_probabilities(Frame(image, 0))[None], (128, 128), mode="bilinear"
+    )[0]
     labels = torch.distributions.Categorical(logits=logits.permute(1, 2, 0)).sample()
     return LabelledStill(f"noise_{seed}", image, labels.numpy().astype(np.uint8))
 
@@ -392,7 +395,7 @@ def test_the_command_trains_and_reports(
     assert card.shortest == 64 and card.catalog == CAMVID
     assert card.training["images"] == 3 and card.training["steps"] == 2
     assert card.training["held_out"]["per_class_iou"]["Car"] is None
-    assert load_embedded(out, CPU).log_probabilities(street().image).shape == (11, 16, 16)
+    assert load_embedded(out, CPU).log_probabilities(Frame(street().image, 0)).shape == (11, 16, 16)
     assert (tmp_path / "net.run" / "curves.png").is_file()
     assert main(command) == 2
     assert "give --resume to go on or another --out" in capsys.readouterr().err

@@ -12,7 +12,6 @@ are never looked at alone: a centre crop or a division into tiles that it asks f
 from __future__ import annotations
 
 import colorsys
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -52,7 +51,7 @@ def load_pretrained(
         catalog = catalog or _catalog(name, config.id2label)
         model = kind.from_pretrained(name, dtype=torch.float32)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
+        reason = _reason(error)
         raise ValueError(f"network: {name} cannot be loaded by transformers: {reason}") from error
     model = model.to(device).eval().requires_grad_(False)
     return TensorNetwork(
@@ -61,29 +60,23 @@ def load_pretrained(
 
 
 def _transformers(name: str) -> Any:
-    """The library `transformers`, for which there is no torchvision.
-
-    With any model it imports torchvision, for image processors that are not used here. Where that
-    is not built for the installed torch, as PyPI's beside a CPU build of torch, its import fails
-    and no model can be loaded. transformers has no option for this (as of 5.20): it looks for the
-    module once and remembers whether there is one. A None in `sys.modules` is Python's own way to
-    say that there is none.
-    """
-    hidden = "torchvision" not in sys.modules
-    if hidden:
-        sys.modules["torchvision"] = None  # type: ignore[assignment]
     try:
         import transformers
-
-        transformers.utils.is_torchvision_available()  # looks and remembers
     except ImportError as error:
         raise ValueError(
             f'network: {name} needs transformers: pip install "transformers>=5"'
         ) from error
-    finally:
-        if hidden:
-            del sys.modules["torchvision"]
     return transformers
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, in one line; transformers hides why an import failed behind other errors."""
+    root = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    if "torchvision" in str(root):  # transformers imports it where there is one, for nothing here
+        return f"{root}: this torchvision does not fit this torch, install one that does or none"
+    return " ".join(str(error).split())
 
 
 def _of_logits(output: Any) -> Tensor:

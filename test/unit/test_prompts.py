@@ -1,0 +1,303 @@
+"""What users ask of a running pipeline: prompts and removals."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from sam2vss_ros.sam2 import functional
+from sam2vss_ros.sam2.tracker import Tracked
+from sam2vss_ros.types import Frame, Prompt, TrackState
+from streams import HEIGHT, WIDTH, Eyes, assert_consistent, box, find, ids, look_down, pipeline, run
+
+
+def test_a_mask_is_taken_as_given(street: npt.NDArray[np.uint8]) -> None:
+    pipe = pipeline(discovery="off")
+    pipe.process(Frame(street[0], 1))
+    wanted = box(30, 20, 80, 70)
+    track_id = pipe.add_prompt(Prompt(mask=wanted, class_id=8))
+    result = pipe.process(Frame(street[1], 2))
+    assert_consistent(result, street[1], pipe)
+    found = find(result, track_id)
+    shown = result.instance_image == track_id
+    assert (shown & wanted).sum() / (shown | wanted).sum() > 0.95
+    assert (found.class_id, found.class_name, found.class_score) == (8, "Car", 1.0)
+    assert (found.age, found.state) == (0, TrackState.TENTATIVE)
+
+
+def test_a_point_and_a_box_find_something_where_they_point(
+    street: npt.NDArray[np.uint8],
+) -> None:
+    pipe = pipeline(discovery="off")
+    pipe.process(Frame(street[0], 1))
+    label = np.array([1], np.int32)
+    point = pipe.add_prompt(Prompt(points=np.array([[20.0, 90.0]], np.float32), point_labels=label))
+    boxed = pipe.add_prompt(Prompt(box=(70.0, 10.0, 110.0, 50.0)))
+    result = pipe.process(Frame(street[1], 2))
+    assert_consistent(result, street[1], pipe)
+    assert (result.instance_image[86:96, 16:26] == point).any()
+    x, y, width, height = find(result, boxed).box
+    assert width and x >= 66 and y >= 6 and x + width <= 114 and y + height <= 54
+
+
+def test_a_mask_of_one_pixel_is_seen() -> None:
+    pipe = pipeline(discovery="off")
+    image = np.zeros((600, 800, 3), np.uint8)
+    pipe.process(Frame(image, 1))
+    mask = np.zeros((600, 800), bool)
+    mask[300, 401] = True
+    track_id = pipe.add_prompt(Prompt(mask=mask))
+    found = find(pipe.process(Frame(image, 2)), track_id)
+    assert found.area > 0 and found.centroid == pytest.approx((401, 300), abs=10)
+
+
+def test_prompts_that_do_not_fit(street: npt.NDArray[np.uint8]) -> None:
+    pipe = pipeline()
+    good = Prompt(box=(1, 1, 9, 9))
+    with pytest.raises(ValueError, match="no image has come yet"):
+        pipe.add_prompt(good)
+    pipe.process(Frame(street[0], 1))
+    one = np.array([1], np.int32)
+    for prompt, named in (
+        (Prompt(box=(1, 1, WIDTH + 1, 9)), f"inside {WIDTH} x {HEIGHT}"),
+        (Prompt(box=(-1, 1, 9, 9)), "inside"),
+        (Prompt(points=np.array([[5, HEIGHT + 1]], np.float32), point_labels=one), "inside"),
+        (Prompt(points=np.array([[np.nan, 5]], np.float32), point_labels=one), "inside"),
+        (Prompt(mask=np.ones((HEIGHT, WIDTH - 1), bool)), f"mask: {WIDTH - 1} x {HEIGHT}"),
+        (Prompt(box=(1, 1, 9, 9), class_id=99), "class_id: 99 is not in catalog camvid"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            pipe.add_prompt(prompt)
+    assert pipe.process(Frame(street[1], 2)).objects
+
+
+def test_no_more_prompts_than_places(street: npt.NDArray[np.uint8]) -> None:
+    pipe = pipeline(max_objects=2, discovery="off")
+    pipe.process(Frame(street[0], 1))
+    prompts = [Prompt(mask=box(x, 10, x + 30, 50)) for x in (5, 45, 85)]
+    taken = [pipe.add_prompt(p) for p in prompts[:2]]
+    with pytest.raises(ValueError, match="max_objects: all 2 places are taken"):
+        pipe.add_prompt(prompts[2])
+    assert ids(pipe.process(Frame(street[1], 2))) == taken
+    with pytest.raises(ValueError, match="max_objects"):
+        pipe.add_prompt(prompts[2])
+    assert pipe.remove_object(taken[0])
+    third = pipe.add_prompt(prompts[2])  # its place is as good as free
+    assert ids(pipe.process(Frame(street[2], 3))) == [taken[1], third]
+    pipe.reset()
+    again = [pipe.add_prompt(p) for p in prompts[:2]]
+    assert ids(pipe.process(Frame(street[3], 4))) == again
+
+
+def test_prompts_of_another_scene_go_with_it(street: npt.NDArray[np.uint8]) -> None:
+    pipe = pipeline(discovery="off")
+    prompt = Prompt(mask=box(30, 20, 80, 70))
+    pipe.process(Frame(street[0], 100))
+    pipe.add_prompt(prompt)
+    pipe.reset()
+    assert pipe.process(Frame(street[1], 101)).objects == ()
+    pipe.add_prompt(prompt)
+    assert pipe.process(Frame(street[1], 50)).objects == (), "time went back"
+
+
+def test_a_prompt_points_at_the_same_place_when_the_image_size_changes(
+    street: npt.NDArray[np.uint8],
+) -> None:
+    label = np.array([1], np.int32)
+    for given in (
+        Prompt(mask=box(30, 20, 80, 70)),
+        Prompt(box=(70.0, 10.0, 110.0, 50.0)),
+        Prompt(points=np.array([[20.0, 90.0]], np.float32), point_labels=label),
+    ):
+        found = []
+        for size in ((WIDTH, HEIGHT), (2 * WIDTH, 2 * HEIGHT)):
+            pipe = pipeline(discovery="off")
+            pipe.process(Frame(street[0], 1))
+            pipe.add_prompt(given)
+            big = cv2.resize(street[0], size, interpolation=cv2.INTER_LINEAR)
+            found.append(look_down(pipe.process(Frame(big, 2))) > 0)
+        assert found[0].any() and (found[0] == found[1]).mean() > 0.95
+
+
+def test_what_the_user_asked_for_outlives_its_double(street: npt.NDArray[np.uint8]) -> None:
+    pipe = pipeline(keyframe_interval=2)
+    still = street[0]
+    first = pipe.process(Frame(still, 1))
+    biggest = max(first.objects, key=lambda o: o.area)
+    pipe.remove_object(next(o.track_id for o in first.objects if o is not biggest))
+    double = first.instance_image == biggest.track_id
+    asked = pipe.add_prompt(Prompt(mask=double, class_id=9))
+    results = run(pipe, np.stack([still] * 3), start=2)
+    assert asked in ids(results[-1]) and biggest.track_id not in ids(results[-1])
+
+
+def test_discovery_leaves_the_place_that_a_prompt_was_promised(
+    street: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The prompt comes while the frame is being searched, and takes the last place."""
+    pipe = pipeline(max_objects=1)
+    run(pipe, street[:1])
+    pipe.reset()
+    asked: list[int] = []
+    assert pipe.source is not None
+    propose = pipe.source.propose
+
+    def slowly(*args: torch.Tensor) -> object:
+        found = propose(*args)  # type: ignore[arg-type]
+        asked.append(pipe.add_prompt(Prompt(mask=box(30, 20, 80, 70))))
+        return found
+
+    monkeypatch.setattr(pipe.source, "propose", slowly)
+    assert not pipe.process(Frame(street[1], 2)).objects
+    assert ids(pipe.process(Frame(street[2], 3))) == asked
+
+
+def test_a_prompt_that_finds_nothing_is_not_seen(
+    street: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = pipeline(discovery="off", confirm_frames=2)
+    eyes = Eyes(pipe, monkeypatch)
+    from_masks = pipe.stream.tracker.from_masks
+
+    def nothing(*args: object) -> Tracked:
+        found = from_masks(*args)  # type: ignore[arg-type]
+        return dataclasses.replace(found, masks=found.masks * 0 - 10, score=found.score * 0 - 10)
+
+    monkeypatch.setattr(pipe.stream.tracker, "from_masks", nothing)
+    pipe.process(Frame(street[0], 1))
+    track_id = pipe.add_prompt(Prompt(mask=box(30, 20, 80, 70)))
+    eyes.shut = True
+    result = pipe.process(Frame(street[1], 2))
+    assert find(result, track_id).frames_since_seen == 1 and result.coverage == 0
+    assert pipe.process(Frame(street[2], 3)).objects == ()
+
+
+def test_removing_objects(street: npt.NDArray[np.uint8]) -> None:
+    pipe = pipeline()
+    first, *others = ids(pipe.process(Frame(street[0], 1)))
+    assert others
+    assert pipe.remove_object(first) and not pipe.remove_object(first)
+    assert not pipe.remove_object(999)
+    assert ids(pipe.process(Frame(street[1], 2))) == others
+    assert not pipe.remove_object(first)
+    waiting = pipe.add_prompt(Prompt(mask=box(30, 20, 80, 70)))
+    assert pipe.remove_object(waiting) and not pipe.remove_object(waiting)
+    assert waiting not in ids(pipe.process(Frame(street[2], 3)))
+
+
+def test_requests_while_the_prompts_before_are_being_looked_for(
+    street: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The prompts are taken, but their objects not made yet."""
+    pipe = pipeline(max_objects=2, discovery="off")
+    pipe.process(Frame(street[0], 1))
+    prompts = [Prompt(mask=box(x, 10, x + 30, 50)) for x in (5, 45, 85)]
+    first, second = (pipe.add_prompt(p) for p in prompts[:2])
+    step, late = pipe.stream.tracker.step, list[int]()
+
+    def ask_and_step(image: functional.ImageFeatures, slots: list[int]) -> Tracked:
+        assert not len(pipe.stream.objects)
+        with pytest.raises(ValueError, match="max_objects: all 2 places are taken"):
+            pipe.add_prompt(prompts[2])
+        assert pipe.remove_object(first) and not pipe.remove_object(first)
+        late.append(pipe.add_prompt(prompts[2]))
+        return step(image, slots)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipe.stream.tracker, "step", ask_and_step)
+        assert ids(pipe.process(Frame(street[1], 2))) == [first, second]
+    assert ids(pipe.process(Frame(street[2], 3))) == [second, *late] and len(late) == 1
+
+
+def test_a_frame_that_fails_takes_no_prompt_with_it(
+    street: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But those that the user has taken back meanwhile, or reset away."""
+    pipe = pipeline(max_objects=2, discovery="off")
+    pipe.process(Frame(street[0], 1))
+    prompts = [Prompt(mask=box(x, 10, x + 30, 50)) for x in (5, 45, 85)]
+    meanwhile: list[Callable[[], object]] = []
+
+    def fail(*_: object) -> Tracked:
+        for act in meanwhile:
+            act()
+        raise RuntimeError("out of memory")
+
+    def frame_that_fails(stamp: int, *acts: Callable[[], object]) -> None:
+        meanwhile[:] = acts
+        with monkeypatch.context() as patch:
+            patch.setattr(pipe.stream.tracker, "step", fail)
+            with pytest.raises(RuntimeError, match="out of memory"):
+                pipe.process(Frame(street[0], stamp))
+
+    first, second = (pipe.add_prompt(p) for p in prompts[:2])
+    frame_that_fails(2)
+    with pytest.raises(ValueError, match="max_objects: all 2 places are taken"):
+        pipe.add_prompt(prompts[2])
+    frame_that_fails(3, lambda: pipe.remove_object(first))
+    third = pipe.add_prompt(prompts[2])
+    assert ids(pipe.process(Frame(street[0], 4))) == [second, third]
+    assert pipe.remove_object(second)
+    pipe.add_prompt(prompts[0])
+    frame_that_fails(5, pipe.reset)
+    assert ids(pipe.process(Frame(street[0], 6))) == []
+
+
+@pytest.mark.parametrize("discovery", ["off", "regions"])
+def test_prompts_and_removals_from_other_threads(
+    discovery: str, street: npt.NDArray[np.uint8]
+) -> None:
+    """Two users click while frames go through: nothing breaks, and nothing accepted is lost.
+
+    (Where discovery is on, it may drop one of two prompts for the same thing.)
+    """
+    pipe = pipeline(
+        max_objects=3, keyframe_interval=2, lost_after=1, forget_after=2, discovery=discovery
+    )
+    pipe.process(Frame(street[0], 1))
+    done = threading.Event()
+    accepted: list[int] = []
+    removed: set[int] = set()
+    errors: list[BaseException] = []
+
+    def click(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        try:
+            while not done.wait(0.002):
+                x, y = (int(v) for v in rng.integers(0, 60, 2))
+                try:
+                    track_id = pipe.add_prompt(Prompt(mask=box(x, y, x + 30, y + 30)))
+                except ValueError as full:
+                    assert "max_objects" in str(full)
+                    continue
+                accepted.append(track_id)
+                if rng.random() < 0.5 and pipe.remove_object(track_id):
+                    removed.add(track_id)
+        except BaseException as error:
+            errors.append(error)
+
+    users = [threading.Thread(target=click, args=(seed,)) for seed in range(2)]
+    for user in users:
+        user.start()
+    seen: set[int] = set()
+    for t, image in enumerate(np.concatenate([street, street[:6]])):
+        result = pipe.process(Frame(image, t + 2))
+        assert_consistent(result, image, pipe)
+        seen |= set(ids(result))
+        if result.objects:
+            pipe.remove_object(ids(result)[0])
+    done.set()
+    for user in users:
+        user.join()
+    seen |= set(ids(pipe.process(Frame(street[0], 100))))
+    assert not errors
+    assert len(accepted) > 5 and len(set(accepted)) == len(accepted)
+    if discovery == "off":
+        assert set(accepted) - removed <= seen, "every accepted prompt became an object"
