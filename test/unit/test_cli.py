@@ -17,6 +17,7 @@ from sam2vss_ros.cli import main
 from sam2vss_ros.config import PipelineConfig, options_of
 from sam2vss_ros.io.readers import list_images, read_labels
 from sam2vss_ros.pipeline import VssPipeline
+from sam2vss_ros.sam2.cards import CARDS
 from sam2vss_ros.semantics.catalog import load_catalog
 from sam2vss_ros.types import Frame, SemanticFrame
 
@@ -364,6 +365,10 @@ def test_models_lists_what_is_at_hand(
     assert "nano.safetensors" in lines["nano"]
     assert str(tmp_path / "sam2.1_hiera_small.pt") in lines["sam2.1_hiera_small"]
     assert {"sam2.1_hiera_tiny", "sam2.1_hiera_base_plus", "sam2.1_hiera_large"} < lines.keys()
+    at = lines["model"].index("licence")
+    for name, card in CARDS.items():
+        assert lines[name][at:].startswith(f"{card.licence}  ")
+        assert f"  {card.source}  " in lines[name]
 
 
 def test_models_fetch_of_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
