@@ -12,9 +12,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-NO_OBJECT = 0
-"""The track id of pixels that belong to no object."""
-
 
 @dataclass(frozen=True)
 class Frame:
