@@ -1,4 +1,4 @@
-"""What objects look like, and which candidate is which object."""
+"""Embeddings of objects, and which candidate is which object."""
 
 from __future__ import annotations
 

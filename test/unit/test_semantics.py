@@ -117,7 +117,7 @@ def test_early_evidence_weighs_equally_then_the_past_fades() -> None:
     for _ in range(30):
         steady.add(a, 0.9)
     steady.add(b, 0.9)
-    assert steady.probabilities()[0] > 0.75, "one odd look does not turn it"
+    assert steady.probabilities()[0] > 0.75, "one odd frame does not change it"
     forgetful = ClassPosterior(2)
     forgetful.add(a, 0.0)
     forgetful.add(b, 0.0)
@@ -301,13 +301,13 @@ def test_evidence_of_a_still_picture_is_averaged() -> None:
     first = memory.add(picture(), halves_at(20))
     torch.testing.assert_close(first, halves_at(20))
     second = memory.add(picture(), halves_at(20, 0.4))
-    # The past counts as four looks of 0.9 and 0.1, the present as one of 0.4 and 0.6.
+    # The past counts as four frames of 0.9 and 0.1, the present as one of 0.4 and 0.6.
     left, right = (0.9**4 * 0.4) ** 0.2, (0.1**4 * 0.6) ** 0.2
     shares = second[:, 2:-2, 2:-2].exp()
     assert shares[0, :, :16].numpy() == pytest.approx(left, abs=0.02)
     assert shares[1, :, :16].numpy() == pytest.approx(right, abs=0.02)
     assert shares[0, :, 20:].numpy() == pytest.approx(right, abs=0.02)
-    assert (second.argmax(0) == halves_at(20).argmax(0)).all(), "one odd look does not turn it"
+    assert (second.argmax(0) == halves_at(20).argmax(0)).all(), "one odd frame does not change it"
     memory.clear()
     torch.testing.assert_close(memory.add(picture(), halves_at(20, 0.4)), halves_at(20, 0.4))
 
