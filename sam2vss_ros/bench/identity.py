@@ -22,7 +22,7 @@ from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.sam2 import functional
-from sam2vss_ros.sam2.build import Sam2Model, load_model
+from sam2vss_ros.sam2.build import Sam2Model
 from sam2vss_ros.sam2.discovery import Candidates
 from sam2vss_ros.semantics.posterior import ClassPosterior
 from sam2vss_ros.stream.objects import ObjectMemory
@@ -167,7 +167,12 @@ class TrueRegions:
 
 
 def score_pipeline(
-    config: PipelineConfig, clips: int, frames: int, seed: int, true_discovery: bool = False
+    perception: Perception,
+    config: PipelineConfig,
+    clips: int,
+    frames: int,
+    seed: int,
+    true_discovery: bool = False,
 ) -> dict[str, Any]:
     """The ids of the whole pipeline on `clips` scenes of `frames` frames, each afresh."""
     scores = []
@@ -175,7 +180,7 @@ def score_pipeline(
     source = TrueRegions() if true_discovery else None
     name = "true discovery" if true_discovery else "pipeline"
     with (
-        closing(VssPipeline(Perception.load(config), config, source=source)) as pipeline,
+        closing(VssPipeline(perception, config, source=source)) as pipeline,
         tqdm(total=clips * frames, unit="frame", desc=name) as bar,
     ):
         for clip in range(clips):
@@ -312,19 +317,20 @@ def score_alone(
 
 
 def run_identity(
-    config: PipelineConfig, clips: int, frames: int, seed: int = FIRST_SEED
+    perception: Perception,
+    config: PipelineConfig,
+    clips: int,
+    frames: int,
+    seed: int = FIRST_SEED,
 ) -> dict[str, Any]:
     """All three measurements: `pipeline`, `true_discovery`, and `alone` by threshold."""
-    model = load_model(
-        config.model, config.checkpoint, config.device, config.precision, config.image_size
-    )
     thresholds = sorted({0.6, 0.7, 0.75, 0.8, 0.85, 0.9, config.revive_similarity})
     return {
         "clips": clips,
         "frames": frames,
         "seed": seed,
         "options": dataclasses.asdict(config),
-        "pipeline": score_pipeline(config, clips, frames, seed),
-        "true_discovery": score_pipeline(config, clips, frames, seed, true_discovery=True),
-        "alone": score_alone(model, clips, frames, seed, thresholds),
+        "pipeline": score_pipeline(perception, config, clips, frames, seed),
+        "true_discovery": score_pipeline(perception, config, clips, frames, seed, True),
+        "alone": score_alone(perception.model, clips, frames, seed, thresholds),
     }

@@ -31,9 +31,29 @@ def config_of(name: str) -> type[Any]:
 def test_a_value_of_another_type_is_refused_by_name(name: str) -> None:
     default, _ = OPTIONS[name]
     config = config_of(name)
-    for wrong in (None, [default], True if type(default) is not bool else 1):
-        with pytest.raises(TypeError, match=rf"^{name}: .* takes a {type(default).__name__}$"):
+    kind = "list of names" if isinstance(default, tuple) else type(default).__name__
+    lists = [] if isinstance(default, tuple) else [[default]]
+    for wrong in (None, *lists, True if type(default) is not bool else 1):
+        with pytest.raises(TypeError, match=rf"^{name}: .* takes a {kind}$"):
             config(**{name: wrong})
+
+
+@pytest.mark.parametrize(
+    ("cameras", "said"),
+    [
+        (["front", "front"], "cameras: front, front: each name counts once"),
+        (["front cam"], "cameras: 'front cam' is no name"),
+        (["1st"], "cameras: '1st' is no name"),
+        ([3], "cameras: 3 is no name"),
+    ],
+)
+def test_names_that_do_not_do_are_refused(cameras: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=f"^{said}"):
+        NodeConfig(cameras=cameras)
+
+
+def test_a_list_becomes_a_tuple() -> None:
+    assert NodeConfig(cameras=["front", "rear_2"]).cameras == ("front", "rear_2")  # type: ignore
 
 
 @pytest.mark.parametrize("name", OPTIONS)

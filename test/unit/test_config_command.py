@@ -39,7 +39,10 @@ def test_the_parameter_file_gives_every_parameter_its_default(
     """As YAML reads it: of the same type, so that a string such as `off` would need its quotes."""
     (section,) = yaml.safe_load(printed("yaml", capsys)).values()
     values = section["ros__parameters"]
-    expected = {name: default for name, (default, _) in OPTIONS.items()}
+    expected = {
+        name: list(default) if isinstance(default, tuple) else default
+        for name, (default, _) in OPTIONS.items()
+    }
     assert values == expected
     assert {k: type(v) for k, v in values.items()} == {k: type(v) for k, v in expected.items()}
 

@@ -62,8 +62,10 @@ def _identity(args: argparse.Namespace) -> Report:
     if args.seed < 0:
         raise InputError(f"seed: {args.seed} is negative")
     with closing(build_pipeline(USUAL | pipeline_options(args))) as pipeline:
-        config, device = pipeline.config, pipeline.device
-    result = run_identity(config, args.clips, args.frames, args.seed)
+        device = pipeline.device
+        result = run_identity(
+            pipeline.perception, pipeline.config, args.clips, args.frames, args.seed
+        )
     parts: list[str | Table] = [
         _comparison(result["pipeline"], result["true_discovery"]),
         "re-identification alone, by its threshold:",

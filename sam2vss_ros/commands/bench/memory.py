@@ -63,6 +63,7 @@ def _memory(args: argparse.Namespace) -> Report:
         raise InputError(f"frames: {args.frames} are too few to tell anything; give 20 or more")
     options = BUSY | pipeline_options(args)
     with closing(build_pipeline(options)) as pipeline:
+        device = pipeline.device
         frames = with_progress(endless_street(args.frames, (120, 160)), args.frames, "memory")
         result = endure(pipeline, frames, args.frames)
     summary = (
@@ -79,7 +80,7 @@ def _memory(args: argparse.Namespace) -> Report:
         "samples": [asdict(s) for s in result.samples],
         "options": options,
     }
-    return Report([_table(result), verdict], figures, pipeline.device, not result.problems)
+    return Report([_table(result), verdict], figures, device, not result.problems)
 
 
 def _table(result: Endurance) -> Table:

@@ -58,6 +58,7 @@ def _pipeline(args: argparse.Namespace) -> Report:
     source = open_frames(args.video)
     options = pipeline_options(args)
     with closing(build_pipeline(options)) as pipeline:
+        device = pipeline.device
         frames = with_progress(islice(source, args.frames), args.frames, "pipeline")
         try:
             result = time_pipeline(pipeline, frames, args.warm_up)
@@ -71,4 +72,4 @@ def _pipeline(args: argparse.Namespace) -> Report:
         ["stage", "p50 ms", "p95 ms", "mean ms"],
         [[stage, *(f"{v:.1f}" for v in ms.values())] for stage, ms in result["stage_ms"].items()],
     )
-    return Report([summary, stages], {**result, "options": options}, pipeline.device)
+    return Report([summary, stages], {**result, "options": options}, device)
