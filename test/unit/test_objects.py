@@ -163,12 +163,12 @@ def test_each_lost_object_is_recognised_once(memory: ObjectMemory) -> None:
     assert memory.recognise(seen[:0], CONFIG) == []
 
 
-def test_an_object_without_looks_is_not_recognised(memory: ObjectMemory) -> None:
+def test_an_object_without_an_embedding_is_not_recognised(memory: ObjectMemory) -> None:
     watch(memory, confirmed(memory), "-")
     assert memory.recognise(torch.ones(1, 2), CONFIG) == [None]
 
 
-def test_looks_are_averaged_over_the_sights(memory: ObjectMemory) -> None:
+def test_embeddings_are_averaged_over_frames(memory: ObjectMemory) -> None:
     track = born(memory)
     memory.learn(track, torch.tensor([1.0, 0.0]))
     watch(memory, track, "+")
