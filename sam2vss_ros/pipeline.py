@@ -106,25 +106,16 @@ class VssPipeline:
     def _follow_objects(
         self, context: FrameContext, image: ImageFeatures | None, watch: Stopwatch
     ) -> SemanticFrame:
-        perception, stream, frame = self.perception, self.stream, context.frame
-        dense = perception.predict(frame)
-        if dense is not None:
-            watch.lap("network")
-
-        seen = features.extract(perception, frame, context.config.mode, dense, image)
-        seen = features.smooth(stream, context, seen)
+        perception, stream = self.perception, self.stream
+        seen = features.see(perception, stream, context, image, watch)
         watch.lap("encode")
 
         batch = track.follow(stream, context, seen)
         watch.lap("track")
 
-        keyframe = self.source is not None and discover.is_keyframe(stream, context, batch)
-        batch = discover.take_prompts(perception, stream, context, seen, batch)
-        if self.source is not None and keyframe:
-            batch = discover.search(
-                perception, self.source, self.requests, stream, context, seen, batch
-            )
-        batch = batch.visible().without_overlaps()
+        batch, keyframe = discover.discover(
+            perception, self.source, self.requests, stream, context, seen, batch
+        )
         watch.lap("discover")
 
         classify.classify(perception, stream, context, seen, batch)

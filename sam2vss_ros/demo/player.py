@@ -1,8 +1,8 @@
 """The demo's camera: publishes a clip as a camera driver would.
 
 Topics `image_raw` and `camera_info` in the namespace of the camera, best effort, stamped with the
-time of publishing. Reports `loading` and `loaded`, waits for the go, then reports `played` (stamp
-in ns) per frame and ends after the last.
+time of publishing. Reports `loading` and `loaded`, waits for the go, which is the same for all
+cameras, then reports `played` (stamp in ns) per frame and ends after the last.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def main() -> None:
     """Run the camera: its arguments are what `sam2vss_ros.demo` gives it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--namespace", required=True)
     parser.add_argument("--width", type=int, required=True)
     parser.add_argument("--height", type=int, required=True)
     parser.add_argument("--rate", type=float, required=True)
@@ -59,11 +60,9 @@ def run(options: argparse.Namespace) -> None:
         held.append(image)
         emit("loading", frames=len(held), of=min(HELD, clip.count))
     emit("loaded")
-    if not wait_for_go():
-        return
     frames = endless(clip, held, stream) if options.loop_seconds else itertools.chain(held, stream)
     rclpy.init()
-    node = Node("player", namespace="camera")
+    node = Node("player", namespace=options.namespace)
     try:
         play(node, frames, options.rate, options.loop_seconds)
     finally:
@@ -79,18 +78,21 @@ def endless(clip: Clip, held: list[Rgb], stream: Iterator[Rgb]) -> Iterator[Rgb]
 
 
 def play(node: Node, frames: Iterator[Rgb], rate: float, seconds: float) -> None:
-    """Publish `frames` at `rate` Hz once somebody listens; end after `seconds` if not 0."""
+    """Publish `frames` at `rate` Hz after the go; end after `seconds` if not 0."""
     images = node.create_publisher(Image, "image_raw", qos_profile_sensor_data)
     infos = node.create_publisher(CameraInfo, "camera_info", qos_profile_sensor_data)
+    if not wait_for_go():
+        return
     while not (_is_heard(images) and _is_heard(infos)):
         time.sleep(0.01)
+    frame_id = f"{node.get_namespace().lstrip('/')}_optical_frame"
     start = time.monotonic()
     for tick, image in enumerate(frames):
         if seconds and tick >= seconds * rate:
             break
         time.sleep(max(0.0, start + tick / rate - time.monotonic()))
         stamp: Time = node.get_clock().now()
-        header = Header(stamp=stamp.to_msg(), frame_id="camera_optical_frame")
+        header = Header(stamp=stamp.to_msg(), frame_id=frame_id)
         message = image_message(image, "rgb8", header)
         images.publish(message)
         infos.publish(camera_info(message))

@@ -7,11 +7,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 Event = dict[str, Any]
+
+DEADLY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a process."""
 
 
 def emit(kind: str, **data: Any) -> None:
@@ -122,3 +126,17 @@ class Process:
 def python_module(module: str, *arguments: object) -> list[str]:
     """The command that runs a module with this Python."""
     return [sys.executable, "-m", module, *map(str, arguments)]
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Deadly signals take effect at the end of the block, so that no child goes unnoticed."""
+    came: list[int] = []
+    handlers = {s: signal.signal(s, lambda number, _: came.append(number)) for s in DEADLY}
+    try:
+        yield
+    finally:
+        for deadly, handler in handlers.items():
+            signal.signal(deadly, handler)
+        if came:
+            signal.raise_signal(came[0])

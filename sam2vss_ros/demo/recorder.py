@@ -1,8 +1,9 @@
-"""The demo's listener: writes down what the node publishes.
+"""The demo's listener: writes down what the node publishes for a camera.
 
 Reports `state` (of the node's life cycle) until it is `ready`: the node is active and all its
 topics are connected; then `label` and `objects` with their stamps, `catalog` and `diagnostics`;
-at the end, on SIGINT, `labelled` (pixels by class id). Writes overlay.mp4 and objects.jsonl.
+at the end, on SIGINT, `labelled` (pixels by class id) and `recorded` (the stamp with which the
+overlay begins). Writes overlay.mp4 and objects.jsonl.
 """
 
 from __future__ import annotations
@@ -41,13 +42,16 @@ def main() -> None:
     """Run the recorder: its arguments are what `sam2vss_ros.demo` gives it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--node", required=True, help="name of the node with its namespace")
+    parser.add_argument("--prefix", required=True, help="of the camera's topics: front/, or empty")
+    parser.add_argument("--namespace", required=True, help="of the recorder itself")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rate", type=float, required=True)
     options = parser.parse_args()
     rclpy.init()
     executor = SingleThreadedExecutor()
     with (options.out / "objects.jsonl").open("w", encoding="utf-8") as lines:
-        recorder = Recorder(options.node, Video(options.out / "overlay.mp4", options.rate), lines)
+        video = Video(options.out / "overlay.mp4", options.rate)
+        recorder = Recorder(options.node, options.prefix, options.namespace, video, lines)
         executor.add_node(recorder)
         try:
             executor.spin()
@@ -61,22 +65,29 @@ def main() -> None:
 
 
 class Recorder(Node):
-    """Subscribes to everything that the node called `target` publishes for its users."""
+    """Subscribes to everything that the node `target` publishes for the users of one camera.
 
-    def __init__(self, target: str, video: Video, lines: IO[str]) -> None:
-        super().__init__("recorder")
+    prefix: what the node puts before the camera's topics, empty where it has only one.
+    """
+
+    def __init__(
+        self, target: str, prefix: str, namespace: str, video: Video, lines: IO[str]
+    ) -> None:
+        super().__init__("recorder", namespace=namespace)
+        topics = f"{target}/{prefix}".rstrip("/")
+        self._status = f"{topics.lstrip('/')}: "
         self._video = video
         self._lines = lines
         self._pixels = np.zeros(1 << 16, np.int64)
         reliable = QoSProfile(depth=10)
         self._needed = [
-            self.create_subscription(Image, f"{target}/label_image", self._on_labels, reliable),
-            self.create_subscription(Image, f"{target}/overlay", self._on_overlay, reliable),
+            self.create_subscription(Image, f"{topics}/label_image", self._on_labels, reliable),
+            self.create_subscription(Image, f"{topics}/overlay", self._on_overlay, reliable),
             self.create_subscription(
-                TrackedObjectArray, f"{target}/objects", self._on_objects, reliable
+                TrackedObjectArray, f"{topics}/objects", self._on_objects, reliable
             ),
         ]
-        self.create_subscription(ClassCatalog, f"{target}/class_catalog", self._on_catalog, LATCHED)
+        self.create_subscription(ClassCatalog, f"{topics}/class_catalog", self._on_catalog, LATCHED)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, reliable)
         self._state = self.create_client(GetState, f"{target}/get_state")
         self._answer: Future | None = None
@@ -90,6 +101,7 @@ class Recorder(Node):
         self._video.close()
         used = np.flatnonzero(self._pixels)
         emit("labelled", pixels={int(i): int(self._pixels[i]) for i in used})
+        emit("recorded", begins=self._video.begins)
 
     def _ask_state(self) -> None:
         if self._ready:
@@ -138,25 +150,29 @@ class Recorder(Node):
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            emit("diagnostics", values={v.key: v.value for v in status.values})
+            if status.name.startswith(self._status):
+                emit("diagnostics", values={v.key: v.value for v in status.values})
 
 
 class Video:
-    """An MP4 in real time: a picture stays until the next one's stamp."""
+    """An MP4 in real time: a picture stays until the next one's stamp.
+
+    `begins` is the stamp of the first one in nanoseconds.
+    """
 
     def __init__(self, path: Path, rate: float) -> None:
+        self.begins = 0
         self._writer = VideoWriter(path, rate)
         self._rate = rate
-        self._first_stamp = 0
         self._written = 0
         self._shown: npt.NDArray[np.uint8] | None = None
 
     def show(self, image: npt.NDArray[np.uint8], header: Header) -> None:
         """Show an (H, W, 3) RGB image from its stamp on. Raises InputError as VideoWriter does."""
         if self._shown is None:
-            self._first_stamp = stamp_of(header)
+            self.begins = stamp_of(header)
         else:
-            begin = round((stamp_of(header) - self._first_stamp) / 1e9 * self._rate)
+            begin = round((stamp_of(header) - self.begins) / 1e9 * self._rate)
             while self._written < begin:
                 self._writer.write(self._shown)
                 self._written += 1

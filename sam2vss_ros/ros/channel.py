@@ -1,4 +1,4 @@
-"""One camera of the node: its topics, its services, and what happens to its images."""
+"""One camera of the node: from its subscription to its publishers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import numpy.typing as npt
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
-from std_srvs.srv import SetBool, Trigger
 
 from sam2vss_ros.config import NodeConfig, PipelineConfig
 from sam2vss_ros.errors import ImageError, MissingLabelsError
@@ -24,15 +23,13 @@ from sam2vss_ros.ros.conversions import image_to_rgb
 from sam2vss_ros.ros.diagnostics import Reporter, Statistics
 from sam2vss_ros.ros.labels import LabelTopic
 from sam2vss_ros.ros.mailbox import Arrival, Mailbox
-from sam2vss_ros.ros.messages import prompt_from, stamp_ns
+from sam2vss_ros.ros.messages import stamp_ns
 from sam2vss_ros.ros.outputs import Answer, Outputs, output_size
+from sam2vss_ros.ros.services import Services
 from sam2vss_ros.ros.worker import Worker
 from sam2vss_ros.sam2.functional import ImageFeatures
 from sam2vss_ros.semantics.catalog import ClassCatalog
-from sam2vss_ros.srv import AddPrompt, RemoveObject
 from sam2vss_ros.types import Frame, SemanticFrame
-
-INACTIVE = "the node is not active: activate it first"
 
 
 class Channel:
@@ -70,14 +67,10 @@ class Channel:
         self._made.callback(self.outputs.destroy)
         self.outputs.publish_catalog()
         self.outputs.publish_label_info(pipeline_config.min_class_score)
-        for kind, service, answer in (
-            (SetBool, "enable", self._enable),
-            (Trigger, "reset", self._reset),
-            (AddPrompt, "add_prompt", self._add_prompt),
-            (RemoveObject, "remove_object", self._remove_object),
-        ):
-            made = node.create_service(kind, f"~/{self._prefix}{service}", answer)
-            self._made.callback(node.destroy_service, made)
+        services = Services(
+            node, self._prefix, lambda: self.pipeline if self._camera else None, self._enable
+        )
+        self._made.callback(services.destroy)
 
     # From the node, in the executor's thread.
 
@@ -281,7 +274,7 @@ class Channel:
         if self._statistics.failed(reason):
             self._log.error(f"frame skipped ({reason}; logged once, counted on): {detail}")
 
-    # Parameters and services. Services answer, they never raise.
+    # Options, from the node.
 
     def reconfigure(self, changes: Mapping[str, Any]) -> None:
         """Take up live options of the pipeline. Raises ValueError or TypeError."""
@@ -290,44 +283,7 @@ class Channel:
         if "min_class_score" in changes:
             self.outputs.publish_label_info(float(changes["min_class_score"]))
 
-    def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        self._enabled = request.data
+    def _enable(self, enabled: bool) -> None:
+        self._enabled = enabled
         if self._camera is not None:
             self._camera.expect_images()
-        response.success = True
-        response.message = "enabled" if request.data else "disabled: images are ignored"
-        return response
-
-    def _reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        if self.pipeline is None or self._camera is None:
-            response.success, response.message = False, INACTIVE
-        else:
-            self.pipeline.reset()
-            response.success, response.message = True, "all objects are forgotten"
-        return response
-
-    def _add_prompt(
-        self, request: AddPrompt.Request, response: AddPrompt.Response
-    ) -> AddPrompt.Response:
-        if self.pipeline is None or self._camera is None:
-            response.message = INACTIVE
-            return response
-        try:
-            prompt = prompt_from(request, self.pipeline.catalog)
-            response.track_id = self.pipeline.add_prompt(prompt)
-            response.success = True
-            response.message = f"object {response.track_id} is found in the next image"
-        except ValueError as error:
-            response.message = str(error)
-        return response
-
-    def _remove_object(
-        self, request: RemoveObject.Request, response: RemoveObject.Response
-    ) -> RemoveObject.Response:
-        if self.pipeline is None or self._camera is None:
-            response.message = INACTIVE
-            return response
-        response.success = self.pipeline.remove_object(request.track_id)
-        known = "is forgotten" if response.success else "is not in memory"
-        response.message = f"object {request.track_id} {known}"
-        return response

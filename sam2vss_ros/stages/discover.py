@@ -21,6 +21,26 @@ from sam2vss_ros.stream.state import FrameContext, StreamState
 from sam2vss_ros.types import TrackState
 
 
+def discover(
+    perception: Perception,
+    source: Source | None,
+    requests: Requests,
+    stream: StreamState,
+    context: FrameContext,
+    features: FrameFeatures,
+    batch: ObjectBatch,
+) -> tuple[ObjectBatch, bool]:
+    """The visible objects, old and new, each pixel left to one of them; was the frame searched?
+
+    batch: the known objects that are seen. source: None where only prompts start objects.
+    """
+    keyframe = source is not None and is_keyframe(stream, context, batch)
+    batch = take_prompts(perception, stream, context, features, batch)
+    if source is not None and keyframe:
+        batch = search(perception, source, requests, stream, context, features, batch)
+    return batch.visible().without_overlaps(), keyframe
+
+
 def is_keyframe(stream: StreamState, context: FrameContext, batch: ObjectBatch) -> bool:
     """Whether to search: on the first frame, where the stream breaks, on schedule, for what is new.
 

@@ -12,6 +12,7 @@ from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2.functional import ImageFeatures
 from sam2vss_ros.stream.reid import colour_maps
 from sam2vss_ros.stream.state import FrameContext, StreamState
+from sam2vss_ros.stream.stopwatch import Stopwatch
 from sam2vss_ros.types import Frame
 
 
@@ -29,6 +30,25 @@ class FrameFeatures:
     log_dense: Tensor
     probabilities: Tensor
     colours: Tensor
+
+
+def see(
+    perception: Perception,
+    stream: StreamState,
+    context: FrameContext,
+    image: ImageFeatures | None,
+    watch: Stopwatch,
+) -> FrameFeatures:
+    """The frame's features; the dense evidence is joined with that of the frames before.
+
+    image: as for `extract`. watch: the dense network, where there is one, is a lap of its own.
+    """
+    dense = perception.predict(context.frame)
+    if dense is not None:
+        watch.lap("network")
+    features = extract(perception, context.frame, context.config.mode, dense, image)
+    evidence = stream.smoothing.add(context.frame.image, features.log_dense)
+    return dataclasses.replace(features, log_dense=evidence)
 
 
 def extract(
@@ -59,9 +79,3 @@ def extract(
         )[0]
     colours = colour_maps(frame.image, side, perception.device)
     return FrameFeatures(image, hidden, dense, probabilities, colours)
-
-
-def smooth(stream: StreamState, context: FrameContext, features: FrameFeatures) -> FrameFeatures:
-    """Join the dense evidence with that of the frames before."""
-    evidence = stream.smoothing.add(context.frame.image, features.log_dense)
-    return dataclasses.replace(features, log_dense=evidence)

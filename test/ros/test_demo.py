@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -22,13 +23,22 @@ from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, String
 
+from sam2vss_ros.config import NodeConfig, PipelineConfig
+from sam2vss_ros.demo.cameras import Camera, camera_names, node_command, several_cameras
 from sam2vss_ros.demo.clips import fit, open_clip, street_clip
+from sam2vss_ros.demo.pictures import Recording, side_by_side, write_grid
 from sam2vss_ros.demo.player import camera_info, endless
 from sam2vss_ros.demo.process import Process, ProcessEndedError
 from sam2vss_ros.demo.recorder import Video
-from sam2vss_ros.demo.report import Record, summarize, table
+from sam2vss_ros.demo.report import Record, summarize, summarize_all, table
+from sam2vss_ros.demo.stream import Stream
 from sam2vss_ros.errors import InputError
+from sam2vss_ros.io.video_writer import VideoWriter
+from sam2vss_ros.perception import Perception
+from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.conversions import image_message
+from sam2vss_ros.training.procedural import street_video
+from sam2vss_ros.types import Frame
 
 SIZE = (64, 48)
 
@@ -160,6 +170,104 @@ def test_the_camera_is_calibrated() -> None:
     assert (info.k[2], info.k[5]) == (31.5, 23.5)
 
 
+# Several cameras.
+
+
+@pytest.mark.parametrize(
+    ("sources", "names"),
+    [
+        (["driving.mp4", "clips/blocks.avi"], ["driving", "blocks"]),
+        (["a.mp4", "a.mp4", "b/a.png"], ["a", "a_2", "a_3"]),
+        (["a.mp4", "a_2.mp4", "a.mp4"], ["a", "a_2", "a_3"]),
+        (["a_2.mp4", "a.mp4", "a.mp4"], ["a_2", "a", "a_3"]),
+        (["0001.mp4", "my drive (2).mp4"], ["camera_0001", "my_drive_2"]),
+        (["__x--y__.mp4", "東京.mp4", ".."], ["x_y", "camera", "camera_2"]),
+    ],
+)
+def test_cameras_are_named_after_their_files(sources: list[str], names: list[str]) -> None:
+    assert camera_names([Path(source) for source in sources]) == names
+    assert NodeConfig(cameras=tuple(names)).cameras == tuple(names)
+
+
+def test_one_camera_is_played_into_a_node_without_cameras() -> None:
+    assert node_command([Camera("", Path("a.mp4"), Path("out"))], ["mode:=refine"]) == [
+        "vss_node", "--ros-args",
+        "-r", "image:=/camera/image_raw", "-r", "camera_info:=/camera/camera_info",
+        "-p", "mode:=refine",
+    ]  # fmt: skip
+
+
+def test_one_node_or_one_for_each() -> None:
+    sources = [Path("front.mp4"), Path("on.mp4")]
+    together = several_cameras(sources, Path("out"), separate=False)
+    assert [c.folder for c in together] == [Path("out/front"), Path("out/on")]
+    assert node_command(together, []) == [
+        "vss_node", "--ros-args",
+        "-r", "front/image:=/front/image_raw", "-r", "front/camera_info:=/front/camera_info",
+        "-r", "on/image:=/on/image_raw", "-r", "on/camera_info:=/on/camera_info",
+        "-p", 'cameras:=["front", "on"]',
+    ]  # fmt: skip
+    front, rear = several_cameras(sources, Path("out"), separate=True)
+    assert (front.node, rear.node) == ("/front/vss", "/on/vss")
+    assert node_command([front], []) == [
+        "vss_node", "--ros-args", "-r", "__ns:=/front",
+        "-r", "image:=/front/image_raw", "-r", "camera_info:=/front/camera_info",
+    ]  # fmt: skip
+
+
+def test_a_node_has_failed_that_goes_on_saying_it_is_unconfigured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silence is no sign: a node that configures itself answers nobody."""
+    cv2.imwrite(str(tmp_path / "0.png"), picture(0))
+    stream = Stream(Camera("a", tmp_path, tmp_path), open_clip(tmp_path, SIZE))
+    idle = []
+    for seconds, label in enumerate(["unconfigured", "unconfigured", "inactive", "unconfigured"]):
+        monkeypatch.setattr(time, "monotonic", lambda now=10.0 * seconds: now)
+        stream.take({"event": "state", "label": label})
+        monkeypatch.setattr(time, "monotonic", lambda now=10.0 * seconds + 9: now)
+        idle.append(stream.idle)
+    assert idle == [0, 10, 0, 0]
+
+
+def test_pictures_side_by_side_keep_their_proportions_and_have_names() -> None:
+    three = [picture(v, 1600, 1200) for v in (40, 120, 200)]
+    grid = side_by_side(three, ["left", "right", "a_name_far_too_long_for_its_picture" * 4])
+    assert grid.shape[1] == pytest.approx(1920, abs=40)
+    assert grid.shape[1] / grid.shape[0] == pytest.approx(4 / 3, abs=0.01)
+    height, width = grid.shape[0] // 2, grid.shape[1] // 2
+    cells = [grid[y:, x:][:height, :width] for y in (0, height) for x in (0, width)]
+    for cell, value in zip(cells, (40, 120, 200), strict=False):
+        assert (cell[height // 2, 3 * width // 4] == value).all()
+        assert cell[: height // 6, : width // 2].min(axis=2).max() > 200, "its name, in white"
+    assert cells[3][10:-10, 10:-10].std() == 0, "an empty place"
+
+
+def test_the_grid_is_in_step_by_the_stamps(tmp_path: Path) -> None:
+    """At 10 Hz the second camera begins three pictures after the first and ends two later."""
+    recordings = []
+    for name, begins, count in (("a", 5 * 10**9, 4), ("b", 5 * 10**9 + 310_000_000, 3)):
+        video = tmp_path / f"{name}.mp4"
+        with VideoWriter(video, 10) as writer:
+            for i in range(count):
+                writer.write(np.full((120, 160, 3), 90 + 40 * i, np.uint8))
+        recordings.append(Recording(name, video, begins))
+    write_grid(recordings, tmp_path / "grid.mp4", 10)
+    seen = [
+        (image[80, 80].mean(), image[80, 250].mean()) for image in frames_of(tmp_path / "grid.mp4")
+    ]
+    expected = [(90, 0), (130, 0), (170, 0), (210, 90), (105, 130), (105, 170)]
+    np.testing.assert_allclose(seen, expected, atol=12)  # encoded twice
+
+
+def frames_of(video: Path) -> list[npt.NDArray[np.uint8]]:
+    capture = cv2.VideoCapture(str(video))
+    frames = []
+    while (grabbed := capture.read())[0]:
+        frames.append(grabbed[1])
+    return frames
+
+
 # What is recorded.
 
 
@@ -206,6 +314,33 @@ def test_the_figures_follow_from_the_events() -> None:
     assert summary["rss_mb"] == 123.5 or summary["rss_mb"] == 123.4
     assert summary["class_share"] == {"Road": 0.75, "unlabelled": 0.25}
     assert "75.0%" in table(summary)
+
+
+def test_the_figures_of_all_cameras_are_sums_and_those_of_all_answers() -> None:
+    second, records = 10**9, {"front": Record(), "rear": Record()}
+    for (name, record), delay in zip(records.items(), (1, 3), strict=True):
+        for i in range(delay + 1):
+            record.take({"event": "played", "stamp": i * second})
+            record.take({"event": "label", "stamp": i * second, "received": (i + delay) * second})
+            record.take({"event": "objects", "stamp": i * second, "seen": 1, "track_ids": [i]})
+        classes = [{"id": 3, "name": name, "color": [1, 2, 3], "thing": False}]
+        record.take({"event": "catalog", "name": "c", "unlabelled_id": 255, "classes": classes})
+        record.take({"event": "labelled", "pixels": {"3": 1}})
+    summaries = {name: summarize(record, 100) for name, record in records.items()}
+    summary = summarize_all(summaries, list(records.values()), [100])
+    assert summary["cameras"] == summaries
+    assert (summary["frames_in"], summary["frames_processed"]) == (6, 6)
+    assert summary["fps"] == 1.0  # six answers from second 1 to 6
+    assert (summary["latency_ms_p50"], summary["latency_ms_p95"]) == (3000, 3000)
+    assert (summary["nodes"], summary["rss_mb"]) == (1, 100)
+    rows = {row[:26].strip(): row[26:].split() for row in table(summary).splitlines()}
+    assert rows[""] == ["front", "rear", "all"]
+    assert rows["processed"] == ["2", "4", "6"]
+    assert rows["memory of the node (MB)"] == ["100"]
+    assert rows["front"] == rows["rear"] == ["100.0%"]
+    separate = summarize_all(summaries, list(records.values()), [100, 100])
+    assert (separate["nodes"], separate["rss_mb"]) == (2, 200)
+    assert "memory of the node (MB)          100       100       200" in table(separate)
 
 
 def test_the_run_is_over_when_the_node_owes_nothing() -> None:
@@ -325,15 +460,88 @@ def test_the_demo_with_the_real_node(root: Path, tmp_path: Path) -> None:
     assert "frames per second" in result.stdout
 
 
+def write_still(folder: Path, image: npt.NDArray[np.uint8]) -> Path:
+    folder.mkdir()
+    for i in range(4):
+        cv2.imwrite(str(folder / f"{i}.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return folder
+
+
+def still_clips() -> dict[str, npt.NDArray[np.uint8]]:
+    """Two images as different in their colours as in what the network sees in them."""
+    street = next(iter(street_video(1, 1, (240, 320))))[0]
+    return {"street": street, "wall": np.full((240, 320, 3), (150, 40, 40), np.uint8)}
+
+
+def test_two_cameras_in_one_node(root: Path, tmp_path: Path) -> None:
+    """Every camera's labels are, to the pixel, those of a pipeline that sees its clip alone."""
+    out, images = tmp_path / "out", still_clips()
+    clips = [write_still(tmp_path / name, image) for name, image in images.items()]
+
+    result = demo(out, *clips, "--size", "320x240", "--rate", 4, "-p", "mode:=network")
+
+    assert result.returncode == 0, result.stderr
+    assert "playing street as street" in result.stderr
+    summary = json.loads((out / "summary.json").read_text())
+    assert list(summary["cameras"]) == ["street", "wall"]
+    assert (summary["nodes"], summary["frames_in"]) == (1, 8)
+    assert (summary["frames_failed"], summary["frames_unmatched"]) == (0, 0)
+    shares = [camera["class_share"] for camera in summary["cameras"].values()]
+    assert shares[0] != shares[1]
+    config = PipelineConfig(mode="network", device="cpu")
+    perception = Perception.load(config)
+    names = {c.id: c.name for c in perception.catalog.classes}
+    for name, image in images.items():
+        camera = summary["cameras"][name]
+        assert camera["frames_in"] == 4 and camera["frames_processed"] >= 2
+        labels = VssPipeline(perception, config).process(Frame(image, 0)).label_image
+        ids, counts = np.unique(labels, return_counts=True)
+        expected = {
+            names.get(int(i), "unlabelled"): n / labels.size
+            for i, n in zip(ids, counts, strict=True)
+        }
+        assert camera["class_share"] == pytest.approx(expected, abs=0.01)
+        lines = (out / name / "objects.jsonl").read_text().splitlines()
+        assert len(lines) == camera["frames_processed"]
+        assert {json.loads(line)["frame_id"] for line in lines} == {f"{name}_optical_frame"}
+        assert frames_of(out / name / "overlay.mp4")[0].shape == (240, 320, 3)
+        assert cv2.imread(str(out / name / "contact_sheet.png")).std() > 1
+    grid = frames_of(out / "overlay.mp4")[-1]
+    assert grid.shape[0] < 260 and grid.shape[1] > 640
+    assert cv2.imread(str(out / "contact_sheet.png")).std() > 5
+    assert not (out / "objects.jsonl").exists()
+    assert re.search(r"^ +street +wall +all$", result.stdout, re.M)
+
+
+def test_a_node_for_each_camera(root: Path, tmp_path: Path) -> None:
+    clip = write_still(tmp_path / "street", still_clips()["street"])
+    out = tmp_path / "out"
+    options = ("--size", "320x240", "--rate", 4, "-p", "mode:=network")
+    result = demo(out, clip, "--separate", clip, *options)
+    assert result.returncode == 0, result.stderr
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["nodes"] == 2
+    cameras = summary["cameras"]
+    assert list(cameras) == ["street", "street_2"]
+    assert all(camera["frames_processed"] >= 2 for camera in cameras.values())
+    assert all(camera["rss_mb"] > 100 for camera in cameras.values())
+    assert summary["rss_mb"] == pytest.approx(sum(c["rss_mb"] for c in cameras.values()), abs=0.2)
+    for name in cameras:
+        assert f"images from /{name}/image_raw" in (out / name / "node.log").read_text()
+
+
 @pytest.mark.parametrize(
     "arguments, said",
     [
         (["nowhere.mp4"], "nowhere.mp4 does not exist"),
+        ([Path(__file__).parent, "nowhere.mp4"], "holds no images"),
+        (["nowhere.mp4", "--separate"], "--separate starts a node for each of several cameras"),
+        (["-p", "cameras:=[a]"], "cameras: the demo names them after its sources"),
         (["--size", "640"], "'640' is not a size like 640x480"),
         (["--rate", "0"], "'0' is not a number above zero"),
     ],
 )
-def test_wrong_arguments_are_explained(tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_wrong_arguments_are_explained(tmp_path: Path, arguments: list[Any], said: str) -> None:
     result = demo(tmp_path, *arguments)
     assert result.returncode in (1, 2)
     assert said in result.stderr and "Traceback" not in result.stderr
