@@ -12,9 +12,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-NO_OBJECT = 0
-"""The track id of pixels that belong to no object."""
-
 
 @dataclass(frozen=True)
 class Frame:
@@ -82,8 +79,8 @@ class Prompt:
 class TrackState(enum.IntEnum):
     """The life of a tracked object; the numbers are those of the ROS message."""
 
-    TENTATIVE = 1  # seen, not yet long enough to be believed
-    CONFIRMED = 2  # seen now, believed
+    TENTATIVE = 1  # seen, not yet long enough to be confirmed
+    CONFIRMED = 2  # seen now, and for long enough
     OCCLUDED = 3  # confirmed, not visible for a few frames
     LOST = 4  # not visible for long; remembered, no longer propagated
 
@@ -95,8 +92,8 @@ class TrackedObject:
     `mask` is (height, width) bool, cropped to `box` = x, y, width, height in pixels; both are
     empty (0 x 0) when the object is not visible. `area` counts pixels, `centroid` is x, y in
     pixels, `age` and `frames_since_seen` count processed frames. `class_probabilities` is (C,)
-    float32 in the catalog's order; `class_id` is the catalog's unlabelled id while no class is
-    believed. Scores run from 0 to 1.
+    float32 in the catalog's order; `class_id` is the catalog's unlabelled id while its class
+    is unknown. Scores run from 0 to 1.
     """
 
     track_id: int

@@ -39,11 +39,14 @@ def _models(args: argparse.Namespace) -> None:
             raise InputError(str(error)) from error
         print(f"{card.name}: {path}")
         return
-    print(f"{'model':<24}{'parameters':>12}{'input':>7}  {'discovery':<11}weights")
+    print(
+        f"{'model':<24}{'parameters':>12}{'input':>7}  {'discovery':<11}{'licence':<16}"
+        f"{'source':<39}weights"
+    )
     for status in known_models():
         card = status.card
         weights = status.path or (f"to get them: {status.fetch}" if status.fetch else "missing")
         print(
             f"{card.name:<24}{card.parameters / 1e6:>10.1f} M{card.image_size:>7}  "
-            f"{card.discovery:<11}{weights}"
+            f"{card.discovery:<11}{card.licence:<16}{card.source:<39}{weights}"
         )

@@ -24,8 +24,8 @@ class Latencies:
 
     def add(self, seconds: float) -> None:
         """Count one duration."""
-        place = math.log(min(max(seconds, LEAST), MOST) / LEAST) / math.log(GROWTH)
-        self._bins[int(place)] += 1
+        index = math.log(min(max(seconds, LEAST), MOST) / LEAST) / math.log(GROWTH)
+        self._bins[int(index)] += 1
         self.count += 1
         self.seconds += seconds
 
@@ -34,5 +34,5 @@ class Latencies:
         if not self.count:
             return math.nan
         rank = max(1, math.ceil(share * self.count))
-        place = int(np.searchsorted(np.cumsum(self._bins), rank))
-        return float(LEAST * GROWTH ** (place + 0.5))
+        index = int(np.searchsorted(np.cumsum(self._bins), rank))
+        return float(LEAST * GROWTH ** (index + 0.5))

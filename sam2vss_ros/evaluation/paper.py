@@ -5,7 +5,7 @@ frames masks are found on the first frame and followed to the last; the segmenta
 every frame; a masklet m takes the class c_m = argmax_c #{S(x, y) = c in m}, and what lies in no
 masklet keeps the label S of the network. Every window begins anew.
 
-Where the texts at hand of the paper leave room, this is done here:
+Where the texts at hand of the paper leave it open, this is done here:
 
 * c_m has no index of time, so the count goes over the masklet's whole volume in the window. It
   takes all pixels of m, also those that other masklets cover.
@@ -98,7 +98,7 @@ class PaperRefiner:
         while True:
             window = _Window(self._perception, self.config, self._source)
             for frame in islice(frames, WINDOW):
-                window.look(frame)
+                window.follow(frame)
             if not window.waiting:
                 return
             yield from window.labels()
@@ -117,7 +117,7 @@ class _Window:
         self._masklets: Masklets | None = None  # until the first frame is searched
         self._votes = torch.zeros(0, len(perception.catalog), dtype=torch.int64)
 
-    def look(self, frame: Frame) -> None:
+    def follow(self, frame: Frame) -> None:
         """Follow the masklets to a frame, and count the classes in them."""
         start = time.perf_counter()
         try:
@@ -143,10 +143,10 @@ class _Window:
             start = time.perf_counter()
             classes = np.where(frame.masklets >= 0, winners[frame.masklets], frame.classes)
             height, width = frame.size
-            raised = cv2.resize(
+            upsampled = cv2.resize(
                 classes.astype(np.int16), (width, height), interpolation=cv2.INTER_NEAREST
             )
-            yield LabelledOutput(ids[raised], frame.seconds + time.perf_counter() - start)
+            yield LabelledOutput(ids[upsampled], frame.seconds + time.perf_counter() - start)
 
     def _find(self, frame: Frame) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
         """Class and masklet of each pixel, as in `_Labelled`; adds to the votes."""

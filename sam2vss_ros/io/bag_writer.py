@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from sam2vss_ros.pipeline import VssPipeline
 
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
-COMPRESSIONS = ("jpeg", "png")
 BAG_VERSION = 8
 """The newest form of rosbag2's metadata that Humble can read; 9 is for Jazzy and later."""
 
@@ -164,11 +163,12 @@ def make_bag(
 ) -> tuple[int, int]:
     """Write labelled frames as what a camera and a perfect labeller would have published.
 
-    Topics, in `/camera`: `image_raw` (rgb8; compressed: `image_raw/compressed` in a format of
-    COMPRESSIONS), `camera_info` from `calibrate(width, height)`, `labels` (mono8, or mono16) and,
-    latched, what the ids of `catalog` mean: `label_info` for vision_msgs, `class_catalog` in our
-    own words. Messages of a frame have one stamp, FIRST_STAMP_NS after the frame's; they are
-    recorded at this time. Returns how many frames there are, and how many of them have labels.
+    Topics, in `/camera`: `image_raw` (rgb8; where `compressed` is jpeg or png:
+    `image_raw/compressed`), `camera_info` from `calibrate(width, height)`, `labels` (mono8, or
+    mono16) and, latched, what the ids of `catalog` mean: `label_info` for vision_msgs,
+    `class_catalog` in our own words. Messages of a frame have one stamp, FIRST_STAMP_NS after the
+    frame's; they are recorded at this time. Returns how many frames there are, and how many of
+    them have labels.
 
     Raises InputError for an `out` that exists or cannot be written and for a broken frame.
     """

@@ -14,7 +14,8 @@ class ModelCard:
     turns points and boxes into masks; if not, the dense region under them is used. `cpu_threads`
     is the best number of threads on a CPU, 0 for all. `max_objects` and `engine` (a preset in
     `options.PRESETS`) are the defaults of the options of the same name. `config` (a YAML file in
-    the `sam2` package), `file` and `hub_id` are empty for the embedded model.
+    the `sam2` package), `file` and `hub_id` are empty for the embedded model. `source` says who
+    made the model, `licence` on what terms its weights may be used.
     """
 
     name: str
@@ -63,7 +64,7 @@ CARDS: dict[str, ModelCard] = {
             engine="fast",
             parameters=1_231_922,
             source="this package, see sam2vss_ros/weights",
-            licence="see the model card in sam2vss_ros/weights",
+            licence="non-commercial",
         ),
         _meta_card("tiny", "t", 38_962_498),
         _meta_card("small", "s", 46_060_354),

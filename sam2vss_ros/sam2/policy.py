@@ -1,6 +1,6 @@
 """What is decided between a tracker's step and its memory: whose a pixel is, what is remembered.
 
-Memory is selected online and in constant room: what is not worth remembering is not written, and
+Memory is selected online and in constant memory: what is not worth remembering is not written, and
 the older memories stay, as in SAMURAI (arXiv 2411.11922) and DAM4SAM (arXiv 2411.17576).
 """
 
@@ -21,7 +21,7 @@ def resolve_overlaps(tracked: Tracked) -> Tracked:
 
     Upstream's `_apply_non_overlapping_constraints`, but there a loser gets -10 or less. Here it
     gets at most the winner's negated logit, so that both masks end at the same line when they are
-    raised to a higher resolution: no gap opens between neighbours.
+    upsampled: no gap opens between neighbours.
     """
     if not tracked.slots:
         return tracked

@@ -1,4 +1,4 @@
-"""Square windows around objects; the local engine attends and decodes only inside them.
+"""Square windows around objects; tracking attends and decodes only inside them.
 
 All lengths are in tokens, the cells of the image features at stride 16. Grids are square.
 """

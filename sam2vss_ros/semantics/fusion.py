@@ -49,7 +49,7 @@ def fuse(
 
     Unlike the paper, no mask speaks for what it is too coarse to resolve, small regions of the
     dense prediction (poles, signs); and in refine and classify a mask only overrules pixels that
-    are not sure, and only if nearly all of it is, or is believed to be, of its class. Everything
+    are not sure, and only if nearly all of it is, or probably is, of its class. Everything
     else keeps the dense label.
     """
     resolved = coarse_enough(dense) if len(masks) else torch.zeros(1, 1, dtype=torch.bool)

@@ -22,7 +22,7 @@ class ClassPosterior:
     def add(self, shares: Tensor, keep: float) -> None:
         """Take in one frame's (C,) evidence, summing to 1; `keep` is the share of the past.
 
-        Early frames weigh equally, so that the first look does not stick.
+        Early frames weigh equally, so that the first one does not stick.
         """
         self._count += 1
         keep = min(keep, 1 - 1 / self._count)

@@ -245,21 +245,6 @@ class Stills(NamedTuple):
     labels: Tensor
 
 
-class StillStream(SeededStream[Stills]):
-    """`count` augmented stills of `size` pixels square a step."""
-
-    def __init__(
-        self, stills: list[LabelledStill], count: int, size: int, *, seed: int, first_step: int
-    ) -> None:
-        super().__init__(seed, first_step)
-        self._stills = stills
-        self._count = count
-        self._size = size
-
-    def batch(self, rng: np.random.Generator) -> Stills:
-        return augmented_stills(self._stills, self._count, self._size, rng)
-
-
 def augmented_stills(
     stills: list[LabelledStill], count: int, size: int, rng: np.random.Generator
 ) -> Stills:

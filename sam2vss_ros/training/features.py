@@ -1,6 +1,6 @@
 """Features of a frozen SAM 2, computed once and kept on disk: what the semantics learn from.
 
-A view is one look at a labelled still, whole or augmented, with some masks on it. Views are made
+A view is a labelled still, whole or augmented, with some masks on it. Views are made
 when they are first asked for and read from then on, so that a broken run goes on where it was.
 """
 
@@ -21,7 +21,7 @@ from sam2vss_ros.sam2.build import Sam2Model
 from sam2vss_ros.training.data import VOID, LabelledStill, augmented_still, label_regions
 
 CACHE_BYTES = 3 * 2**30
-"""Room on the disk that augmented views may take; each still has one in any case."""
+"""Bytes on the disk that augmented views may take; each still has one in any case."""
 
 MOST_VIEWS = 8
 MASKS_PER_VIEW = 12
@@ -30,7 +30,7 @@ LEAST_REGION = 4
 
 
 class View(NamedTuple):
-    """One look at a still.
+    """A still as the networks see it.
 
     pyramid: SAM 2's (C, ., .) maps at strides 4, 8 and 16, half precision. labels: (S, S) uint8
     class index, 255 where unknown. masks: (R, S/4, S/4) bool. shares: (R, K) share of each class
@@ -46,7 +46,7 @@ class View(NamedTuple):
 class FeatureCache:
     """The views of some stills in a folder: view 0 is the whole still, the others augmented.
 
-    `views` is how many augmented ones a still has, as many as CACHE_BYTES has room for. Raises
+    `views` is how many augmented ones a still has, as many as fit into CACHE_BYTES. Raises
     FileExistsError where the folder holds the features of other stills or of another model.
     """
 
@@ -73,8 +73,8 @@ class FeatureCache:
             pixels = torch.zeros(1, 3, size, size, device=model.device)
             pyramid = functional.encode_image(model.network, pixels).pyramid
         self.view_bytes = sum(2 * level.numel() for level in pyramid) + size * size
-        room = CACHE_BYTES // (self.view_bytes * max(1, len(stills)))
-        self.views = int(np.clip(room, 1, MOST_VIEWS))
+        fitting = CACHE_BYTES // (self.view_bytes * max(1, len(stills)))
+        self.views = int(np.clip(fitting, 1, MOST_VIEWS))
 
     def __len__(self) -> int:
         return len(self._stills)

@@ -56,17 +56,17 @@ def decoder_loss(
 def region_contrast(pyramid: tuple[Tensor, ...], regions: Tensor, samples: int = 192) -> Tensor:
     """Features of one region should be alike, of two regions unlike, at every level.
 
-    pyramid: (B, C, ., .) maps; regions: (B, S, S) ids. Compares `samples` random places per image.
+    pyramid: (B, C, ., .) maps; regions: (B, S, S) ids. Compares `samples` random pixels per image.
     """
     total = regions.new_zeros((), dtype=torch.float32)
     for level in pyramid:
         side = level.shape[-1]
         stride = regions.shape[-1] // side
         ids = regions[:, stride // 2 :: stride, stride // 2 :: stride].flatten(1)
-        places = torch.randint(0, side * side, (samples,), device=level.device)
-        vectors = F.normalize(level.flatten(2)[:, :, places], dim=1)
+        pixels = torch.randint(0, side * side, (samples,), device=level.device)
+        vectors = F.normalize(level.flatten(2)[:, :, pixels], dim=1)
         similarity = 10 * torch.einsum("bci,bcj->bij", vectors, vectors) - 5
-        same = (ids[:, places, None] == ids[:, None, places]).float()
+        same = (ids[:, pixels, None] == ids[:, None, pixels]).float()
         entropy = F.binary_cross_entropy_with_logits(similarity, same, reduction="none")
         alike = (entropy * same).sum() / same.sum().clamp(min=1)
         unlike = (entropy * (1 - same)).sum() / (1 - same).sum().clamp(min=1)
@@ -84,5 +84,5 @@ def class_weights(counts: np.ndarray) -> Tensor:
 def label_loss(logits: Tensor, labels: Tensor, weights: Tensor, void: int) -> Tensor:
     """Cross entropy of (B, C, h, w) logits, upsampled to half of the labels' size."""
     half = labels[:, ::2, ::2]
-    raised = F.interpolate(logits, size=half.shape[-2:], mode="bilinear", align_corners=False)
-    return F.cross_entropy(raised, half, weights, ignore_index=void)
+    upsampled = F.interpolate(logits, size=half.shape[-2:], mode="bilinear", align_corners=False)
+    return F.cross_entropy(upsampled, half, weights, ignore_index=void)

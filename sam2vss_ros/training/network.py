@@ -188,8 +188,8 @@ def dense_losses(logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tenso
     logits: (B, C, h, w), upsampled to half of the labels' size; labels: (B, H, W), VOID is skipped.
     """
     half = labels[:, ::2, ::2]
-    raised = F.interpolate(logits, size=half.shape[-2:], mode="bilinear", align_corners=False)
-    log_probability = raised.log_softmax(1)
+    upsampled = F.interpolate(logits, size=half.shape[-2:], mode="bilinear", align_corners=False)
+    log_probability = upsampled.log_softmax(1)
     entropy = F.nll_loss(log_probability, half, weights, ignore_index=VOID)
     known = half != VOID
     probability = log_probability.exp() * known.unsqueeze(1)
@@ -254,12 +254,12 @@ def score_network(network: SegmentationNetwork, stills: list[LabelledStill]) -> 
     for still in tqdm(stills, unit="image", desc="score"):
         size = (still.labels.shape[0], still.labels.shape[1])
         low = network.log_probabilities(Frame(still.image, 0))[None]
-        raised = F.interpolate(low, size=size, mode="bilinear", align_corners=False)[0].cpu()
+        upsampled = F.interpolate(low, size=size, mode="bilinear", align_corners=False)[0].cpu()
         known = still.labels != 255
-        best = raised.argmax(0).numpy()
+        best = upsampled.argmax(0).numpy()
         matrix.update(catalog.ids[still.labels[known]][None], catalog.ids[best[known]][None])
         sampled = torch.from_numpy(known[::4, ::4])
-        scores.append(raised[:, ::4, ::4][:, sampled].T)
+        scores.append(upsampled[:, ::4, ::4][:, sampled].T)
         truths.append(torch.from_numpy(still.labels[::4, ::4])[sampled].long())
     return NetworkScore(matrix, torch.cat(scores), torch.cat(truths))
 

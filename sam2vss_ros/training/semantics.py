@@ -92,7 +92,7 @@ class _State:
         return self.modules() | {"optimiser": self.optimiser, "best": self.best}
 
     def examine(self, cache: FeatureCache, held_out: list[int]) -> Examination:
-        """Look at the held-out stills; what is better than ever is kept."""
+        """Score the held-out stills; what is better than ever is kept."""
         found = examine(self.semantics, cache, held_out)
         if found.score > self.best.score:
             weights = {k: m.state_dict() for k, m in self.modules().items()}
@@ -224,7 +224,7 @@ def _train_step(
 # -- held-out stills
 
 
-def _look(semantics: SemanticModel, view: View) -> tuple[Dense, Tensor]:
+def _forward(semantics: SemanticModel, view: View) -> tuple[Dense, Tensor]:
     """The dense prediction of a view, and the class logits of its masks."""
     device = next(semantics.head.parameters()).device
     a, b, c = (level[None].float().to(device) for level in view.pyramid)
@@ -246,7 +246,7 @@ def examine(semantics: SemanticModel, cache: FeatureCache, held_out: list[int]) 
     pixels, masks, right, count = [], [], 0, 0
     for index in held_out:
         view = cache.view(index, 0)
-        dense, logits = _look(semantics, view)
+        dense, logits = _forward(semantics, view)
         labels = view.labels.numpy()
         size = (labels.shape[0], labels.shape[1])
         prediction = label_of(dense.logits, size).cpu().numpy()
@@ -273,8 +273,8 @@ def examine(semantics: SemanticModel, cache: FeatureCache, held_out: list[int]) 
 
 def calibration_error(scores: Tensor, bins: int = 15) -> float:
     """Mean distance of what was right, column 1, from the score, column 0, of (N, 2), by bins."""
-    place = (scores[:, 0] * bins).long().clamp(0, bins - 1)
-    gap = torch.zeros(bins).index_add_(0, place, scores[:, 1] - scores[:, 0])
+    index = (scores[:, 0] * bins).long().clamp(0, bins - 1)
+    gap = torch.zeros(bins).index_add_(0, index, scores[:, 1] - scores[:, 0])
     return float(gap.abs().sum() / max(1, len(scores)))
 
 
@@ -288,7 +288,7 @@ def calibrate(semantics: SemanticModel, cache: FeatureCache, held_out: list[int]
     pixels, masks = torch.zeros(len(grid)), torch.zeros(len(grid))
     for index in held_out:
         view = cache.view(index, 0)
-        dense, logits = _look(semantics, view)
+        dense, logits = _forward(semantics, view)
         quarter = view.labels[2::4, 2::4].long()
         labels = quarter.where(quarter != 255, VOID)[None]
         for k, temperature in enumerate(grid.tolist()):

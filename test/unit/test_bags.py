@@ -1,30 +1,36 @@
-"""Bags: made, read, labelled; whole, odd and broken ones."""
+"""Bags that are read: labels that find their images, images of every kind, broken bags."""
 
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
-import yaml
-from rosbags.highlevel import AnyReader
-from rosbags.interfaces import QosDurability, QosReliability
 from rosbags.rosbag1 import Writer as Ros1Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys import Stores, get_typestore
 
-from pipelines import open_pipeline
-from sam2vss_ros.cli import main
-from sam2vss_ros.config import PipelineConfig
+from bag_samples import (
+    HEIGHT,
+    IMAGES,
+    LABELS,
+    STAMP,
+    STEP,
+    WIDTH,
+    assert_labels,
+    frames,
+    ids,
+    labels_of,
+    picture,
+    raw,
+    text,
+    write,
+)
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.io import bags
 from sam2vss_ros.io.bag_writer import (
-    BagWriter,
     compressed_message,
     header,
     image_message,
@@ -33,49 +39,8 @@ from sam2vss_ros.io.bag_writer import (
     types,
 )
 from sam2vss_ros.io.bags import Bag, LabelTopic, open_bag
-from sam2vss_ros.io.calibration import pinhole
 from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame
 from sam2vss_ros.io.ros_images import ENCODINGS
-from sam2vss_ros.semantics.catalog import load_catalog
-
-WIDTH, HEIGHT = 64, 48
-STAMP = 1_700_000_000_123_456_789  # more digits than a float has
-STEP = 33_333_333
-IMAGES, LABELS = "/camera/image_raw", "/camera/labels"
-
-Pixels = npt.NDArray[Any]
-
-
-def picture(index: int) -> Pixels:
-    """(HEIGHT, WIDTH, 3) uint8 RGB: smooth, and another for every index."""
-    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
-    return np.stack([60 + 2 * x, 40 + 3 * y, 200 - x - y - 5 * index], -1).astype(np.uint8)
-
-
-def ids(index: int, dtype: type = np.uint8) -> Pixels:
-    labels: Pixels = np.zeros((HEIGHT, WIDTH), dtype)
-    labels[index % HEIGHT :] = 1 + index % 10
-    return labels
-
-
-def text(content: str) -> Any:
-    return types().types["std_msgs/msg/String"](content)
-
-
-def raw(index: int) -> Any:
-    return image_message(picture(index), "rgb8", header(STAMP + index * STEP, "front"))
-
-
-def labels_of(index: int) -> Any:
-    return label_message(ids(index), header(STAMP + index * STEP, "front"))
-
-
-def write(path: Path, *messages: tuple[str, Any, int], storage: str = "mcap") -> Path:
-    """A bag of (topic, message, frames after STAMP when it was recorded)."""
-    with new_bag(path, storage) as bag:
-        for topic, message, frames in messages:
-            bag.write(topic, message, STAMP + frames * STEP)
-    return path
 
 
 def write_stream(path: Path, labelled: bool = True, storage: str = "mcap") -> Path:
@@ -83,193 +48,6 @@ def write_stream(path: Path, labelled: bool = True, storage: str = "mcap") -> Pa
     messages = [(IMAGES, raw(i), i) for i in range(4)]
     messages += [(LABELS, labels_of(i), i) for i in range(4) if labelled]
     return write(path, *messages, storage=storage)
-
-
-def frames(items: Any) -> list[LabelledFrame]:
-    items = list(items)
-    assert all(isinstance(item, LabelledFrame) for item in items), items
-    return items
-
-
-def assert_labels(item: LabelledFrame, expected: Pixels) -> None:
-    assert item.labels is not None
-    np.testing.assert_array_equal(item.labels, expected)
-
-
-def run(*arguments: object) -> int:
-    return main([str(a) for a in arguments])
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Five images `a_0.png`..., and the labels of four of them."""
-    root = tmp_path_factory.mktemp("folders")
-    images, labels = root / "images", root / "labels"
-    for folder in (images, labels):
-        folder.mkdir()
-    for i in range(5):
-        cv2.imwrite(str(images / f"a_{i}.png"), picture(i)[..., ::-1])
-        if i != 3:
-            cv2.imwrite(str(labels / f"a_{i}.png"), ids(i))
-    return images, labels
-
-
-# What is made comes back.
-
-
-@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
-def test_made_and_read(
-    storage: str,
-    folders: tuple[Path, Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    images, labels = folders
-    out = tmp_path / "bags/drive"
-    code = run(
-        "bag", "make", "--images", images, "--labels", labels, "--classes", "camvid",
-        "--rate", 15, "--out", out, "--storage", storage, "--frame-id", "front",
-    )  # fmt: skip
-    assert code == 0
-    assert "5 frames, 4 of them labelled" in capsys.readouterr().out
-
-    stream = open_bag(out, label_topic=LABELS)
-    assert (stream.name, stream.count) == ("drive", 5)
-    for _ in range(2):  # every reading begins at the first
-        read = frames(stream.read())
-        stamps = [f.frame.stamp_ns for f in read]
-        assert stamps == [10**9 + round(i * 10**9 / 15) for i in range(5)]
-        for i, item in enumerate(read):
-            np.testing.assert_array_equal(item.frame.image, picture(i))
-            assert item.frame.image.flags.writeable
-            if i == 3:
-                assert item.labels is None
-            else:
-                assert_labels(item, ids(i))
-        assert stream.unmatched() == 0
-
-
-@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
-def test_any_reader_reads_what_is_made(
-    storage: str, folders: tuple[Path, Path], tmp_path: Path
-) -> None:
-    images, labels = folders
-    run("bag", "make", "--images", images, "--labels", labels, "--classes", "camvid",
-        "--out", tmp_path / "drive", "--storage", storage, "--hfov", 90)  # fmt: skip
-    assert yaml.safe_load((tmp_path / "drive/metadata.yaml").read_text())[
-        "rosbag2_bagfile_information"
-    ]["version"] == 8  # fmt: skip
-    catalog = load_catalog("camvid")
-    got: dict[str, list[Any]] = {}
-    with AnyReader([tmp_path / "drive"]) as reader:
-        for connection, _, data in reader.messages():
-            message = reader.deserialize(data, connection.msgtype)
-            got.setdefault(connection.topic, []).append(message)
-            (qos,) = connection.ext.offered_qos_profiles
-            latched = connection.topic.endswith(("label_info", "class_catalog"))
-            assert qos.reliability == QosReliability.RELIABLE
-            assert (qos.durability == QosDurability.TRANSIENT_LOCAL) == latched
-    assert {topic: len(messages) for topic, messages in got.items()} == {
-        "/camera/class_catalog": 1,
-        "/camera/label_info": 1,
-        "/camera/camera_info": 5,
-        IMAGES: 5,
-        LABELS: 4,
-    }
-    image, info = got[IMAGES][1], got["/camera/camera_info"][1]
-    assert (image.encoding, image.step, image.header.frame_id) == (
-        "rgb8",
-        3 * WIDTH,
-        "camera_optical_frame",
-    )
-    assert info.header == image.header and (info.width, info.height) == (WIDTH, HEIGHT)
-    np.testing.assert_allclose(info.k, [32, 0, 31.5, 0, 32, 23.5, 0, 0, 1])
-    np.testing.assert_allclose(info.p, [32, 0, 31.5, 0, 0, 32, 23.5, 0, 0, 0, 1, 0])
-    assert got[LABELS][1].encoding == "mono8" and got[LABELS][1].header == image.header
-    (own,), (info,) = got["/camera/class_catalog"], got["/camera/label_info"]
-    assert (own.name, own.unlabelled_id) == ("camvid", catalog.ignore_id)
-    assert [(e.id, e.name, (e.r, e.g, e.b), e.thing) for e in own.entries] == [
-        (c.id, c.name, c.color, c.thing) for c in catalog.classes
-    ]
-    assert [(c.class_id, c.class_name) for c in info.class_map] == [
-        (c.id, c.name) for c in catalog.classes
-    ]
-
-
-@pytest.mark.parametrize("kind", ["png", "jpeg"])
-def test_compressed(kind: str, folders: tuple[Path, Path], tmp_path: Path) -> None:
-    out = tmp_path / "drive"
-    assert run("bag", "make", "--images", folders[0], "--compressed", kind, "--out", out) == 0
-    assert Bag(out).image_topics() == ["/camera/image_raw/compressed"]
-    for i, item in enumerate(frames(open_bag(out).read())):
-        difference = np.abs(item.frame.image.astype(int) - picture(i)).max()
-        assert difference == 0 if kind == "png" else 0 < difference < 12
-
-
-def test_wide_labels_stay_wide(tmp_path: Path) -> None:
-    images, labels = tmp_path / "images", tmp_path / "labels"
-    images.mkdir()
-    labels.mkdir()
-    cv2.imwrite(str(images / "0.png"), picture(0))
-    wide = ids(3, np.uint16) * 9000
-    cv2.imwrite(str(labels / "0.png"), wide)
-    run("bag", "make", "--images", images, "--labels", labels, "--out", tmp_path / "bag")
-    (item,) = frames(open_bag(tmp_path / "bag", label_topic=LABELS).read())
-    assert item.labels is not None and item.labels.dtype == np.uint16
-    assert_labels(item, wide)
-
-
-def test_a_video_with_labels_by_index(tmp_path: Path) -> None:
-    video = cv2.VideoWriter(
-        str(tmp_path / "drive.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 20, (WIDTH, HEIGHT)
-    )
-    for i in range(3):
-        video.write(picture(i))
-    video.release()
-    labels = tmp_path / "labels"
-    labels.mkdir()
-    cv2.imwrite(str(labels / "000001.png"), ids(1))
-    run("bag", "make", "--images", tmp_path / "drive.avi", "--labels", labels, "--out",
-        tmp_path / "bag")  # fmt: skip
-    read = frames(open_bag(tmp_path / "bag", label_topic=LABELS).read())
-    assert [f.frame.stamp_ns for f in read] == [10**9, 10**9 + 50_000_000, 10**9 + 100_000_000]
-    assert [f.labels is not None for f in read] == [False, True, False]
-
-
-CALIBRATION = {
-    "image_width": WIDTH,
-    "image_height": HEIGHT,
-    "camera_name": "front",
-    "distortion_model": "plumb_bob",
-    "distortion_coefficients": {"rows": 1, "cols": 5, "data": [0.1, -0.2, 0, 0.01, 0]},
-    "camera_matrix": {"rows": 3, "cols": 3, "data": [50, 0, 30, 0, 51, 20, 0, 0, 1]},
-    "rectification_matrix": {"rows": 3, "cols": 3, "data": [1, 0, 0, 0, 1, 0, 0, 0, 1]},
-    "projection_matrix": {"rows": 3, "cols": 4, "data": [48, 0, 30, 0, 0, 49, 20, 0, 0, 0, 1, 0]},
-}
-
-
-def test_a_calibration_file(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    file = tmp_path / "camera.yaml"
-    file.write_text(yaml.safe_dump(CALIBRATION))
-    out = tmp_path / "bag"
-    assert run("bag", "make", "--images", folders[0], "--camera-info", file, "--out", out) == 0
-    with AnyReader([out]) as reader:
-        connection = next(c for c in reader.connections if c.topic == "/camera/camera_info")
-        _, _, data = next(reader.messages([connection]))
-        info: Any = reader.deserialize(data, connection.msgtype)
-    assert info.d.tolist() == [0.1, -0.2, 0, 0.01, 0] and info.k[4] == 51 and info.p[5] == 49
-
-
-def test_our_messages_are_those_of_the_package(root: Path) -> None:
-    built = get_typestore(Stores.ROS2_HUMBLE)
-    for path in sorted(root.glob("msg/*.msg"), reverse=True):
-        built.register(get_types_from_msg(path.read_text(), f"sam2vss_ros/msg/{path.stem}"))
-    name = "sam2vss_ros/msg/ClassCatalog"
-    assert types().hash_rihs01(name) == built.hash_rihs01(name)
-    # The hash that rosidl gives vision_msgs 4.
-    assert types().hash_rihs01("vision_msgs/msg/LabelInfo") == (
-        "RIHS01_3d37df4015cdf660cc851c51897f2acd957e1ca6205ba0a99aebffb9406b0783"
-    )
 
 
 # Labels find their images.
@@ -529,176 +307,3 @@ def test_a_bag_without_a_whole_image(tmp_path: Path) -> None:
     stream = open_bag(write(tmp_path / "bag", (IMAGES, broken, 0)))
     with pytest.raises(InputError, match=r"no image can be used: corrupt image: 20 bytes"):
         list(stream.read())
-
-
-# Making what cannot be made.
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("--images {images} --out {images}", "exists already; bags are not overwritten"),
-        ("--images {images} --out {text}/bag", "text/bag cannot be written"),
-        ("--images {missing} --out {out}", "missing does not exist"),
-        ("--images {images} --out {out} --rate -3", "rate: -3.0 is not a positive number"),
-        ("--images {images} --out {out} --hfov 180", "hfov: 180.0 is not between 0 and 180"),
-        ("--images {images} --out {out} --classes mars", "classes: class file .*camvid"),
-        ("--images {images} --out {out} --labels {missing}", "missing is not a folder"),
-        ("--images {images} --out {out} --camera-info {missing}", "camera-info: .* does not exist"),
-        ("--images {images} --out {out} --camera-info {text}", "not a camera calibration"),
-        ("--images {images} --out {out} --camera-info {large}", "for 640x48 pixels, the images ha"),
-        ("--images {images} --out {out} --storage zip", "invalid choice: 'zip'"),
-        ("--images {broken} --out {out}", "b.png cannot be read as an image"),
-    ],
-)
-def test_bad_input_leaves_no_bag(
-    arguments: str,
-    message: str,
-    folders: tuple[Path, Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    paths = {name: tmp_path / name for name in ("text", "out", "missing", "large", "broken")}
-    paths["images"] = folders[0]
-    paths["text"].write_text("text")
-    paths["large"].write_text(yaml.safe_dump(CALIBRATION | {"image_width": 640}))
-    paths["broken"].mkdir()
-    cv2.imwrite(str(paths["broken"] / "a.png"), picture(0))
-    (paths["broken"] / "b.png").write_text("no image")
-    try:
-        code = run("bag", "make", *arguments.format(**paths).split())
-    except SystemExit as end:  # argparse's own errors
-        assert isinstance(end.code, int)
-        code = end.code
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert code == 2 and last.startswith("sam2vss: error: ")
-    assert re.search(message, last), last
-    assert not paths["out"].exists()
-
-
-@pytest.mark.parametrize("command", [[], ["make"], ["label"]])
-def test_help_teaches(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        run("bag", *command, "--help")
-    assert end.value.code == 0
-    shown = capsys.readouterr().out
-    assert "examples:" in shown and "ros2 bag play" in shown
-
-
-# Labelling a recorded bag.
-
-
-def bytes_of(path: Path) -> dict[str, list[tuple[int, bytes]]]:
-    messages: dict[str, list[tuple[int, bytes]]] = {}
-    for connection, time, data in Bag(path).messages():
-        messages.setdefault(connection.topic, []).append((time, data))
-    return messages
-
-
-def recording(path: Path, storage: str) -> Path:
-    """Images, one of them broken, and something that is not ours to understand."""
-    broken = raw(2)
-    broken.data = broken.data[:100]
-    images = [raw(0), raw(1), broken, raw(3)]
-    return write(
-        path,
-        *((IMAGES, message, i) for i, message in enumerate(images)),
-        *(("/chatter", text(f"{i}"), i) for i in range(3)),
-        storage=storage,
-    )
-
-
-@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
-def test_a_recorded_bag_is_labelled(
-    storage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bag, out = recording(tmp_path / "bag", storage), tmp_path / "out"
-    code = run("bag", "label", bag, "--out", out, "--storage", storage, "--overlay",
-               "--device", "cpu", "--threads", 1, "--max-objects", 3)  # fmt: skip
-    assert code == 0
-    printed = capsys.readouterr().out
-    assert "3 images of /camera/image_raw labelled" in printed
-    assert "1 skipped: truncated data" in printed
-
-    before, after = bytes_of(bag), bytes_of(out)
-    added = {"/vss/label_image", "/vss/overlay", "/vss/class_catalog", "/vss/label_info"}
-    assert {t: after[t] for t in after if t not in added} == before
-    assert added < after.keys() and len(after["/vss/overlay"]) == 3
-    assert [time for time, _ in after["/vss/label_image"]] == [STAMP + i * STEP for i in (0, 1, 3)]
-    pipeline = open_pipeline(PipelineConfig(device="cpu", threads=1, max_objects=3))
-    labelled = 0
-    for item in open_bag(out, IMAGES, label_topic="/vss/label_image").read():
-        if isinstance(item, LabelledFrame):
-            labels = pipeline.process(item.frame).label_image
-            assert_labels(item, labels)
-            labelled += 1
-    assert labelled == 3
-    with AnyReader([out]) as reader:
-        connections = {c.topic: c for c in reader.connections}
-        _, _, data = next(reader.messages([connections["/vss/label_image"]]))
-        label: Any = reader.deserialize(data, "sensor_msgs/msg/Image")
-        assert label.header.frame_id == "front"
-        qos = connections["/vss/class_catalog"].ext.offered_qos_profiles[0]
-        assert qos.durability == QosDurability.TRANSIENT_LOCAL
-        original = connections["/chatter"]
-    assert original.ext.offered_qos_profiles[0].reliability == QosReliability.RELIABLE
-
-
-def make_old(bag: Path) -> None:
-    """As Humble leaves a sqlite3 bag: no definitions, no hashes; one type that nobody knows."""
-    with sqlite3.connect(bag / f"{bag.name}.db3") as database:
-        database.execute("DROP TABLE message_definitions")
-        database.execute("DROP TABLE schema")
-        database.execute("ALTER TABLE topics DROP COLUMN type_description_hash")
-        database.execute("UPDATE topics SET type = 'acme/msg/Odd' WHERE name = '/chatter'")
-    data = yaml.safe_load((bag / "metadata.yaml").read_text())
-    information = data["rosbag2_bagfile_information"]
-    information["version"] = 5
-    for topic in information["topics_with_message_count"]:
-        del topic["topic_metadata"]["type_description_hash"]
-        if topic["topic_metadata"]["name"] == "/chatter":
-            topic["topic_metadata"]["type"] = "acme/msg/Odd"
-    (bag / "metadata.yaml").write_text(yaml.safe_dump(data))
-
-
-def test_a_bag_of_humble_is_labelled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bag = recording(tmp_path / "bag", "sqlite3")
-    make_old(bag)
-    assert run("bag", "label", bag, "--out", tmp_path / "out", "--device", "cpu") == 0
-    assert "not copied, of unknown type: /chatter" in capsys.readouterr().out
-    before, after = bytes_of(bag), bytes_of(tmp_path / "out")
-    assert after[IMAGES] == before[IMAGES] and "/chatter" not in after
-    with AnyReader([tmp_path / "out"]) as reader:
-        assert reader.message_count == 4 + 3 + 2
-
-
-def test_a_bag_that_cannot_be_labelled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bag = write(tmp_path / "bag", (IMAGES, raw(0), 0), ("/vss/label_image", labels_of(0), 0))
-    out = tmp_path / "out"
-    arguments = ["bag", "label", bag, "--image-topic", IMAGES, "--out", out, "--device", "cpu"]
-    assert run(*arguments) == 2
-    assert "has a topic /vss/label_image: give another --namespace" in capsys.readouterr().err
-    assert not out.exists()
-    assert run(*arguments, "--namespace", "/second") == 0
-    assert len(bytes_of(out)["/second/label_image"]) == 1
-    assert run(*arguments, "--namespace", "/third") == 2
-    assert "exists already" in capsys.readouterr().err
-    assert run("bag", "label", bag, "--image-topic", "/no", "--out", tmp_path / "x") == 2
-    assert "no topic /no; it holds" in capsys.readouterr().err
-
-
-def test_what_is_begun_and_fails_is_removed(tmp_path: Path) -> None:
-    for error in (KeyboardInterrupt(), OSError("the disk is full")):
-        expected: Any = InputError if isinstance(error, OSError) else KeyboardInterrupt
-        with pytest.raises(expected), new_bag(tmp_path / "new/bag", "mcap") as bag:
-            assert isinstance(bag, BagWriter)
-            bag.write(IMAGES, raw(0), STAMP)
-            raise error
-        assert not (tmp_path / "new/bag").exists()
-
-
-def test_a_pinhole_camera_sees_what_it_should() -> None:
-    camera = pinhole(640, 480, 90.0)
-    assert camera.k[0] == pytest.approx(320) and (camera.k[2], camera.k[5]) == (319.5, 239.5)
-    with pytest.raises(ValueError, match="between 0 and 180"):
-        pinhole(640, 480, 0.0)

@@ -13,7 +13,7 @@ RULE = RestRule(steady=0.85, small=0.5)
 NOTHING = Tracked((), torch.zeros(0, 128, 128), torch.zeros(0), torch.zeros(0), torch.zeros(0, 4))
 
 
-def looks(objects: list[int], shift: int = 0, side: int = 40) -> Tracked:
+def squares(objects: list[int], shift: int = 0, side: int = 40) -> Tracked:
     """Squares of `side` pixels, `shift` pixels to the right, on 128 x 128; slots go backwards."""
     masks = torch.full((len(objects), 128, 128), -5.0)
     masks[:, 4 : 4 + side, 4 + shift : 4 + shift + side] = 5.0
@@ -32,7 +32,7 @@ def seen_twice(objects: list[int], shift: int = 0, side: int = 40) -> Interleave
     interleave = Interleave(NOTHING)
     for frame in range(2):
         assert not resting(interleave, objects), "nobody rests before two masks were compared"
-        interleave.note(objects, looks(objects, shift * frame, side))
+        interleave.note(objects, squares(objects, shift * frame, side))
     return interleave
 
 
@@ -44,7 +44,7 @@ def test_every_steady_object_is_followed_every_second_frame(count: int) -> None:
     for _ in range(8):
         rests = resting(interleave, objects)
         followed.append([i not in rests for i in objects])
-        interleave.note(objects, looks(objects))
+        interleave.note(objects, squares(objects))
     assert (np.add(followed[1:], followed[:-1]) == 1).all()
     assert np.abs(2 * np.sum(followed, 1) - count).max() <= 1, "half of them at a time"
 
@@ -53,7 +53,7 @@ def test_the_resting_ones_look_as_they_did() -> None:
     interleave = seen_twice([1, 2], shift=1)
     objects, tracked = interleave.rest([1, 2], RULE)
     assert objects == [1] and tracked.slots == (89,)
-    assert torch.equal(tracked.masks, looks([1, 2], shift=1).masks[:1])
+    assert torch.equal(tracked.masks, squares([1, 2], shift=1).masks[:1])
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def test_a_moving_object_is_not_followed_less_for_steady_ones() -> None:
     interleave = Interleave(NOTHING)
     for frame in range(8):
         assert 2 not in resting(interleave, objects)
-        now = looks(objects)
-        now.masks[1] = looks([2], shift=15 * (frame % 2)).masks[0]
+        now = squares(objects)
+        now.masks[1] = squares([2], shift=15 * (frame % 2)).masks[0]
         interleave.note(objects, now)
 
 
@@ -100,8 +100,8 @@ def test_a_frame_on_which_nobody_may_rest() -> None:
     """Where the stream breaks everybody is followed, or lost."""
     interleave = seen_twice([1, 2, 3])
     assert resting(interleave, [1, 2, 3]) == {1, 2}
-    interleave.note([1, 2, 3], looks([1, 2, 3]))
+    interleave.note([1, 2, 3], squares([1, 2, 3]))
     interleave.note([], NOTHING)
-    interleave.note([4], looks([4]))
-    interleave.note([4], looks([4]))
+    interleave.note([4], squares([4]))
+    interleave.note([4], squares([4]))
     assert resting(interleave, [4]) == {4}

@@ -140,35 +140,35 @@ def test_a_ghost_of_one_frame_is_never_confirmed(memory: ObjectMemory) -> None:
     assert TrackState.CONFIRMED not in states and track.track_id not in memory
 
 
-def test_a_lost_object_is_revived_by_its_looks(memory: ObjectMemory) -> None:
+def test_a_lost_object_is_revived_by_its_embedding(memory: ObjectMemory) -> None:
     track, other = confirmed(memory), confirmed(memory)
     track.embedding, other.embedding = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     watch(memory, track, "---")
-    look = torch.tensor([[0.9, 0.19**0.5]])
-    assert memory.recognise(look, CONFIG) == [track]
-    assert memory.recognise(look, replace(CONFIG, revive_similarity=0.95)) == [None]
+    embedding = torch.tensor([[0.9, 0.19**0.5]])
+    assert memory.recognise(embedding, CONFIG) == [track]
+    assert memory.recognise(embedding, replace(CONFIG, revive_similarity=0.95)) == [None]
     assert memory.recognise(torch.tensor([[0.0, 1.0]]), CONFIG) == [None], "that one is in sight"
     memory.find(track, CONFIG)
     assert track.state == TrackState.CONFIRMED and track.missed == 0 and track in memory.active()
 
 
 def test_each_lost_object_is_recognised_once(memory: ObjectMemory) -> None:
-    looks = torch.tensor([[1.0, 0.0], [0.8, 0.6]])
+    embeddings = torch.tensor([[1.0, 0.0], [0.8, 0.6]])
     tracks = [confirmed(memory), confirmed(memory)]
-    for track, look in zip(tracks, looks, strict=True):
-        track.embedding = look
+    for track, embedding in zip(tracks, embeddings, strict=True):
+        track.embedding = embedding
         watch(memory, track, "-")
     seen = torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.96, 0.28]])
     assert memory.recognise(seen, CONFIG) == [None, tracks[1], tracks[0]]
     assert memory.recognise(seen[:0], CONFIG) == []
 
 
-def test_an_object_without_looks_is_not_recognised(memory: ObjectMemory) -> None:
+def test_an_object_without_an_embedding_is_not_recognised(memory: ObjectMemory) -> None:
     watch(memory, confirmed(memory), "-")
     assert memory.recognise(torch.ones(1, 2), CONFIG) == [None]
 
 
-def test_looks_are_averaged_over_the_sights(memory: ObjectMemory) -> None:
+def test_embeddings_are_averaged_over_frames(memory: ObjectMemory) -> None:
     track = born(memory)
     memory.learn(track, torch.tensor([1.0, 0.0]))
     watch(memory, track, "+")

@@ -59,15 +59,15 @@ def test_one_object_is_left_alone() -> None:
 
 
 def test_no_gap_between_neighbours_at_a_higher_resolution() -> None:
-    """Where two masks meet, each pixel of the raised masks is of exactly one of them."""
+    """Where two masks meet, each pixel of the upsampled masks is of exactly one of them."""
     masks = torch.stack(
         [torch.linspace(9, -3, 8).expand(8, 8), torch.linspace(-3, 7, 8).expand(8, 8)]
     )
-    raised = F.interpolate(resolved(masks)[None], (64, 64), mode="bilinear")[0]
-    assert ((raised > 0).sum(0) == 1).all()
+    upsampled = F.interpolate(resolved(masks)[None], (64, 64), mode="bilinear")[0]
+    assert ((upsampled > 0).sum(0) == 1).all()
     clamped = torch.where(resolved(masks) > 0, masks, masks.clamp(max=-10.0))  # upstream's rule
-    raised = F.interpolate(clamped[None], (64, 64), mode="bilinear")[0]
-    assert ((raised > 0).sum(0) == 0).any(), "upstream's rule leaves one"
+    upsampled = F.interpolate(clamped[None], (64, 64), mode="bilinear")[0]
+    assert ((upsampled > 0).sum(0) == 0).any(), "upstream's rule leaves one"
 
 
 def test_what_is_worth_remembering() -> None:

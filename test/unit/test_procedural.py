@@ -8,7 +8,8 @@ import numpy.typing as npt
 import pytest
 
 from sam2vss_ros.training.procedural import Clip, make_clip, street_video
-from sam2vss_ros.training.procedural.street import Street, random_style
+from sam2vss_ros.training.procedural.street.street import Street
+from sam2vss_ros.training.procedural.street.style import random_style
 
 VOID = 11
 SKY, BUILDING, ROAD, PAVEMENT, CAR, PEDESTRIAN, BICYCLIST = 0, 1, 3, 4, 8, 9, 10

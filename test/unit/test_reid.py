@@ -1,4 +1,4 @@
-"""What objects look like, and which candidate is which object."""
+"""Embeddings of objects, and which candidate is which object."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_colours_tell_what_features_do_not() -> None:
     assert left @ left == pytest.approx(1) and left @ right == pytest.approx(0)
 
 
-def test_no_masks_have_no_looks() -> None:
+def test_no_masks_have_no_embeddings() -> None:
     assert embed((torch.randn(1, 4, 16, 16),), GREY, halves()[:0]).shape == (0, 68)
 
 

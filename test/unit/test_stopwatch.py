@@ -29,9 +29,7 @@ def test_a_cpu_is_timed_by_the_clock_on_the_wall() -> None:
     watch = Stopwatch(Clock(torch.device("cpu")))
     time.sleep(0.02)
     watch.lap("sleep")
-    watch.lap("nothing")
-    laps = watch.milliseconds()
-    assert laps["sleep"] >= 20 and laps["nothing"] < laps["sleep"]
+    assert watch.milliseconds()["sleep"] >= 20
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, whose queue it times")

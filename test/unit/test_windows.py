@@ -1,4 +1,4 @@
-"""The local engine: windows around objects, and what tracking in them leaves out."""
+"""Windows around objects, and what tracking in them leaves out."""
 
 from __future__ import annotations
 

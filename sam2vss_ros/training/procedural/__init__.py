@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2vss_ros.training.procedural.abstract import AbstractScene
-from sam2vss_ros.training.procedural.paint import Look
-from sam2vss_ros.training.procedural.street import NO_CLASS, Drive, StreetScene
+from sam2vss_ros.training.procedural.classes import NO_CLASS
+from sam2vss_ros.training.procedural.paint import Photometry
+from sam2vss_ros.training.procedural.street.drive import Drive
+from sam2vss_ros.training.procedural.street.scene import StreetScene
 
 VOID = 11
 """The label of pixels without a class, as in CamVid."""
@@ -52,12 +54,12 @@ def make_clip(
     rng = np.random.default_rng(seed)
     street = kind == "street" or (kind == "mixed" and rng.random() < 0.6)
     scene = (StreetScene if street else AbstractScene)(rng, frames, size)
-    look = Look(rng, strength=1.0)
+    photometry = Photometry(rng, strength=1.0)
     pictures = np.empty((frames, *size, 3), np.uint8)
     instances = np.empty((frames, *size), np.uint16)
     for t in range(frames):
         canvas = scene.draw(t)
-        pictures[t], instances[t] = look.apply(canvas.rgb), canvas.ids
+        pictures[t], instances[t] = photometry.apply(canvas.rgb), canvas.ids
     class_ids = np.full(max(scene.class_ids) + 1, NO_CLASS, np.int64)
     class_ids[list(scene.class_ids)] = list(scene.class_ids.values())
     return Clip(pictures, instances, class_ids)
@@ -75,18 +77,18 @@ def street_video(
     """
     _check(frames, size)
     rng = np.random.default_rng(seed)
-    return _drive(Drive(rng, size), Look(rng, strength=0.25), frames)
+    return _drive(Drive(rng, size), Photometry(rng, strength=0.25), frames)
 
 
 def _drive(
-    drive: Drive, look: Look, frames: int
+    drive: Drive, photometry: Photometry, frames: int
 ) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint16]]]:
     table = np.full(1 << 16, VOID, np.uint8)
     for _ in range(frames):
         classes = dict(drive.street.classes)
         canvas = drive.next_frame()
         table[list(classes)] = [VOID if c == NO_CLASS else c for c in classes.values()]
-        yield look.apply(canvas.rgb), table[canvas.ids], canvas.ids
+        yield photometry.apply(canvas.rgb), table[canvas.ids], canvas.ids
 
 
 def _check(frames: int, size: tuple[int, int]) -> None:

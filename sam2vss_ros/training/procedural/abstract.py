@@ -11,21 +11,28 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from sam2vss_ros.training.procedural.classes import (
+    BICYCLIST,
+    NO_CLASS,
+    PEDESTRIAN,
+    POLE,
+    SIGN,
+    TREE,
+)
 from sam2vss_ros.training.procedural.paint import Canvas, Image, Sprite, colour, paint, relief
-from sam2vss_ros.training.procedural.sprites import Figure
+from sam2vss_ros.training.procedural.sprites.figure import Figure
 
-NO_CLASS = -1
 _FIGURES = {  # CamVid's classes of the figures; None stands for a plain shape
     "shape": NO_CLASS,
-    "person": 9,
-    "person aside": 9,
-    "cyclist": 10,
-    "cyclist aside": 10,
-    "leafy tree": 5,
-    "bare tree": 5,
-    "bush": 5,
-    "pole": 2,
-    "sign": 6,
+    "person": PEDESTRIAN,
+    "person aside": PEDESTRIAN,
+    "cyclist": BICYCLIST,
+    "cyclist aside": BICYCLIST,
+    "leafy tree": TREE,
+    "bare tree": TREE,
+    "bush": TREE,
+    "pole": POLE,
+    "sign": SIGN,
     "obstacle": NO_CLASS,
 }
 _FIGURE_SHARE = np.array([0.62, 0.05, 0.04, 0.03, 0.03, 0.04, 0.03, 0.03, 0.04, 0.05, 0.04])

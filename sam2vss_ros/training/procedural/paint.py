@@ -1,4 +1,4 @@
-"""Paint of the procedural scenes: textures, colours, sprites on a canvas, and the camera's look.
+"""Paint of the procedural scenes: textures, colours, sprites on a canvas, and the photometry.
 
 Everything is 8-bit so that OpenCV's fast paths do the work. A relief is a grey image that
 multiplies a colour; the value RELIEF_UNIT leaves the colour as it is.
@@ -196,7 +196,7 @@ class Canvas:
         self.ids[window][mask > 127] = region
 
 
-class Look:
+class Photometry:
     """What the camera makes of a scene: exposure, tint, gamma, blur and noise.
 
     `strength` scales how far from neutral the draw may go; exposure drifts from frame to frame.

@@ -17,14 +17,14 @@ import numpy.typing as npt
 from sam2vss_ros.training.procedural.paint import (
     Canvas,
     Image,
-    Look,
+    Photometry,
     Sprite,
     colour,
     paint,
     relief,
 )
-from sam2vss_ros.training.procedural.sprites import Figure
-from sam2vss_ros.training.procedural.street import StreetScene
+from sam2vss_ros.training.procedural.sprites.figure import Figure
+from sam2vss_ros.training.procedural.street.scene import StreetScene
 
 _KINDS = ("person", "person aside", "cyclist", "cyclist aside", "bush", "sign", "shape")
 _MARGIN = 0.12  # how far the street reaches beyond the picture, and how far the camera may sway
@@ -49,7 +49,7 @@ def returns_video(
         _Walker(rng, _KINDS[kinds[i % 2]], frames, pillar_x) for i in range(rng.integers(4, 7))
     ]
     walkers.sort(key=lambda w: w.foot)  # what stands lower is nearer
-    look = Look(rng, strength=0.25)
+    photometry = Photometry(rng, strength=0.25)
     sway = rng.uniform(0, 0.8 * _MARGIN) * width * (rng.random() < 0.7)
     period, phase = rng.uniform(60, 160), rng.uniform(0, 2 * np.pi)
     for t in range(frames):
@@ -62,7 +62,7 @@ def returns_video(
         pillar_place = np.array([[1, 0, pillar_x * width + shift - pillar.mask.shape[1] / 2],
                                  [0, 1, 0]])  # fmt: skip
         canvas.sprite(pillar, pillar_place, 1)
-        yield look.apply(canvas.rgb), canvas.ids
+        yield photometry.apply(canvas.rgb), canvas.ids
 
 
 class _Walker:

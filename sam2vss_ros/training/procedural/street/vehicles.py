@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from sam2vss_ros.training.procedural.paint import Canvas, Range, colour
-from sam2vss_ros.training.procedural.view import NEAR, View, cut, fill, fixed_point
+from sam2vss_ros.training.procedural.street.view import NEAR, View, cut, fill, fixed_point
 
 BODY, GLASS, TYRE, HUB, FRONT_LIGHT, REAR_LIGHT, TRIM, PLATE = range(8)
 
@@ -119,9 +119,9 @@ def _inset(quad: np.ndarray, left: float, bottom: float, right: float, top: floa
     return np.array([at(left, bottom), at(right, bottom), at(right, top), at(left, top)])
 
 
-def make_model(rng: np.random.Generator, kind: str | None = None) -> Model:
-    """A vehicle of random measures; kind: hatchback, saloon, estate, van or bus."""
-    kind = kind or _KINDS[int(rng.choice(len(_KINDS), p=_KIND_SHARE))]
+def make_model(rng: np.random.Generator) -> Model:
+    """A vehicle of random kind and measures."""
+    kind = _KINDS[int(rng.choice(len(_KINDS), p=_KIND_SHARE))]
     shares, (cabin_from, cabin_to), glass_edges, *ranges = _PROFILES[kind]
     length, height, width = (rng.uniform(*r) for r in ranges)
     taper = 0.97 if kind == "bus" else rng.uniform(0.76, 0.9)

@@ -1,0 +1,140 @@
+"""Masks and dense prediction make labels: 8 x 8 pixels, three classes, class 0 left, 1 right."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from sam2vss_ros.semantics.fusion import fuse, owners
+from squares import box
+
+SIZE = (8, 8)
+
+
+def dense_halves(sure: float = 0.8) -> Tensor:
+    probabilities = torch.full((3, 8, 8), (1 - sure) / 2)
+    probabilities[0, :, :4] = sure
+    probabilities[1, :, 4:] = sure
+    return probabilities.log()
+
+
+def logits(*masks: Tensor) -> Tensor:
+    return torch.stack([m.float() * 10 - 5 for m in masks]) if masks else torch.zeros(0, 8, 8)
+
+
+MODES = ("refine", "classify", "fused")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_without_objects_the_dense_prediction_stands(mode: str) -> None:
+    fused = fuse(mode, dense_halves(), logits(), torch.zeros(0, 3), SIZE)
+    assert (fused.classes[:, :4] == 0).all() and (fused.classes[:, 4:] == 1).all()
+    torch.testing.assert_close(fused.confidence, torch.full(SIZE, 0.8))
+    assert (fused.owner == -1).all()
+    assert fused.classes.dtype == torch.int64 and fused.owner.dtype == torch.int64
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_object_changes_nothing_outside_its_mask(mode: str) -> None:
+    inside = box(2, 2, 8, 6, side=8)
+    posteriors = torch.tensor([[0.0, 0.0, 1.0]])
+    plain = fuse(mode, dense_halves(), logits(), torch.zeros(0, 3), SIZE)
+    fused = fuse(mode, dense_halves(), logits(inside), posteriors, SIZE)
+    assert torch.equal(fused.owner == 0, inside) and (fused.owner[~inside] == -1).all()
+    assert torch.equal(fused.classes[~inside], plain.classes[~inside])
+    torch.testing.assert_close(fused.confidence[~inside], plain.confidence[~inside])
+
+
+def dense_with_a_doubtful_corner() -> Tensor:
+    """Class 1 for sure, but for 4 x 4 of 16 x 16 pixels that are rather class 0."""
+    probabilities = torch.tensor([0.05, 0.9, 0.05])[:, None, None].repeat(1, 16, 16)
+    probabilities[:, :4, :4] = torch.tensor([0.5, 0.4, 0.1])[:, None, None]
+    return probabilities.log()
+
+
+def test_a_pure_mask_overrules_pixels_that_are_not_sure() -> None:
+    dense, inside = dense_with_a_doubtful_corner(), box(0, 0, 16, 16)
+    posterior = torch.tensor([[0.0, 0.0, 1.0]])  # what the classifier says does not count
+    fused = fuse("refine", dense, logits(inside), posterior, (16, 16))
+    assert (fused.classes == 1).all(), "15 of 16 pixels are of class 1"
+    torch.testing.assert_close(fused.confidence[0, 0].item(), 15 / 16)
+    mixed = fuse("refine", dense, logits(box(0, 0, 8, 8)), posterior, (16, 16))
+    assert (mixed.classes[:4, :4] == 0).all(), "a mask that is a quarter another thing is silent"
+
+
+def test_classify_takes_the_objects_own_class() -> None:
+    dense, inside = dense_with_a_doubtful_corner(), box(0, 0, 16, 16)
+    fused = fuse("classify", dense, logits(inside), torch.tensor([[0.0, 0.05, 0.95]]), (16, 16))
+    assert (fused.classes[:4, :4] == 2).all() and (fused.classes[4:] == 1).all()
+    torch.testing.assert_close(fused.confidence[:4, :4], torch.full((4, 4), 0.95))
+    doubtful = fuse("classify", dense, logits(inside), torch.tensor([[0.1, 0.1, 0.8]]), (16, 16))
+    assert (doubtful.classes[:4, :4] == 0).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_mask_speaks_for_what_it_is_too_coarse_for(mode: str) -> None:
+    """A pole of one pixel by three in a wall that a mask covers keeps its label."""
+    dense = torch.tensor([0.05, 0.9, 0.05])[:, None, None].repeat(1, 16, 16)
+    dense[:, 5:8, 5] = torch.tensor([0.5, 0.4, 0.1])[:, None]
+    posterior = torch.tensor([[0.0, 1.0, 0.0]])
+    fused = fuse(mode, dense.log(), logits(box(0, 0, 16, 16)), posterior, (16, 16))
+    pole = box(5, 5, 6, 8)
+    assert (fused.classes[pole] == 0).all() and (fused.classes[~pole] == 1).all()
+    assert (fused.owner == 0).all()
+    larger = dense.clone()
+    larger[:, 5:8, 5:8] = torch.tensor([0.5, 0.4, 0.1])[:, None, None]
+    fused = fuse(mode, larger.log(), logits(box(0, 0, 16, 16)), posterior, (16, 16))
+    assert (fused.classes == 1).all()
+
+
+def test_fused_weighs_both() -> None:
+    inside = box(2, 2, 8, 6, side=8)
+    posterior = torch.tensor([[0.02, 0.02, 0.96]])
+    unsure = fuse("fused", dense_halves(0.5), logits(inside), posterior, SIZE)
+    assert (unsure.classes[inside] == 2).all()
+    sure = fuse("fused", dense_halves(0.9), logits(inside), posterior, SIZE)
+    assert (sure.classes[inside] != 2).all()
+    even = fuse("fused", dense_halves(), logits(inside), torch.full((1, 3), 1 / 3), SIZE)
+    assert (even.classes[:, :4] == 0).all() and (even.classes[:, 4:] == 1).all()
+    torch.testing.assert_close(even.confidence, torch.full(SIZE, 0.8))
+
+
+def test_the_purer_an_object_the_more_it_counts() -> None:
+    """On pixels that are 80 % of class 0, objects that are rather of class 2 and not of class 1."""
+
+    def left(*posterior: float) -> float:
+        inside, row = box(2, 2, 8, 6, side=8), torch.tensor([posterior])
+        fused = fuse("fused", dense_halves(), logits(inside), row, SIZE)
+        assert fused.classes[3, 3] == 0
+        return fused.confidence[3, 3].item()
+
+    mixed, pure = left(0.3, 0.0, 0.7), left(0.0, 0.0, 1.0)
+    # The mixed one weighs 0.17: 0.80, 0.10 and 0.10 become 0.658, 0.051 and 0.095, in all 0.804.
+    assert mixed == pytest.approx(0.819, abs=1e-3)
+    # The pure one weighs 0.5: 0.113, 0.014 and 0.101, in all 0.228.
+    assert pure == pytest.approx(0.496, abs=2e-3)
+
+
+def test_a_pixel_belongs_to_the_strongest_mask_above_zero() -> None:
+    first, second = box(0, 0, 6, 8, side=8).float() * 4 - 2, box(4, 0, 8, 8, side=8).float() * 6 - 3
+    first[0, 0] = 0.0
+    owner = owners(torch.stack([first, second]))
+    assert owner[0, 0] == -1, "0 is not inside"
+    assert (owner[1:, :4] == 0).all() and (owner[:, 4:] == 1).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("size", [(8, 8), (5, 11), (32, 24)])
+def test_fusion_of_anything_stays_in_range(mode: str, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    dense = (5 * torch.randn(3, 8, 8)).log_softmax(0)
+    masks, posteriors = 8 * torch.randn(4, 8, 8), (5 * torch.randn(4, 3)).softmax(1)
+    masks[3] = -1024.0  # an object that owns no pixel
+    posteriors[0] = torch.tensor([0.0, 1.0, 0.0])
+    fused = fuse(mode, dense, masks, posteriors, size)
+    assert all(image.shape == size for image in fused)
+    assert fused.confidence.isfinite().all()
+    assert fused.confidence.min() >= 0 and fused.confidence.max() <= 1 + 1e-6
+    assert set(fused.classes.unique().tolist()) <= {0, 1, 2}
+    assert set(fused.owner.unique().tolist()) <= {-1, 0, 1, 2}

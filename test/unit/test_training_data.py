@@ -1,0 +1,265 @@
+"""Training material: stills from a folder, clips, prompts."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sam2vss_ros.errors import InputError
+from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass
+from sam2vss_ros.training import data, features, nano
+from sam2vss_ros.training.data import VOID, LabelledStill, label_regions, load_stills, moving_still
+from stills import CAMVID, two_halves
+
+
+def write_still(folder: Path, name: str, still: LabelledStill) -> None:
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    assert CAMVID.ignore_id is not None
+    ids = np.where(still.labels == 255, CAMVID.ignore_id, still.labels).astype(np.uint8)
+    cv2.imwrite(str(folder / "images" / f"{name}.png"), still.image[..., ::-1])
+    cv2.imwrite(str(folder / "labels" / f"{name}.png"), ids)
+
+
+def test_stills_come_sorted_with_class_indices(tmp_path: Path) -> None:
+    still = two_halves()
+    for name in ("b", "a"):
+        write_still(tmp_path, name, still)
+    loaded = load_stills(tmp_path, CAMVID)
+    assert [s.name for s in loaded] == ["a", "b"]
+    assert np.array_equal(loaded[0].image, still.image)  # RGB
+    assert np.array_equal(loaded[0].labels, still.labels)
+
+
+def test_label_ids_become_indices_of_the_catalog(tmp_path: Path) -> None:
+    """The loader's index is the class's place in the catalog, not its id."""
+    write_still(tmp_path, "a", two_halves())
+    classes = tuple(reversed(CAMVID.classes))
+    loaded = load_stills(tmp_path, ClassCatalog("reversed", classes, CAMVID.ignore_id))
+    assert set(np.unique(loaded[0].labels)) == {10 - 0, 10 - 3, 10 - 8, 255}
+
+
+def break_label_size(folder: Path) -> None:
+    cv2.imwrite(str(folder / "labels" / "a.png"), np.zeros((32, 64), np.uint8))
+
+
+def break_label_ids(folder: Path) -> None:
+    cv2.imwrite(str(folder / "labels" / "a.png"), np.full((64, 64), 77, np.uint8))
+
+
+def lose_classes(folder: Path) -> None:
+    for path in (folder / "labels").iterdir():
+        cv2.imwrite(str(path), np.full((64, 64), 11, np.uint8))
+
+
+def break_label_depth(folder: Path) -> None:
+    cv2.imwrite(str(folder / "labels" / "a.png"), np.zeros((64, 64, 3), np.uint8))
+
+
+def break_image(folder: Path) -> None:
+    (folder / "images" / "a.png").write_bytes(b"not an image")
+
+
+def break_label(folder: Path) -> None:
+    (folder / "labels" / "a.png").write_bytes(b"not an image")
+
+
+def lose_label(folder: Path) -> None:
+    (folder / "labels" / "a.png").unlink()
+
+
+def lose_labels(folder: Path) -> None:
+    shutil.rmtree(folder / "labels")
+
+
+def lose_images(folder: Path) -> None:
+    for path in (folder / "images").iterdir():
+        path.unlink()
+
+
+def add_twin(folder: Path) -> None:
+    cv2.imwrite(str(folder / "images" / "a.bmp"), np.zeros((64, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("damage", "names"),
+    [
+        (break_label_size, ["labels/a.png is 64x32", "images/a.png is 64x64"]),
+        (break_label_ids, ["labels/a.png", "77"]),
+        (break_label_depth, ["labels/a.png", "mode RGB", "grey of 8 or 16 bits, or palette"]),
+        (break_image, ["images/a.png cannot be read as an image"]),
+        (break_label, ["labels/a.png cannot be read as a label image"]),
+        (lose_classes, ["labels: no pixel has a class of camvid"]),
+        (lose_label, ["labels: no label for a.png"]),
+        (lose_labels, ["labels is not a folder"]),
+        (lose_images, ["images holds no images"]),
+        (add_twin, ["images/a.bmp and", "images/a.png have one name but for the suffix"]),
+    ],
+)
+def test_bad_folders_are_named(
+    damage: Callable[[Path], None], names: list[str], tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        write_still(tmp_path, name, two_halves())
+    damage(tmp_path)
+    with pytest.raises(InputError) as caught:
+        load_stills(tmp_path, CAMVID)
+    for name in names:
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".tif", ".webp"])
+def test_images_of_any_suffix_are_trained_on(suffix: str, tmp_path: Path) -> None:
+    still = two_halves()
+    write_still(tmp_path, "a", still)
+    (tmp_path / "images" / "a.png").unlink()
+    Image.fromarray(still.image).save(tmp_path / "images" / f"a{suffix}")
+    (loaded,) = load_stills(tmp_path, CAMVID)
+    assert loaded.name == "a" and np.array_equal(loaded.labels, still.labels)
+    # Compression changes colours near edges; a swap of red and blue would change all of the sky.
+    difference = np.abs(loaded.image.astype(int) - still.image)
+    assert difference.mean() < 5
+
+
+def test_labels_may_be_indices_of_a_palette(tmp_path: Path) -> None:
+    still = two_halves()
+    write_still(tmp_path, "a", still)
+    ids = np.where(still.labels == 255, 11, still.labels).astype(np.uint8)
+    palette = Image.fromarray(ids, "P")
+    palette.putpalette(CAMVID.palette()[:256].tobytes())
+    palette.save(tmp_path / "labels" / "a.png")
+    assert Image.open(tmp_path / "labels" / "a.png").mode == "P"
+    (loaded,) = load_stills(tmp_path, CAMVID)
+    assert np.array_equal(loaded.labels, still.labels)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_labels_may_have_16_bits_and_another_suffix_than_their_image(
+    suffix: str, tmp_path: Path
+) -> None:
+    write_still(tmp_path, "a", two_halves())
+    (tmp_path / "labels" / "a.png").unlink()
+    ids = np.full((64, 64), 300, np.uint16)
+    ids[:, :10], ids[:, 10:20] = 65535, 44
+    cv2.imwrite(str(tmp_path / "labels" / f"a{suffix}"), ids)
+    names = ((44, "near"), (300, "far"))
+    classes = tuple(SemanticClass(id_, name, (0, 0, 0), False) for id_, name in names)
+    (loaded,) = load_stills(tmp_path, ClassCatalog("wide", classes, 65535))
+    assert loaded.labels.dtype == np.uint8
+    assert (loaded.labels[:, :10] == 255).all()
+    assert (loaded.labels[:, 10:20] == 0).all() and (loaded.labels[:, 20:] == 1).all()
+
+
+def test_more_classes_than_training_takes_are_refused(tmp_path: Path) -> None:
+    write_still(tmp_path, "a", two_halves())
+    classes = tuple(SemanticClass(i, str(i), (0, 0, 0), False) for i in range(256))
+    with pytest.raises(InputError, match="class catalog many: 256 classes, training takes 255"):
+        load_stills(tmp_path, ClassCatalog("many", classes))
+    (loaded,) = load_stills(tmp_path, ClassCatalog("most", classes[:255]))
+    assert set(np.unique(loaded.labels)) == {0, 3, 8, 11}
+
+
+def test_label_regions_are_connected_and_void_is_none() -> None:
+    labels = two_halves().labels
+    regions = label_regions(labels)
+    assert np.array_equal(regions == 0, labels == 255)
+    assert {int(regions[0, 10]), int(regions[-1, 10]), int(regions[32, 30])} == {1, 2, 3}
+    apart = labels.copy()
+    apart[:, 30] = 255  # cuts every region in two
+    assert len(np.unique(label_regions(apart))) == 1 + 6
+
+
+def test_a_moving_still_moves_and_its_regions_move_along() -> None:
+    """Every region has one colour: on the last frame the nearest colour still tells the region."""
+    frames, ids = moving_still(two_halves(128), 16, 64, np.random.default_rng(0))
+    assert frames.shape == (16, 64, 64, 3) and frames.dtype == np.uint8
+    assert ids.shape == (16, 64, 64) and ids.dtype == np.uint8
+    regions = [int(r) for r in np.unique(ids[0])]
+    assert len(regions) == 4  # sky, road, car and void, which is 0
+    colours = np.array([np.median(frames[0][ids[0] == r], axis=0) for r in regions])
+    distance = np.abs(frames[-1][:, :, None].astype(float) - colours).sum(-1)
+    nearest = np.array(regions)[distance.argmin(-1)]
+    assert (nearest == ids[-1]).mean() > 0.95
+    assert (nearest == ids[0]).mean() < 0.8  # it did move
+
+
+def test_augmented_stills_keep_image_and_labels_together() -> None:
+    still = two_halves(128)
+    image, index = data.augmented_still(still, 64, np.random.default_rng(2))
+    assert image.shape == (64, 64, 3) and index.shape == (64, 64)
+    assert set(np.unique(index)) <= {VOID, 0, 3, 8}
+    for a, b in ((0, 3), (3, 8)):
+        gap = np.abs(image[index == a].mean(0) - image[index == b].mean(0)).max()
+        assert gap > 20  # each class still has its own colour
+
+
+def test_step_k_is_the_same_whatever_came_before_it() -> None:
+    def third(first_step: int, taken: int) -> data.Clips:
+        stream = data.ClipStream(
+            [two_halves()], seed=7, first_step=first_step, clips=2, frames=2, size=64,
+            still_count=1, still_size=64,
+        )  # fmt: skip
+        batches = iter(stream)
+        for _ in range(taken):
+            next(batches)
+        return next(batches)
+
+    a, b = third(0, 2), third(2, 0)
+    assert torch.equal(a.frames, b.frames) and torch.equal(a.regions, b.regions)
+    assert torch.equal(a.stills.images, b.stills.images)
+    assert a.frames.shape == (2, 2, 3, 64, 64) and a.regions.shape == (2, 2, 64, 64)
+    assert not torch.equal(a.frames, third(0, 1).frames)
+
+
+def test_prompts_lie_on_their_masks() -> None:
+    masks = np.zeros((3, 64, 64), bool)
+    masks[:, 20:40, 10:50] = True
+    points, labels = nano.sample_prompts(
+        masks, [nano.POINT, nano.POINT, nano.BOX], np.random.default_rng(1)
+    )
+    for (x, y), label in zip(points[:2, 0].int().tolist(), labels[:2].tolist(), strict=True):
+        assert masks[0, y, x] and label == [1, -1]
+    assert labels[2].tolist() == [2, 3]
+    assert torch.allclose(points[2], torch.tensor([[10.0, 20.0], [50.0, 40.0]]), atol=8)
+
+
+def test_masks_such_as_a_tracker_has_know_their_shares() -> None:
+    labels = two_halves().labels
+    quarter = labels[2::4, 2::4]
+    pure = []
+    for seed in range(20):
+        masks, shares = features.sample_masks(labels, 11, np.random.default_rng(seed))
+        assert masks.shape[1:] == (16, 16) and masks.dtype == torch.bool
+        for mask, share in zip(masks.numpy(), shares.numpy(), strict=True):
+            inside = quarter[mask]
+            known = inside[inside != 255]
+            assert share.sum() == pytest.approx(1) and set(np.flatnonzero(share)) <= {0, 3, 8}
+            assert share[3] == pytest.approx((known == 3).mean())
+            pure.append(share.max())
+    assert 0.3 < np.mean(np.array(pure) > 0.99) < 0.95, "good ones and bad ones"
+    nothing, none = features.sample_masks(
+        np.full((64, 64), 255, np.uint8), 11, np.random.default_rng(0)
+    )
+    assert nothing.shape == (0, 16, 16) and none.shape == (0, 11)
+
+
+def test_batches_come_in_order_from_another_process() -> None:
+    def stream() -> data.ClipStream:
+        return data.ClipStream(
+            [two_halves()], seed=3, first_step=4, clips=1, frames=2, size=64,
+            still_count=1, still_size=64,
+        )  # fmt: skip
+
+    here, there = iter(stream()), stream().in_background()
+    for _ in range(2):
+        mine, theirs = next(here), next(there)
+        assert torch.equal(mine.frames, theirs.frames)
+        assert torch.equal(mine.regions, theirs.regions)
+        assert torch.equal(mine.stills.images, theirs.stills.images)
