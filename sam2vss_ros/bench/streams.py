@@ -98,7 +98,7 @@ class _HeldTracker(Tracker):
         tracked = super().step(features, slots)
         begun = self._begun.take([self._begun.slots.index(slot) for slot in slots])
         boxes = boxes_of(begun.masks, self.network.image_size // 16).cpu()
-        self.bank.look(torch.tensor(slots, dtype=torch.int64), boxes)
+        self.bank.note_boxes(torch.tensor(slots, dtype=torch.int64), boxes)
         return dataclasses.replace(tracked, masks=begun.masks, score=begun.score)
 
 

@@ -112,7 +112,7 @@ class MemoryBank:
         self._boxes[slots, place] = boxes
         self._age[slots] = age + 1
 
-    def look(self, slots: Tensor, boxes: Tensor) -> None:
+    def note_boxes(self, slots: Tensor, boxes: Tensor) -> None:
         """Note where objects are on this frame, (B, 4), whether or not it is remembered."""
         self._last_box[slots] = boxes
 

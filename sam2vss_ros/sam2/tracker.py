@@ -94,7 +94,7 @@ class Tracker:
         tracked = Tracked.join([self._find(features, part) for part in _whole_images_joined(parts)])
         if tracked.slots != tuple(slots):
             tracked = tracked.take([tracked.slots.index(slot) for slot in slots])
-        self.bank.look(torch.tensor(tracked.slots), self._boxes(tracked))
+        self.bank.note_boxes(torch.tensor(tracked.slots), self._boxes(tracked))
         return tracked
 
     def _attend(self, features: functional.ImageFeatures, recall: Recall) -> _Attended:

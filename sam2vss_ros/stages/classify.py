@@ -1,4 +1,4 @@
-"""The fourth stage: what this frame says of each visible object's class, and of its looks."""
+"""The fourth stage: what this frame says of each visible object: its class, its embedding."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def compose(
 
 
 def label_size(perception: Perception, size: tuple[int, int], log_dense: Tensor) -> tuple[int, int]:
-    """Height and width at which the labels of an image of `size` are decided, then raised to it.
+    """Height and width at which the labels of an image of `size` are decided, then upsampled to it.
 
     Far beyond the resolution of masks and dense prediction there is nothing to gain.
     """

@@ -58,7 +58,7 @@ def _rule(stream: StreamState, context: FrameContext) -> RestRule | None:
 def _observe(
     stream: StreamState, context: FrameContext, batch: ObjectBatch, owned: ObjectBatch, rested: int
 ) -> None:
-    """Tell the object memory what each object looks like; the last `rested` were not followed."""
+    """Tell the object memory what was seen; the last `rested` were not followed."""
     objects = stream.objects
     suspicious = context.stream_break.suspicious
     least = LIKE_ITSELF_AFTER_BREAK if suspicious else LIKE_ITSELF

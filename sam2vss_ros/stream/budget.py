@@ -21,10 +21,10 @@ from sam2vss_ros.stream.interleave import RestRule
 
 WINDOW = 8
 """Frames whose mean time is held against the target."""
-ROOM = 0.8
+SLACK = 0.8
 """Share of the time allowed below which a level may be taken back."""
 PATIENCE, MOST_PATIENCE = 32, 256
-"""Frames with room before a level is taken back; doubled whenever that did not last."""
+"""Frames with slack before a level is taken back; doubled whenever that did not last."""
 REST = RestRule(steady=0.85, small=0.5)
 """Who rests at the third level."""
 
@@ -67,7 +67,7 @@ class Budget:
     """Chooses the level from the seconds that frames took. `target_fps` 0: always NOTHING.
 
     One level is added when the mean of WINDOW frames is beyond 1 / `target_fps`, and one is taken
-    back after `PATIENCE` frames with room. Both begin a new window, so that a level is judged by
+    back after `PATIENCE` frames with slack. Both begin a new window, so that a level is judged by
     its own frames. A frame counts at most double the time allowed: one hiccup changes nothing.
 
     most: the highest level; NOTHING for frames of which nothing can be left out.
@@ -79,7 +79,7 @@ class Budget:
         self.level = Level.NOTHING
         self._seconds: deque[float] = deque(maxlen=WINDOW)
         self._patience = PATIENCE
-        self._with_room = 0  # frames in a row
+        self._with_slack = 0  # frames in a row
         self._probation = 0  # frames until a recovery has lasted
 
     def effort(self) -> Effort:
@@ -103,13 +103,13 @@ class Budget:
             if not self._probation:
                 self._patience = PATIENCE
         load = self._load()
-        self._with_room = self._with_room + 1 if 0 < load < ROOM else 0
+        self._with_slack = self._with_slack + 1 if 0 < load < SLACK else 0
         if load > 1 and self.level < self.most:
             if self._probation:
                 self._patience = min(2 * self._patience, MOST_PATIENCE)
             self._probation = 0
             self._change(+1)
-        elif self._with_room >= self._patience and self.level > Level.NOTHING:
+        elif self._with_slack >= self._patience and self.level > Level.NOTHING:
             self._probation = self._patience
             self._change(-1)
 
@@ -122,4 +122,4 @@ class Budget:
     def _change(self, step: int) -> None:
         self.level = Level(self.level + step)
         self._seconds.clear()
-        self._with_room = 0
+        self._with_slack = 0

@@ -181,7 +181,7 @@ class ObjectMemory:
         track.posterior.add(shares, config.belief_memory)
 
     def learn(self, track: Track, embedding: Tensor) -> None:
-        """Take in what it looks like on a frame, a unit vector (A,); early frames weigh equally."""
+        """Take in its embedding on a frame, a unit vector (A,); early frames weigh equally."""
         keep = min(KEEP, 1 - 1 / max(1, track.seen))
         past = embedding if track.embedding is None else track.embedding
         track.embedding = keep * past + (1 - keep) * embedding

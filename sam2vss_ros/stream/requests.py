@@ -133,7 +133,7 @@ class Requests:
     def give_back(self, prompts: Sequence[PlacedPrompt], objects: ObjectMemory) -> None:
         """A frame failed: those of its prompts that are no objects yet wait for the next one."""
         with self._lock:
-            self._look(objects)
+            self._note(objects)
             gone = self._waiting.removals
             again = [p for p in prompts if p.track_id not in objects and p.track_id not in gone]
             if not self._waiting.reset:
@@ -145,7 +145,7 @@ class Requests:
         The places of prompts that came meanwhile are not theirs.
         """
         with self._lock:
-            self._look(objects)
+            self._note(objects)
             granted = max(0, min(wanted, self._room - len(self._waiting.prompts)))
             self._room -= granted
             return granted
@@ -153,9 +153,9 @@ class Requests:
     def note(self, objects: ObjectMemory) -> None:
         """Look at the objects in memory after a frame."""
         with self._lock:
-            self._look(objects)
+            self._note(objects)
 
-    def _look(self, objects: ObjectMemory) -> None:
+    def _note(self, objects: ObjectMemory) -> None:
         self._room = objects.room()
         self._lost = frozenset(t.track_id for t in objects.lost())
         self._followed = frozenset(t.track_id for t in objects.active())

@@ -53,7 +53,7 @@ class Continuity:
         self._stamp_ns = 0
         self._interval_ns: int | None = None
 
-    def look(self, frame: Frame) -> Break:
+    def compare(self, frame: Frame) -> Break:
         """Take in the next frame, whose stamp is later than the last one's."""
         glance_before, self._glance = self._glance, glance(frame.image)
         size_before, self._size = self._size, frame.image.shape[:2]

@@ -78,7 +78,7 @@ class StreamState:
         if rewound or taken.reset:
             self.reset()
         self.tracker.bank.allocate()
-        stream_break = self.continuity.look(frame)
+        stream_break = self.continuity.compare(frame)
         if any(stream_break):
             self.smoothing.clear()
         for track_id in taken.removals:

@@ -85,7 +85,7 @@ def test_no_cut_within_real_clips(name: str) -> None:
 
 def breaks(image: Image, stamps_ms: list[int]) -> list[Break]:
     continuity = Continuity()
-    return [continuity.look(Frame(image, t * MILLISECOND)) for t in stamps_ms]
+    return [continuity.compare(Frame(image, t * MILLISECOND)) for t in stamps_ms]
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_a_new_size_is_suspicious_unless_the_scene_is_another(clips: list[list[I
     continuity = Continuity()
     image = clips[0][0]
     smaller = np.ascontiguousarray(image[::2, ::2])
-    assert continuity.look(Frame(image, 1)) == Break()
-    same = continuity.look(Frame(smaller, 2))
+    assert continuity.compare(Frame(image, 1)) == Break()
+    same = continuity.compare(Frame(smaller, 2))
     assert same == Break(resized=True) and same.suspicious
-    other = continuity.look(Frame(clips[1][0], 3))
+    other = continuity.compare(Frame(clips[1][0], 3))
     assert other == Break(scene_cut=True, resized=True) and not other.suspicious
