@@ -47,7 +47,8 @@ def see(
     if dense is not None:
         watch.lap("network")
     features = extract(perception, context.frame, context.config.mode, dense, image)
-    evidence = stream.smoothing.add(context.frame.image, features.log_dense)
+    flow = stream.motion.follow(context.frame.image)
+    evidence = stream.smoothing.add(features.log_dense, flow)
     return dataclasses.replace(features, log_dense=evidence)
 
 

@@ -8,6 +8,7 @@ from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.sam2.tracker import Tracker
 from sam2vss_ros.stream.budget import Budget, Effort, Level
 from sam2vss_ros.stream.interleave import Interleave
+from sam2vss_ros.stream.motion import Motion
 from sam2vss_ros.stream.objects import ObjectMemory
 from sam2vss_ros.stream.requests import PlacedPrompt, Taken
 from sam2vss_ros.stream.scene import Break, Continuity
@@ -55,6 +56,7 @@ class StreamState:
         """Forget everything but which ids are used up, and how long frames take."""
         self.objects.clear()
         self.continuity = Continuity()
+        self.motion = Motion()
         self.smoothing = EvidenceMemory()
         self.interleave = Interleave(self.tracker.nothing())
         self.search = SearchSchedule()
@@ -80,6 +82,7 @@ class StreamState:
         self.tracker.bank.allocate()
         stream_break = self.continuity.compare(frame)
         if any(stream_break):
+            self.motion.clear()
             self.smoothing.clear()
         for track_id in taken.removals:
             if track_id in self.objects:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sam2vss_ros.stream.motion import Motion
 from sam2vss_ros.stream.smoothing import EvidenceMemory
 
 
@@ -25,8 +26,22 @@ def halves_at(column: int, sure: float = 0.9) -> Tensor:
     return torch.stack([first, 1 - first]).log()
 
 
+class Evidence:
+    """Evidence kept along the flow of the pictures."""
+
+    def __init__(self) -> None:
+        self._motion, self._memory = Motion(), EvidenceMemory()
+
+    def add(self, image: np.ndarray, log_dense: Tensor) -> Tensor:
+        return self._memory.add(log_dense, self._motion.follow(image))
+
+    def clear(self) -> None:
+        self._motion.clear()
+        self._memory.clear()
+
+
 def test_evidence_of_a_still_picture_is_averaged() -> None:
-    memory = EvidenceMemory()
+    memory = Evidence()
     first = memory.add(picture(), halves_at(20))
     torch.testing.assert_close(first, halves_at(20))
     second = memory.add(picture(), halves_at(20, 0.4))
@@ -42,7 +57,7 @@ def test_evidence_of_a_still_picture_is_averaged() -> None:
 
 
 def test_evidence_moves_along_with_the_picture() -> None:
-    memory = EvidenceMemory()
+    memory = Evidence()
     memory.add(picture(), halves_at(20))
     moved = memory.add(picture(8), halves_at(20, 0.5))  # 8 pixels are 2 cells
     assert (moved[:, 5:-5, 5:21].argmax(0) == 0).all()
@@ -50,7 +65,7 @@ def test_evidence_moves_along_with_the_picture() -> None:
 
 
 def test_evidence_of_another_picture_is_not_kept() -> None:
-    memory = EvidenceMemory()
+    memory = Evidence()
     memory.add(np.bitwise_not(picture()), halves_at(20))
     now = memory.add(picture(), halves_at(20, 0.2))
     assert (now.argmax(0) == halves_at(20, 0.2).argmax(0)).float().mean() > 0.7

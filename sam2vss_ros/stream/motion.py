@@ -1,0 +1,85 @@
+"""Optical flow from frame to frame: found once per frame and camera, shared by all that need it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LONGER_SIDE = 320
+"""Pixels of the images between which flow is found."""
+
+ALIKE = 15.0
+"""Difference in grey levels (of 255, Gaussian) by which a place no longer looks the same."""
+
+CLOSE = 2.0
+"""Pixels (Gaussian) by which flow forth and back may miss where it began to be believed."""
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Where each place of a frame was on the frame before.
+
+    places: (3, h, w) float32: x and y, from -1 to 1 between the image's edges, and from 0 to 1 how
+    far that is believed. It is not where the image, moved by the flow, does not match, and where
+    the flow back does not lead to where it came from: at what was hidden, and nearly everywhere
+    when frames have little in common.
+    """
+
+    places: Tensor
+
+    def at(self, size: tuple[int, int], device: torch.device) -> Tensor:
+        """The places on a grid of another size (height, width), (3, height, width)."""
+        maps = self.places.to(device)[None]
+        return F.interpolate(maps, size, mode="bilinear", align_corners=False)[0]
+
+
+def carried(maps: Tensor, places: Tensor, mode: str = "bicubic") -> Tensor:
+    """(C, h, w) maps of the frame before, moved to where they are now; places: `Flow.at`, (3, ...).
+
+    Bicubic, since what is carried on every frame would blur away otherwise.
+    """
+    return F.grid_sample(maps[None], places[None, :2].permute(0, 2, 3, 1), mode, "border", False)[0]
+
+
+class Motion:
+    """Finds the flow between each frame of a stream and the one before (OpenCV's DIS)."""
+
+    def __init__(self) -> None:
+        self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._before: npt.NDArray[np.uint8] | None = None
+
+    def clear(self) -> None:
+        """The next frame has nothing before it."""
+        self._before = None
+
+    def follow(self, image: npt.NDArray[np.uint8]) -> Flow | None:
+        """The flow of the next (H, W, 3) RGB image; None for the first, and at another size."""
+        scale = LONGER_SIDE / max(image.shape[:2])
+        size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        now = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+        before, self._before = self._before, now
+        if before is None or before.shape != now.shape:
+            return None
+        return self._between(before, now)
+
+    def _between(self, before: npt.NDArray[np.uint8], now: npt.NDArray[np.uint8]) -> Flow:
+        height, width = now.shape
+        flow = self._dis.calc(now, before, None)  # type: ignore[call-overload]
+        back = self._dis.calc(before, now, None)  # type: ignore[call-overload]
+        x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+        x, y = x + flow[..., 0], y + flow[..., 1]
+        moved = cv2.remap(before, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        change = cv2.GaussianBlur(cv2.absdiff(moved, now).astype(np.float32), (0, 0), 1.5)
+        returned = cv2.remap(back, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        miss = np.square(flow + returned).sum(-1)
+        inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+        belief = np.exp(-np.square(change / ALIKE) - miss / CLOSE**2) * inside
+        places = np.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1, belief])
+        return Flow(torch.from_numpy(places).float())
