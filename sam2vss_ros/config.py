@@ -118,6 +118,7 @@ class PipelineConfig(Checked):
         "SAM 2 model; nano is embedded, the others are Meta's",
         choices=(
             "nano",
+            "mobile",
             "sam2.1_hiera_tiny",
             "sam2.1_hiera_small",
             "sam2.1_hiera_base_plus",

@@ -15,13 +15,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sam2vss_ros.affinity.model import load_affinity_model
 from sam2vss_ros.config import DENSE_MODES, PipelineConfig
 from sam2vss_ros.errors import MissingLabelsError
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.build import Sam2Model, load_model
 from sam2vss_ros.sam2.discovery import GridSource, RegionSource, Source
 from sam2vss_ros.sam2.options import PRESETS
-from sam2vss_ros.sam2.tracker import Tracker
 from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog
 from sam2vss_ros.semantics.model import SemanticModel, load_semantics
 from sam2vss_ros.semantics.networks.class_mapping import same_classes
@@ -29,6 +29,7 @@ from sam2vss_ros.semantics.networks.loading import open_network
 from sam2vss_ros.semantics.networks.network import SegmentationNetwork
 from sam2vss_ros.semantics.posterior import ClassPosterior
 from sam2vss_ros.semantics.segmenter import Dense
+from sam2vss_ros.tracking import Features, ObjectTracker, TrackingModel
 from sam2vss_ros.types import Frame
 
 EMBEDDED = ("head", "street")
@@ -60,9 +61,9 @@ class Perception:
         self,
         asked: PipelineConfig,
         config: PipelineConfig,
-        model: Sam2Model,
+        model: TrackingModel,
         semantics: SemanticModel,
-        semantic_model: Sam2Model,
+        semantic_model: TrackingModel,
         network: SegmentationNetwork | None,
     ) -> None:
         self.config = config
@@ -82,15 +83,13 @@ class Perception:
         Raises ModelUnavailableError, FileNotFoundError or ValueError, with a message for the user,
         where a model, a semantics file, a network, a class file or an option is not usable.
         """
-        model = load_model(
-            config.model, config.checkpoint, config.device, config.precision, config.image_size
-        )
+        model = _load_model(config)
         resolved = _resolve(config, model)
         if resolved.threads:
             torch.set_num_threads(resolved.threads)
         semantics = load_semantics(config.semantics, model.device)
         network = open_network(resolved, semantics.catalog, model.device)
-        reads = model  # whose features the semantics read
+        reads: TrackingModel = model  # whose features the semantics read
         if (semantics.backbone, semantics.image_size) != (config.model, resolved.image_size):
             reads = load_model(
                 semantics.backbone, device=config.device, image_size=semantics.image_size
@@ -121,13 +120,13 @@ class Perception:
                 f"{self.config.network} are in use: set class_map and configure again"
             )
 
-    def new_tracker(self, config: PipelineConfig) -> Tracker:
+    def new_tracker(self, config: PipelineConfig) -> ObjectTracker:
         """A tracker with a memory bank of its own. config: a stream's."""
-        return Tracker(self.model, config.max_objects, PRESETS[config.engine])
+        return self.model.new_tracker(config.max_objects, PRESETS[config.engine])
 
     def new_source(self, config: PipelineConfig) -> Source | None:
         """Where a stream's new objects come from; None: from prompts only."""
-        if config.discovery == "grid":
+        if config.discovery == "grid" and isinstance(self.model, Sam2Model):
             return GridSource(self.model.network)
         return RegionSource(self.catalog.things) if config.discovery == "regions" else None
 
@@ -143,8 +142,8 @@ class Perception:
 
     @property
     def mask_side(self) -> int:
-        """Side of the masks, at a quarter of the model's input."""
-        return int(self.model.network.image_size) // 4
+        """Side of the masks."""
+        return self.model.mask_side
 
     def classifies_masks(self, mode: str) -> bool:
         """Whether a mode asks the mask classifier."""
@@ -170,25 +169,22 @@ class Perception:
             return None
         return self._network.log_probabilities(frame)
 
-    def encode_images(
-        self, images: Sequence[npt.NDArray[np.uint8]]
-    ) -> list[functional.ImageFeatures]:
-        """SAM 2's features of (H, W, 3) RGB images, of several cameras as one batch."""
-        size = self.model.network.image_size
+    def encode_images(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Features]:
+        """The tracker's features of (H, W, 3) RGB images, of several cameras as one batch."""
+        size = self.model.image_size
         pixels = [functional.image_tensor(image, size, self.device) for image in images]
         if len(pixels) == 1:
-            return [functional.encode_image(self.model.network, pixels[0])]
-        features = functional.encode_image(self.model.network, torch.cat(pixels))
+            return [self.model.encode(pixels[0])]
+        features = self.model.encode(torch.cat(pixels))
         each = torch.arange(len(images), device=self.device).split(1)
         return [features.select(index) for index in each]
 
-    def run_head(self, frame: Frame, image: functional.ImageFeatures | None = None) -> Dense:
+    def run_head(self, frame: Frame, image: Features | None = None) -> Dense:
         """The dense head on a frame. image: its `encode_images`, where they are known."""
         if image is not None and self._semantic_model is self.model:
             return self._semantics.head(image.pyramid)
         pixels = functional.image_tensor(frame.image, self._semantics.image_size, self.device)
-        features = functional.encode_image(self._semantic_model.network, pixels)
-        return self._semantics.head(features.pyramid)
+        return self._semantics.head(self._semantic_model.encode(pixels).pyramid)
 
     def classify_masks(self, hidden: Tensor, masks: Tensor) -> Tensor:
         """(B, K) class shares of (B, h, w) bool masks by the head's features, float32."""
@@ -208,7 +204,17 @@ class Perception:
             torch.cuda.empty_cache()
 
 
-def _resolve(config: PipelineConfig, model: Sam2Model) -> PipelineConfig:
+def _load_model(config: PipelineConfig) -> TrackingModel:
+    if config.model == "mobile":
+        return load_affinity_model(
+            config.model, config.checkpoint, config.device, config.image_size
+        )
+    return load_model(
+        config.model, config.checkpoint, config.device, config.precision, config.image_size
+    )
+
+
+def _resolve(config: PipelineConfig, model: TrackingModel) -> PipelineConfig:
     """The options with what suits the model in the place of every `auto` and 0."""
     card, network = model.card, config.network
     if network == "auto":
@@ -216,7 +222,7 @@ def _resolve(config: PipelineConfig, model: Sam2Model) -> PipelineConfig:
     return dataclasses.replace(
         config,
         device=str(model.device),
-        image_size=model.network.image_size,
+        image_size=model.image_size,
         network=network,
         engine=card.engine if config.engine == "auto" else config.engine,
         discovery=card.discovery if config.discovery == "auto" else config.discovery,

@@ -17,13 +17,13 @@ import torch
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2.discovery import Source
-from sam2vss_ros.sam2.functional import ImageFeatures
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.stages import classify, compose, discover, features, track
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stream.requests import Requests
 from sam2vss_ros.stream.state import FrameContext, StreamState
 from sam2vss_ros.stream.stopwatch import Clock, Stopwatch
+from sam2vss_ros.tracking import Features
 from sam2vss_ros.types import Frame, Prompt, SemanticFrame
 
 
@@ -71,7 +71,7 @@ class VssPipeline:
         return self.perception.device
 
     def process(
-        self, frame: Frame, image: ImageFeatures | None = None, elsewhere: float = 0.0
+        self, frame: Frame, image: Features | None = None, elsewhere: float = 0.0
     ) -> SemanticFrame:
         """Segment the next frame of the stream.
 
@@ -104,7 +104,7 @@ class VssPipeline:
         return answer
 
     def _follow_objects(
-        self, context: FrameContext, image: ImageFeatures | None, watch: Stopwatch
+        self, context: FrameContext, image: Features | None, watch: Stopwatch
     ) -> SemanticFrame:
         perception, stream = self.perception, self.stream
         seen = features.see(perception, stream, context, image, watch)

@@ -22,11 +22,11 @@ from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.sam2 import functional
-from sam2vss_ros.sam2.build import Sam2Model
 from sam2vss_ros.sam2.discovery import Candidates
 from sam2vss_ros.semantics.posterior import ClassPosterior
 from sam2vss_ros.stream.objects import ObjectMemory
 from sam2vss_ros.stream.reid import colour_maps, embed
+from sam2vss_ros.tracking import TrackingModel
 from sam2vss_ros.training.procedural.returns import returns_video
 from sam2vss_ros.types import Frame
 
@@ -154,7 +154,7 @@ class TrueRegions:
 
     def propose(
         self,
-        features: functional.ImageFeatures,
+        features: Any,
         probabilities: Tensor,
         unexplained: Tensor,
         config: PipelineConfig,
@@ -223,18 +223,15 @@ class Sight(NamedTuple):
 
 @torch.inference_mode()
 def look(
-    model: Sam2Model, video: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]]]
+    model: TrackingModel, video: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]]]
 ) -> Iterator[Sight]:
     """The regions of each frame with the embeddings of their true masks."""
-    size = model.network.image_size
     for image, truth in video:
-        features = functional.encode_image(
-            model.network, functional.image_tensor(image, size, model.device)
-        )
-        small = _shrunk(truth, size // 4)
+        features = model.encode(functional.image_tensor(image, model.image_size, model.device))
+        small = _shrunk(truth, model.mask_side)
         regions = [r for r in visible_regions(truth) if (small == r).any()]
         masks = torch.from_numpy(small[None] == np.array(regions)[:, None, None]).to(model.device)
-        colours = colour_maps(image, size // 4, model.device)
+        colours = colour_maps(image, model.mask_side, model.device)
         embeddings = embed(features.pyramid, colours, masks).cpu()
         yield Sight(regions, masks.flatten(1).sum(1).tolist(), embeddings)
 
@@ -295,7 +292,7 @@ def replay(sights: Sequence[Sight], config: PipelineConfig, every: int = 8) -> R
 
 
 def score_alone(
-    model: Sam2Model, clips: int, frames: int, seed: int, thresholds: Sequence[float]
+    model: TrackingModel, clips: int, frames: int, seed: int, thresholds: Sequence[float]
 ) -> list[dict[str, Any]]:
     """Re-identification alone, by its threshold: share recognised and false revivals."""
     videos = [

@@ -22,6 +22,7 @@ from sam2vss_ros.sam2.options import TrackingOptions
 from sam2vss_ros.sam2.tracker import Tracked, Tracker
 from sam2vss_ros.sam2.windows import boxes_of
 from sam2vss_ros.stream.interleave import Interleave, RestRule
+from sam2vss_ros.stream.motion import Flow
 from sam2vss_ros.types import Prompt
 
 ENDLESS = 1 << 30
@@ -94,8 +95,10 @@ class _HeldTracker(Tracker):
         super().start(features, seen)
         self._begun = Tracked.join([self._begun, seen])
 
-    def step(self, features: functional.ImageFeatures, slots: list[int]) -> Tracked:
-        tracked = super().step(features, slots)
+    def step(
+        self, features: functional.ImageFeatures, slots: list[int], flow: Flow | None = None
+    ) -> Tracked:
+        tracked = super().step(features, slots, flow)
         begun = self._begun.take([self._begun.slots.index(slot) for slot in slots])
         boxes = boxes_of(begun.masks, self.network.image_size // 16).cpu()
         self.bank.note_boxes(torch.tensor(slots, dtype=torch.int64), boxes)

@@ -35,12 +35,14 @@ from sam2vss_ros.evaluation.evaluate import LabelledOutput
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2.discovery import Source, select
 from sam2vss_ros.sam2.masklets import Masklets
-from sam2vss_ros.sam2.tracker import Tracked, Tracker
+from sam2vss_ros.sam2.options import PRESETS
+from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.semantics.fusion import owners, upsample
 from sam2vss_ros.stages import features
 from sam2vss_ros.stages.compose import label_size
 from sam2vss_ros.stages.features import FrameFeatures
+from sam2vss_ros.stream.motion import Motion
 from sam2vss_ros.types import Frame
 
 WINDOW = 32
@@ -115,6 +117,7 @@ class _Window:
         self._config = config
         self._source = source
         self._masklets: Masklets | None = None  # until the first frame is searched
+        self._motion = Motion()
         self._votes = torch.zeros(0, len(perception.catalog), dtype=torch.int64)
 
     def follow(self, frame: Frame) -> None:
@@ -153,6 +156,7 @@ class _Window:
         perception = self._perception
         height, width = frame.image.shape[:2]
         with perception.arithmetic():
+            flow = self._motion.follow(frame.image)
             dense = perception.predict(frame)
             seen = features.extract(perception, frame, self._config.mode, dense)
             size = label_size(perception, (height, width), seen.log_dense)
@@ -161,7 +165,7 @@ class _Window:
             if self._masklets is None:
                 self._masklets, tracked = self._begin(seen)
             else:
-                tracked = self._masklets.advance(seen.image)
+                tracked = self._masklets.advance(seen.image, flow=flow)
             if tracked.slots:
                 masks = upsample(tracked.masks, size)
                 self._votes += _count(masks > 0, classes, len(perception.catalog)).cpu()
@@ -180,7 +184,7 @@ class _Window:
             least = max(1, round(self._config.min_area * side * side))
             found = select(candidates, everywhere, least, self._config.max_objects).masks
         self._votes = self._votes.new_zeros(len(found), len(perception.catalog))
-        masklets = Masklets(Tracker(perception.model, len(found)))
+        masklets = Masklets(perception.model.new_tracker(len(found), PRESETS["exact"]))
         if not len(found):
             return masklets, masklets.tracker.nothing()
         begun = masklets.tracker.from_masks(seen.image, list(range(len(found))), found)

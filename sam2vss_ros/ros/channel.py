@@ -27,8 +27,8 @@ from sam2vss_ros.ros.messages import stamp_ns
 from sam2vss_ros.ros.outputs import Answer, Outputs, output_size
 from sam2vss_ros.ros.services import Services
 from sam2vss_ros.ros.worker import Worker
-from sam2vss_ros.sam2.functional import ImageFeatures
 from sam2vss_ros.semantics.catalog import ClassCatalog
+from sam2vss_ros.tracking import Features
 from sam2vss_ros.types import Frame, SemanticFrame
 
 
@@ -185,7 +185,7 @@ class Channel:
         return self.pipeline is not None and self.pipeline.config.mode != "network"
 
     def answer(
-        self, arrival: Arrival, frame: Frame, image: ImageFeatures | None, elsewhere: float
+        self, arrival: Arrival, frame: Frame, image: Features | None, elsewhere: float
     ) -> None:
         """Process a frame and publish the answer."""
         assert self.pipeline is not None

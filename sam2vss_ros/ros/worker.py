@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.ros.mailbox import Arrival, Mailbox
-from sam2vss_ros.sam2.functional import ImageFeatures
+from sam2vss_ros.tracking import Features
 from sam2vss_ros.types import Frame
 
 HEARTBEAT = 1.0
@@ -34,7 +34,7 @@ class Served(Protocol):
         """Whether `answer` has a use for image features."""
 
     def answer(
-        self, arrival: Arrival, frame: Frame, image: ImageFeatures | None, elsewhere: float
+        self, arrival: Arrival, frame: Frame, image: Features | None, elsewhere: float
     ) -> None:
         """Process a frame and publish what comes out; as `VssPipeline.process`."""
 
@@ -116,10 +116,10 @@ class Worker:
             in_hand = [c for c in self._order if c.mailbox.holds]
             return [_Turn(c, c.mailbox.take()) for c in in_hand]
 
-    def _encode(self, frames: Sequence[tuple[_Turn, Frame]]) -> list[ImageFeatures | None]:
+    def _encode(self, frames: Sequence[tuple[_Turn, Frame]]) -> list[Features | None]:
         """The image features of several cameras in one batch; None where each makes its own."""
         together = [i for i, (turn, _) in enumerate(frames) if turn.channel.wants_features()]
-        features: list[ImageFeatures | None] = [None] * len(frames)
+        features: list[Features | None] = [None] * len(frames)
         if len(together) > 1:
             with self._perception.arithmetic():
                 found = self._perception.encode_images([frames[i][1].image for i in together])

@@ -10,10 +10,14 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
 
 from sam2vss_ros.sam2.cards import ModelCard, model_card
+from sam2vss_ros.sam2.functional import ImageFeatures, encode_image
 from sam2vss_ros.sam2.nano import build_nano
 from sam2vss_ros.sam2.norms import use_channel_norms
+from sam2vss_ros.sam2.options import TrackingOptions
+from sam2vss_ros.sam2.tracker import Tracker
 from sam2vss_ros.sam2.weights import fetch_weights, find_weights, load_weights, read_weights
 
 log = logging.getLogger(__name__)
@@ -41,6 +45,24 @@ class Sam2Model:
     network: SAM2Base
     device: torch.device
     dtype: torch.dtype
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square input in pixels."""
+        return int(self.network.image_size)
+
+    @property
+    def mask_side(self) -> int:
+        """Side of the masks, a quarter of the input's."""
+        return self.image_size // 4
+
+    def encode(self, images: Tensor) -> ImageFeatures:
+        """The features of (B, 3, S, S) normalised images."""
+        return encode_image(self.network, images)
+
+    def new_tracker(self, slots: int, options: TrackingOptions) -> Tracker:
+        """A tracker with a memory bank of its own."""
+        return Tracker(self, slots, options)
 
 
 def load_model(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -41,7 +41,7 @@ class Source(Protocol):
 
     def propose(
         self,
-        features: functional.ImageFeatures,
+        features: Any,
         probabilities: Tensor,
         unexplained: Tensor,
         config: PipelineConfig,
@@ -61,7 +61,7 @@ class GridSource:
 
     def propose(
         self,
-        features: functional.ImageFeatures,
+        features: Any,
         probabilities: Tensor,
         unexplained: Tensor,
         config: PipelineConfig,
@@ -108,7 +108,7 @@ class RegionSource:
 
     def propose(
         self,
-        features: functional.ImageFeatures,
+        features: Any,
         probabilities: Tensor,
         unexplained: Tensor,
         config: PipelineConfig,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sam2vss_ros.sam2.functional import ImageFeatures
-from sam2vss_ros.sam2.tracker import Tracked, Tracker
+from sam2vss_ros.sam2.tracker import Tracked
+from sam2vss_ros.stream.motion import Flow
+from sam2vss_ros.tracking import Features, ObjectTracker
 
 
 class Masklets:
@@ -14,17 +15,23 @@ class Masklets:
     tracker: with a slot for each of them.
     """
 
-    def __init__(self, tracker: Tracker) -> None:
+    def __init__(self, tracker: ObjectTracker) -> None:
         self.tracker = tracker
         self.slots: list[int] = []
 
-    def begin(self, features: ImageFeatures, found: Tracked) -> None:
+    def begin(self, features: Features, found: Tracked) -> None:
         """Start objects on the frame they were found on; they take the next free slots."""
         self.tracker.start(features, found)
         self.slots += found.slots
 
-    def advance(self, features: ImageFeatures, resting: Collection[int] = ()) -> Tracked:
-        """Follow all but the `resting` slots to the next frame, and remember what they became."""
-        tracked = self.tracker.step(features, [s for s in self.slots if s not in resting])
+    def advance(
+        self, features: Features, resting: Collection[int] = (), flow: Flow | None = None
+    ) -> Tracked:
+        """Follow all but the `resting` slots to the next frame, and remember what they became.
+
+        flow: as for `ObjectTracker.step`.
+        """
+        slots = [slot for slot in self.slots if slot not in resting]
+        tracked = self.tracker.step(features, slots, flow)
         self.tracker.commit(features, tracked)
         return tracked

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.sam2 import functional
-from sam2vss_ros.sam2.build import Sam2Model
 from sam2vss_ros.sam2.memory import MemoryBank, Recall
 from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
 from sam2vss_ros.sam2.windows import (
@@ -26,6 +26,10 @@ from sam2vss_ros.sam2.windows import (
     windows_around,
 )
 from sam2vss_ros.types import Prompt
+
+if TYPE_CHECKING:
+    from sam2vss_ros.sam2.build import Sam2Model
+    from sam2vss_ros.stream.motion import Flow
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,11 @@ class Tracked:
 class Tracker:
     """SAM 2's video stages on the memory of one camera stream.
 
-    options: what may be left out of the arithmetic; the default is exact.
+    options: what may be left out of the arithmetic; the default is exact. may_rest: an object that
+    `step` is not asked for keeps its memory.
     """
+
+    may_rest = True
 
     def __init__(
         self, model: Sam2Model, slots: int, options: TrackingOptions = PRESETS["exact"]
@@ -86,8 +93,13 @@ class Tracker:
         pointers = torch.zeros(0, self.network.hidden_dim, device=device)
         return Tracked((), torch.zeros(0, side, side, device=device), none, none, pointers)
 
-    def step(self, features: functional.ImageFeatures, slots: list[int]) -> Tracked:
-        """Find the objects of `slots`, in their order, on a frame."""
+    def step(
+        self, features: functional.ImageFeatures, slots: list[int], flow: Flow | None = None
+    ) -> Tracked:
+        """Find the objects of `slots`, in their order, on a frame.
+
+        flow: not needed, as memory attention finds things where they have gone.
+        """
         if not slots:
             return self.nothing()
         parts = [self._attend(features, recall) for recall in self.bank.recall(slots)]

@@ -28,7 +28,7 @@ from sam2vss_ros.sam2.cards import CARDS, ModelCard
 
 log = logging.getLogger(__name__)
 
-EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "nano.safetensors"
+EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "weights"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ def find_weights(card: ModelCard, checkpoint: str = "") -> Path | None:
             raise ModelUnavailableError(_advice(card, f"checkpoint {path} is not a file"))
         return path
     if not card.file:
-        return EMBEDDED_WEIGHTS if EMBEDDED_WEIGHTS.is_file() else None
+        path = EMBEDDED_FOLDER / f"{card.name}.safetensors"
+        return path if path.is_file() else None
     for folder in weight_folders():
         if (folder / card.file).is_file():
             return folder / card.file
@@ -92,8 +93,8 @@ def fetch_weights(card: ModelCard) -> Path:
     """
     if not card.hub_id:
         raise ModelUnavailableError(
-            f"model {card.name}: its weights belong to this package, but {EMBEDDED_WEIGHTS} is "
-            "missing: install sam2vss_ros again"
+            f"model {card.name}: its weights belong to this package, but are missing in "
+            f"{EMBEDDED_FOLDER}: install sam2vss_ros again"
         )
     try:
         import huggingface_hub

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.perception import Perception
-from sam2vss_ros.sam2.functional import ImageFeatures
+from sam2vss_ros.stream.motion import Flow
 from sam2vss_ros.stream.reid import colour_maps
 from sam2vss_ros.stream.state import FrameContext, StreamState
 from sam2vss_ros.stream.stopwatch import Stopwatch
+from sam2vss_ros.tracking import Features
 from sam2vss_ros.types import Frame
 
 
@@ -25,18 +26,19 @@ class FrameFeatures:
     the grid of the tracker's masks. colours: (1, 64, S/4, S/4), the image's `colour_maps`.
     """
 
-    image: ImageFeatures
+    image: Features
     hidden: Tensor | None
     log_dense: Tensor
     probabilities: Tensor
     colours: Tensor
+    flow: Flow | None = None
 
 
 def see(
     perception: Perception,
     stream: StreamState,
     context: FrameContext,
-    image: ImageFeatures | None,
+    image: Features | None,
     watch: Stopwatch,
 ) -> FrameFeatures:
     """The frame's features; the dense evidence is joined with that of the frames before.
@@ -49,7 +51,7 @@ def see(
     features = extract(perception, context.frame, context.config.mode, dense, image)
     flow = stream.motion.follow(context.frame.image)
     evidence = stream.smoothing.add(features.log_dense, flow)
-    return dataclasses.replace(features, log_dense=evidence)
+    return dataclasses.replace(features, log_dense=evidence, flow=flow)
 
 
 def extract(
@@ -57,7 +59,7 @@ def extract(
     frame: Frame,
     mode: str,
     dense: Tensor | None = None,
-    image: ImageFeatures | None = None,
+    image: Features | None = None,
 ) -> FrameFeatures:
     """Run the networks on a frame.
 

@@ -31,7 +31,8 @@ def follow(stream: StreamState, context: FrameContext, features: FrameFeatures) 
         return ObjectBatch.of([], stream.tracker.nothing())
     resting = _rest(stream, context, active)
     followed = [track for track in active if track not in resting.tracks]
-    found = stream.tracker.step(features.image, [track.slot for track in followed])
+    slots = [track.slot for track in followed]
+    found = stream.tracker.step(features.image, slots, features.flow)
     batch = ObjectBatch.join([ObjectBatch.of(followed, found), resting]).embedded(features)
     owned = batch.without_overlaps()
     _observe(stream, context, batch, owned, rested=len(resting))
@@ -51,6 +52,8 @@ def _rest(stream: StreamState, context: FrameContext, active: Sequence[Track]) -
 
 
 def _rule(stream: StreamState, context: FrameContext) -> RestRule | None:
+    if not stream.tracker.may_rest:
+        return None
     steady = stream.tracker.options.steady
     return context.effort.rest or (None if steady is None else RestRule(steady))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sam2vss_ros.config import PipelineConfig
-from sam2vss_ros.sam2.tracker import Tracker
 from sam2vss_ros.stream.budget import Budget, Effort, Level
 from sam2vss_ros.stream.interleave import Interleave
 from sam2vss_ros.stream.motion import Motion
@@ -14,6 +13,7 @@ from sam2vss_ros.stream.requests import PlacedPrompt, Taken
 from sam2vss_ros.stream.scene import Break, Continuity
 from sam2vss_ros.stream.schedule import MemorySchedule, SearchSchedule
 from sam2vss_ros.stream.smoothing import EvidenceMemory
+from sam2vss_ros.tracking import ObjectTracker
 from sam2vss_ros.types import Frame
 
 
@@ -45,7 +45,7 @@ class StreamState:
     tracker: the shared networks on this stream's own memory bank.
     """
 
-    def __init__(self, tracker: Tracker, config: PipelineConfig) -> None:
+    def __init__(self, tracker: ObjectTracker, config: PipelineConfig) -> None:
         self.tracker = tracker
         self.objects = ObjectMemory(config.max_objects)
         self.budget = _budget(config)

@@ -1,0 +1,73 @@
+"""The embedded tracking model: an ImageNet trunk whose features are compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sam2vss_ros.affinity.tracker import AffinityTracker, TrunkFeatures
+from sam2vss_ros.affinity.trunk import Trunk
+from sam2vss_ros.sam2.build import resolve_device
+from sam2vss_ros.sam2.cards import ModelCard, model_card
+from sam2vss_ros.sam2.options import TrackingOptions
+from sam2vss_ros.sam2.weights import fetch_weights, find_weights, load_weights, read_weights
+from sam2vss_ros.semantics.networks.embedded import native_bfloat16
+
+SIZE_STEP = 16
+"""The sides of an input are multiples of the coarsest stride."""
+
+
+@dataclass(frozen=True)
+class AffinityModel:
+    """A loaded model, ready for inference on square images of `image_size` pixels.
+
+    The trunk computes in `trunk_dtype`, bfloat16 where the device has it; `dtype` is that of
+    everything else.
+    """
+
+    card: ModelCard
+    network: Trunk
+    device: torch.device
+    image_size: int
+    trunk_dtype: torch.dtype
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def mask_side(self) -> int:
+        """Side of the masks: half of the input's."""
+        return self.image_size // 2
+
+    def encode(self, images: Tensor) -> TrunkFeatures:
+        """The trunk's features of (B, 3, S, S) normalised images."""
+        images = images.to(self.trunk_dtype, memory_format=torch.channels_last)
+        return TrunkFeatures(self.network(images))
+
+    def new_tracker(self, slots: int, options: TrackingOptions) -> AffinityTracker:
+        """A tracker with a memory of its own."""
+        return AffinityTracker(self.image_size, slots, options, self.device, self.trunk_dtype)
+
+
+def load_affinity_model(
+    name: str, checkpoint: str = "", device: str = "auto", image_size: int = 0
+) -> AffinityModel:
+    """Load the named model.
+
+    checkpoint: a `.safetensors` file of the trunk's weights; empty: those of the package.
+    image_size: side of the square input in pixels; 0: the model's own.
+    Raises ValueError, naming the argument; ModelUnavailableError for missing or wrong weights.
+    """
+    card, target = model_card(name), resolve_device(device)
+    if image_size % SIZE_STEP:
+        raise ValueError(
+            f"image_size: {image_size} is not a multiple of {SIZE_STEP} (0: the model's own, "
+            f"{card.image_size})"
+        )
+    network = Trunk()
+    path = find_weights(card, checkpoint) or fetch_weights(card)
+    load_weights(network, read_weights(path), path, name)
+    dtype = torch.bfloat16 if native_bfloat16(target) else torch.float32
+    network = network.to(target, dtype).eval().requires_grad_(False)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return AffinityModel(card, network, target, image_size or card.image_size, dtype)

@@ -1,0 +1,278 @@
+"""Tracking by affinity, behind the interface of SAM 2's tracker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam2vss_ros.affinity.memory import (
+    COARSE,
+    CONDITIONING,
+    FINE,
+    AffinityMemory,
+    Reading,
+    frame_keys,
+    sharpen,
+)
+from sam2vss_ros.affinity.trunk import CHANNELS
+from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
+from sam2vss_ros.sam2.tracker import Tracked
+from sam2vss_ros.stream.motion import Flow
+from sam2vss_ros.types import Prompt
+
+SMALL_AREA = 0.006
+"""Share of the image below which an object is followed on finer keys."""
+
+SUREST = 10.0
+"""Mask logits end here."""
+
+
+@dataclass(frozen=True)
+class TrunkFeatures:
+    """pyramid: (B, C, ., .) maps at strides 4, 8 and 16, C different for each."""
+
+    pyramid: tuple[Tensor, Tensor, Tensor]
+
+    def select(self, index: Tensor) -> TrunkFeatures:
+        """The features of images `index`, (N,) int64."""
+        fine, middle, coarse = self.pyramid
+        return TrunkFeatures((fine[index], middle[index], coarse[index]))
+
+
+class AffinityTracker:
+    """Objects of one camera stream, followed by comparing frames.
+
+    Nobody rests: one comparison serves all objects, and who is not asked for is forgotten.
+    Where SAM 2's tracker keeps memories by object, frames are remembered here, with the soft masks
+    of the objects on them. image_size: side of the square input in pixels.
+    """
+
+    may_rest = False
+
+    def __init__(
+        self,
+        image_size: int,
+        slots: int,
+        options: TrackingOptions = PRESETS["exact"],
+        device: torch.device = torch.device("cpu"),  # noqa: B008
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.options = options
+        self.device = device
+        self.bank = AffinityBank(image_size, slots, device, dtype)
+        self._side = image_size // 2
+        self._slots = slots
+
+    def nothing(self) -> Tracked:
+        """A batch without objects."""
+        none = torch.zeros(0, device=self.device)
+        return Tracked((), none.view(0, self._side, self._side), none, none, none.view(0, 1))
+
+    def step(self, features: TrunkFeatures, slots: list[int], flow: Flow | None = None) -> Tracked:
+        """Find the objects of `slots`, in their order, on a frame.
+
+        flow: from this frame to the last. Objects that are not among them are forgotten.
+        """
+        self.bank.begin(features)
+        self.bank.keep(slots)
+        if not slots:
+            return self.nothing()
+        masks = self.bank.read(flow)[slots]
+        return _tracked(slots, masks)
+
+    def commit(self, features: TrunkFeatures, tracked: Tracked) -> None:
+        """Remember objects as was decided on this frame, not as they were found."""
+        self.bank.correct(tracked.slots, tracked.masks.sigmoid())
+
+    def start(self, features: TrunkFeatures, seen: Tracked) -> None:
+        """Begin objects whose conditioning frame is this one."""
+        self.bank.begin(features)
+        self.bank.start(seen.slots, seen.masks.sigmoid())
+
+    def from_masks(self, features: TrunkFeatures, slots: list[int], masks: Tensor) -> Tracked:
+        """Take (B, s, s) bool masks of any size s as given; they are not empty."""
+        soft = F.interpolate(
+            masks[:, None].float(), (self._side, self._side), mode="bilinear", antialias=True
+        )[:, 0]
+        # What is smaller than a mask pixel grows to the one that it touches most.
+        highest = soft.flatten(1).amax(1)[:, None, None].clamp(max=0.5)
+        certain = soft.new_ones(len(slots))
+        return Tracked(
+            tuple(slots),
+            torch.where(soft >= highest, SUREST, -SUREST),
+            certain,
+            certain * SUREST,
+            soft.new_zeros(len(slots), 1),
+        )
+
+    def from_prompt(
+        self, features: TrunkFeatures, slot: int, prompt: Prompt, size: tuple[int, int]
+    ) -> Tracked:
+        """Take the mask of a user's prompt; `size` is the camera image's (height, width).
+
+        Raises ValueError for points and boxes, which say nothing here.
+        """
+        if prompt.mask is None:
+            raise ValueError("this model takes masks, neither points nor boxes")
+        mask = torch.from_numpy(prompt.mask)[None].to(self.device)
+        return self.from_masks(features, [slot], mask)
+
+
+def _tracked(slots: Sequence[int], masks: Tensor) -> Tracked:
+    """What (B, s, s) soft masks say: how good they are is how far they are from one half."""
+    logits = masks.logit(eps=1e-4).clamp(-SUREST, SUREST)
+    inside = masks > 0.5
+    sure = (masks * inside).sum((1, 2))
+    predicted_iou = sure / (inside.sum((1, 2)) + (masks * ~inside).sum((1, 2))).clamp(min=1e-6)
+    score = logits.flatten(1).amax(1)
+    return Tracked(tuple(slots), logits, predicted_iou, score, masks.new_zeros(len(slots), 1))
+
+
+class AffinityBank:
+    """The memories of one stream: of all objects on coarse keys, but for the small ones on fine.
+
+    A frame is begun with its features; until the next one, its objects may be read, corrected and
+    started.
+    """
+
+    def __init__(
+        self, image_size: int, slots: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._image_size, self._slots = image_size, slots
+        self._device, self._dtype = device, dtype
+        self._memories: list[_Followed] = []
+        self.allocate()
+
+    def allocate(self) -> None:
+        """Take the memory, where it is not taken yet."""
+        if not self._memories:
+            self._memories = [
+                _Followed(reading, self._image_size, self._slots, self._device, self._dtype)
+                for reading in (COARSE, FINE)
+            ]
+            side = self._image_size // 2
+            self._masks = torch.zeros(self._slots, side, side, device=self._device)
+            self._features: TrunkFeatures | None = None
+
+    def release(self) -> None:
+        """Give the memory back; what it held is gone."""
+        self._memories, self._features = [], None
+        self._masks = torch.zeros(0)
+
+    def nbytes(self) -> int:
+        """Bytes of the tensors; constant between `allocate` and `release`, then 0."""
+        return sum(m.memory.nbytes() for m in self._memories) + self._masks.nbytes
+
+    def begin(self, features: TrunkFeatures) -> None:
+        """A frame is in hand, unless it is already; the one before is remembered."""
+        if features is not self._features:
+            for memory in self._memories:
+                memory.begin(features, self._masks)
+            self._features = features
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Forget all objects but these."""
+        for memory in self._memories:
+            memory.keep(slots)
+
+    def read(self, flow: Flow | None) -> Tensor:
+        """(slots, s, s) soft masks on the frame in hand."""
+        self._masks = torch.zeros_like(self._masks)
+        for memory in self._memories:
+            memory.read(flow, self._masks)
+        return self._masks
+
+    def correct(self, slots: Sequence[int], masks: Tensor) -> None:
+        """The objects of `slots` have these (B, s, s) soft masks on the frame in hand."""
+        self._masks[list(slots)] = masks
+
+    def start(self, slots: Sequence[int], masks: Tensor) -> None:
+        """Objects begin with these (B, s, s) soft masks on the frame in hand."""
+        self.correct(slots, masks)
+        areas = (masks > 0.5).float().mean((1, 2)).tolist()
+        small = [slot for slot, area in zip(slots, areas, strict=True) if area < SMALL_AREA]
+        large = [slot for slot in slots if slot not in small]
+        coarse, fine = self._memories
+        for memory, ours, others in ((coarse, large, small), (fine, small, large)):
+            memory.forget(others)
+            memory.start(ours, self._masks)
+
+
+class _Followed:
+    """One memory, the objects that are in it, and the keys of the frame in hand."""
+
+    def __init__(
+        self,
+        reading: Reading,
+        image_size: int,
+        slots: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        fine, middle, coarse = CHANNELS
+        channels = coarse + middle + fine * (4 if reading.stride == 8 else 1)
+        self.memory = AffinityMemory(
+            reading, image_size // reading.stride, channels, slots, device, dtype
+        )
+        self._origins: dict[int, int] = {}  # object -> its conditioning frame
+        self._begun = [-1] * CONDITIONING  # what number of frame each of those is
+        self._now = 0
+        self._features: TrunkFeatures | None = None
+        self._keys: Tensor | None = None
+
+    def begin(self, features: TrunkFeatures, masks: Tensor) -> None:
+        if self._keys is not None:
+            own = torch.zeros_like(masks)
+            index = list(self._origins)
+            own[index] = masks[index]
+            self.memory.remember(self._keys, own)
+        self._now += 1
+        self._features, self._keys = features, None
+
+    def keep(self, slots: Sequence[int]) -> None:
+        self.forget([slot for slot in self._origins if slot not in slots])
+
+    def forget(self, slots: Sequence[int]) -> None:
+        for slot in slots:
+            if self._origins.pop(slot, None) is not None:
+                self.memory.remove_object(slot)
+
+    def read(self, flow: Flow | None, masks: Tensor) -> None:
+        if not self._origins:
+            return
+        found = self.memory.read(self._current_keys(), flow)
+        index = list(self._origins)
+        masks[index] = sharpen(found[index]) if self.memory.reading.older else found[index]
+
+    def start(self, slots: Sequence[int], masks: Tensor) -> None:
+        if not slots:
+            return
+        self.forget(slots)
+        frame = self._conditioning_frame(masks)
+        for slot in slots:
+            self.memory.add_object(slot, frame, masks[slot])
+            self._origins[slot] = frame
+
+    def _conditioning_frame(self, masks: Tensor) -> int:
+        """The frame in hand, among the conditioning frames; where there is no room for it the
+        objects of the oldest begin again, as they are now."""
+        if self._now in self._begun:
+            return self._begun.index(self._now)
+        unused = [i for i in range(CONDITIONING) if i not in self._origins.values()]
+        frame = min(unused or range(CONDITIONING), key=self._begun.__getitem__)
+        self._begun[frame] = self._now
+        self.memory.condition(frame, self._current_keys())
+        for slot, origin in self._origins.items():
+            if origin == frame:
+                self.memory.add_object(slot, frame, masks[slot])
+        return frame
+
+    def _current_keys(self) -> Tensor:
+        assert self._features is not None
+        if self._keys is None:
+            self._keys = frame_keys(self._features.pyramid, self.memory.reading)
+        return self._keys

@@ -1,0 +1,95 @@
+"""The trunk: MobileNetV2 (Sandler et al., CVPR 2018, table 2) up to stride 16."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))
+"""Expansion, channels, blocks and the stride of the first block."""
+
+STEM = 32
+TAPS = (3, 6, 13)
+"""Blocks, counted from the stem, whose outputs are wanted: the last at strides 4, 8 and 16."""
+
+CHANNELS = (24, 32, 96)
+"""Channels of these outputs."""
+
+EPS = 1e-5
+"""Of the batch normalisation of the published weights."""
+
+
+class Trunk(nn.Module):
+    """(B, 3, H, W) normalised images, of sides that 16 divides -> maps at strides 4, 8 and 16.
+
+    For inference: batch normalisation is part of the convolutions.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = [_convolution(3, STEM, 3, stride=2)]
+        channels = STEM
+        for expansion, outputs, count, stride in STAGES:
+            for i in range(count):
+                blocks.append(Bottleneck(channels, outputs, stride if i == 0 else 1, expansion))
+                channels = outputs
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, taps = F.relu6(self.blocks[0](images)), []
+        for i, block in enumerate(self.blocks[1:], 1):
+            x = block(x)
+            if i in TAPS:
+                taps.append(x)
+        fine, middle, coarse = taps
+        return fine, middle, coarse
+
+
+class Bottleneck(nn.Module):
+    """Expand (1x1), filter each channel (3x3), project (1x1); onto its input where shapes agree."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        self.expand = _convolution(inputs, hidden, 1) if expansion > 1 else None
+        self.filter = _convolution(hidden, hidden, 3, stride=stride, groups=hidden)
+        self.project = _convolution(hidden, outputs, 1)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = x if self.expand is None else F.relu6(self.expand(x))
+        out: Tensor = self.project(F.relu6(self.filter(hidden)))
+        return x + out if self.residual else out
+
+
+def folded_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of `Trunk` from those of a MobileNetV2 as PyTorch's implementations name them.
+
+    state: `features.N.conv.M.weight` and so on, each convolution followed by its normalisation.
+    Raises KeyError for a name that is missing.
+    """
+    folded: dict[str, Tensor] = {}
+    for i, block in enumerate(Trunk().blocks):
+        names = [""] if i == 0 else ["expand.", "filter.", "project."]
+        if isinstance(block, Bottleneck) and block.expand is None:
+            names.remove("expand.")
+        # In a block, convolution, normalisation and clipping are at 3 j, 3 j + 1 and 3 j + 2.
+        place = "features.0." if i == 0 else f"features.{i}.conv."
+        for j, name in enumerate(names):
+            norm = {k: state[f"{place}{3 * j + 1}.{k}"] for k in _NORM}
+            gain = norm["weight"] / (norm["running_var"] + EPS).sqrt()
+            kernel = state[f"{place}{3 * j}.weight"] * gain[:, None, None, None]
+            folded[f"blocks.{i}.{name}weight"] = kernel
+            folded[f"blocks.{i}.{name}bias"] = norm["bias"] - norm["running_mean"] * gain
+    return folded
+
+
+_NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+def _convolution(
+    inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1
+) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups)
