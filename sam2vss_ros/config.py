@@ -207,8 +207,9 @@ class PipelineConfig(Checked):
     )
     discovery: str = option(
         "auto",
-        "source of new objects: regions, grid, off (prompts only) or auto (the model's card)",
-        choices=("auto", "regions", "grid", "off"),
+        "source of new objects: regions (of the dense prediction), things (those that can be "
+        "counted), grid (of points), off (prompts only) or auto (what suits the model)",
+        choices=("auto", "regions", "things", "grid", "off"),
         heading="Finding objects",
     )
     keyframe_interval: int = option(

@@ -128,7 +128,9 @@ class Perception:
         """Where a stream's new objects come from; None: from prompts only."""
         if config.discovery == "grid" and isinstance(self.model, Sam2Model):
             return GridSource(self.model.network)
-        return RegionSource(self.catalog.things) if config.discovery == "regions" else None
+        if config.discovery in ("regions", "things"):
+            return RegionSource(self.catalog.things, stuff=config.discovery == "regions")
+        return None
 
     def new_posterior(self, class_id: int | None = None) -> ClassPosterior:
         """What is known of the class of a new object; class_id: it is certain."""

@@ -112,7 +112,7 @@ class AffinityMemory:
         self._bias.append(_bias(reading.last_radius, LOCALITY).to(like))
         # Which objects have a mask on which frame.
         self._known = torch.zeros(self._last + 1, objects, dtype=torch.bool, device=device)
-        self._last_keys = torch.zeros(channels, side, side, device=device)
+        self._last_keys = like.new_zeros(side, side, channels)
         self._last_masks = torch.zeros(
             objects, side * reading.patch, side * reading.patch, device=device
         )
@@ -152,9 +152,9 @@ class AffinityMemory:
         corrected by whatever followed `read`, for the frame after."""
         if self._older and self._age and self._age % self.reading.spacing == 0:
             slot = self._older[self._age // self.reading.spacing % len(self._older)]
-            self._store(slot, self._last_keys.permute(1, 2, 0), self._last_masks)
+            self._store(slot, self._last_keys, self._last_masks)
             self._known[slot] = self._known[self._last]
-        self._last_keys.copy_(keys.permute(2, 0, 1))
+        self._last_keys.copy_(keys)
         self._last_masks.copy_(masks)
         self._age += 1
 
@@ -165,13 +165,17 @@ class AffinityMemory:
         """
         past, masks = self._last_keys, self._last_masks
         if flow is not None:
+            known = self._known[self._last]
             size = (masks.shape[-2], masks.shape[-1])
-            masks = carried(masks, flow.at(size, masks.device), "bilinear")
-            past = carried(past, flow.at((self.side, self.side), past.device), "bilinear")
-            past = F.normalize(past, dim=0)
-        self._store(self._last, past.permute(1, 2, 0), masks)
+            moved = carried(masks[known], flow.at(size, masks.device), "bilinear")
+            masks = torch.zeros_like(masks)
+            masks[known] = moved
+            places = flow.at((self.side, self.side), past.device)
+            past = carried(past.permute(2, 0, 1).float(), places, "bilinear")
+            past = F.normalize(past, dim=0).permute(1, 2, 0)
+        self._store(self._last, past, masks)
         patch = self.reading.patch**2
-        out = past.new_zeros(self.objects, self._tiles**2, TILE**2, patch)
+        out = masks.new_zeros(self.objects, self._tiles**2, TILE**2, patch)
         objects, tiles = self._reach.any(0).flatten(1).nonzero(as_tuple=True)
         if len(tiles):
             out[objects, tiles] = self._read_tiles(keys, objects, tiles)
@@ -189,8 +193,8 @@ class AffinityMemory:
             window = _windows(self._keys[i], self._radii[i], active)
             scores.append(torch.baddbmm(self._bias[i], queries, window.transpose(1, 2)))
         best = torch.stack([score.amax(-1) for score in scores]).amax(0)[..., None]
-        mass = keys.new_zeros(len(tiles), TILE**2, self.reading.patch**2, dtype=torch.float32)
-        total = keys.new_zeros(len(tiles), TILE**2, 1, dtype=torch.float32)
+        mass = self._last_masks.new_zeros(len(tiles), TILE**2, self.reading.patch**2)
+        total = self._last_masks.new_zeros(len(tiles), TILE**2, 1)
         for i, score in zip(frames, scores, strict=True):
             # As sharp as an exponential, but it ends: what is far less similar has no say at all.
             weights = score.sub_(best - self.reading.reach).clamp_(min=0).square_()

@@ -24,7 +24,7 @@ from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.stream.motion import Flow
 from sam2vss_ros.types import Prompt
 
-SMALL_AREA = 0.006
+SMALL_AREA = 0.008
 """Share of the image below which an object is followed on finer keys."""
 
 SUREST = 10.0

@@ -69,7 +69,7 @@ CARDS: dict[str, ModelCard] = {
         ModelCard(
             name="mobile",
             image_size=448,
-            discovery="regions",
+            discovery="things",
             understands_points=False,
             cpu_threads=2,
             max_objects=16,

@@ -101,10 +101,14 @@ class GridSource:
 
 
 class RegionSource:
-    """Connected regions of the dense prediction, countable things first, then by size."""
+    """Connected regions of the dense prediction, countable things first, then by size.
 
-    def __init__(self, things: np.ndarray) -> None:
+    things: (K,) bool, which classes are countable. stuff: regions of the others are objects, too.
+    """
+
+    def __init__(self, things: np.ndarray, stuff: bool = True) -> None:
         self._things = things
+        self._stuff = stuff
 
     def propose(
         self,
@@ -118,7 +122,8 @@ class RegionSource:
         free = cv2.morphologyEx(
             unexplained.cpu().numpy().astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)
         )
-        regions = connected_regions(label, free > 0)
+        wanted = (free > 0) if self._stuff else (free > 0) & self._things[label]
+        regions = connected_regions(label, wanted)
         found: list[tuple[bool, int, float, np.ndarray]] = []
         for number, area in enumerate(areas_of(regions).tolist()[1:], 1):
             mask = regions == number

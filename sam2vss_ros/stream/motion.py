@@ -33,10 +33,13 @@ class Flow:
 
     places: Tensor
 
-    def at(self, size: tuple[int, int], device: torch.device) -> Tensor:
-        """The places on a grid of another size (height, width), (3, height, width)."""
-        maps = self.places.to(device)[None]
-        return F.interpolate(maps, size, mode="bilinear", align_corners=False)[0]
+    def at(self, size: tuple[int, int], device: torch.device, most: float = 1.0) -> Tensor:
+        """The places on a grid of another size (height, width), (3, height, width).
+
+        most: what full belief counts as.
+        """
+        maps = self.places * self.places.new_tensor([1.0, 1.0, most])[:, None, None]
+        return F.interpolate(maps.to(device)[None], size, mode="bilinear", align_corners=False)[0]
 
 
 def carried(maps: Tensor, places: Tensor, mode: str = "bicubic") -> Tensor:

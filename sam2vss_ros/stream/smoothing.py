@@ -28,8 +28,9 @@ class EvidenceMemory:
         """Mean of a frame's (K, h, w) log probabilities with those remembered, moved by `flow`."""
         past = self._evidence
         if past is not None and flow is not None and past.shape == log_dense.shape:
-            places = flow.at((log_dense.shape[-2], log_dense.shape[-1]), log_dense.device)
-            weight = KEEP * places[2]
+            size = (log_dense.shape[-2], log_dense.shape[-1])
+            places = flow.at(size, log_dense.device, most=KEEP)
+            weight = places[2]
             log_dense = weight * carried(past, places) + (1 - weight) * log_dense
         self._evidence = log_dense
         return log_dense

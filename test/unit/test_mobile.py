@@ -1,0 +1,94 @@
+"""The pipeline with the model mobile: things found, followed, forgotten."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from pipelines import open_pipeline
+from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.pipeline import VssPipeline
+from sam2vss_ros.training.procedural import make_clip
+from sam2vss_ros.types import Frame, Prompt, SemanticFrame, TrackState
+
+Images = npt.NDArray[np.uint8]
+HEIGHT, WIDTH = 96, 128
+
+
+def pipeline(**options: object) -> VssPipeline:
+    usual = {"model": "mobile", "device": "cpu", "image_size": 192, "network": "head"}
+    return open_pipeline(PipelineConfig.from_mapping(usual | {"max_objects": 4} | options))
+
+
+@pytest.fixture(scope="module")
+def street() -> Images:
+    return make_clip(11, 12, (HEIGHT, WIDTH), kind="street").frames
+
+
+def run(pipe: VssPipeline, images: Images, start: int = 1) -> list[SemanticFrame]:
+    return [pipe.process(Frame(image, start + i)) for i, image in enumerate(images)]
+
+
+def prompt(x0: int, y0: int, x1: int, y1: int) -> Prompt:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[y0:y1, x0:x1] = True
+    return Prompt(mask=mask)
+
+
+def test_only_what_can_be_counted_is_an_object(street: Images) -> None:
+    things = {c.name for c in pipeline().catalog.classes if c.thing}
+    found = {o.class_name for r in run(pipeline(min_area=0.001), street) for o in r.objects}
+    everything = {
+        o.class_name for r in run(pipeline(discovery="regions"), street[:2]) for o in r.objects
+    }
+    assert pipeline().config.discovery == "things"
+    assert found <= things and not everything <= things
+
+
+def test_an_object_is_followed_with_memory_that_does_not_grow(street: Images) -> None:
+    pipe = pipeline(discovery="off")
+    held = pipe.memory_bytes()
+    run(pipe, street[:1])
+    track_id = pipe.add_prompt(prompt(60, 50, 100, 90))
+    results = run(pipe, street[1:], start=2)
+    assert all(o.track_id == track_id for r in results for o in r.objects)
+    assert results[-1].objects[0].state == TrackState.CONFIRMED and results[-1].objects[0].area
+    assert pipe.memory_bytes() == held > 0
+    pipe.release()
+    assert pipe.memory_bytes() == 0
+    assert not run(pipe, street[:1], start=100)[0].objects
+    assert pipe.memory_bytes() == held
+
+
+def test_nobody_rests_though_time_is_short(street: Images) -> None:
+    """One comparison serves all objects; who is not asked for would be forgotten."""
+    pipe = pipeline(discovery="off", target_fps=1000.0)
+    run(pipe, street[:1])
+    ids = [pipe.add_prompt(prompt(x, 50, x + 36, 90)) for x in (4, 84)]
+    still = np.stack([street[1]] * 40)
+    results = run(pipe, still, start=2)
+    assert results[-1].late
+    assert [o.track_id for o in results[-1].objects] == ids
+    assert all(o.area for o in results[-1].objects)
+
+
+def test_a_scene_that_comes_back_has_its_objects(street: Images) -> None:
+    pipe = pipeline(discovery="regions", max_objects=32, confirm_frames=1)
+    known = {o.track_id for o in run(pipe, street[:3])[-1].objects if o.area}
+    other = make_clip(5, 3, (HEIGHT, WIDTH), kind="abstract").frames
+    cut = run(pipe, other, start=10)
+    assert cut[0].scene_cut and not known & {o.track_id for o in cut[0].objects if o.area}
+    back = run(pipe, street[2:4], start=20)
+    assert known & {o.track_id for o in back[-1].objects if o.area}
+
+
+def test_streams_on_one_model_do_not_mix(street: Images) -> None:
+    one, other, alone = (pipeline(discovery="regions") for _ in range(3))
+    mixed = []
+    for i, image in enumerate(street[:5], 1):
+        mixed.append(one.process(Frame(image, i)))
+        other.process(Frame(street[-i], i))
+    for a, b in zip(mixed, run(alone, street[:5]), strict=True):
+        assert np.array_equal(a.instance_image, b.instance_image)
+        assert np.array_equal(a.label_image, b.label_image)
