@@ -115,7 +115,8 @@ class PipelineConfig(Checked):
 
     model: str = option(
         "nano",
-        "SAM 2 model; nano is embedded, the others are Meta's",
+        "model that follows objects: nano, a small SAM 2, and mobile, which compares frames and "
+        "follows them better, are embedded; the others are Meta's",
         choices=(
             "nano",
             "mobile",

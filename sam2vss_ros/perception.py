@@ -20,6 +20,7 @@ from sam2vss_ros.config import DENSE_MODES, PipelineConfig
 from sam2vss_ros.errors import MissingLabelsError
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.build import Sam2Model, load_model
+from sam2vss_ros.sam2.cards import model_card
 from sam2vss_ros.sam2.discovery import GridSource, RegionSource, Source
 from sam2vss_ros.sam2.options import PRESETS
 from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog
@@ -207,7 +208,7 @@ class Perception:
 
 
 def _load_model(config: PipelineConfig) -> TrackingModel:
-    if config.model == "mobile":
+    if model_card(config.model).by_affinity:
         return load_affinity_model(
             config.model, config.checkpoint, config.device, config.image_size
         )

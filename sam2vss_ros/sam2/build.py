@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from sam2vss_ros.sam2.cards import ModelCard, model_card
+from sam2vss_ros.sam2.cards import CARDS, ModelCard, model_card
 from sam2vss_ros.sam2.functional import ImageFeatures, encode_image
 from sam2vss_ros.sam2.nano import build_nano
 from sam2vss_ros.sam2.norms import use_channel_norms
@@ -114,6 +114,9 @@ def _check(
 ) -> tuple[ModelCard, torch.device, torch.dtype]:
     """The card, device and dtype for these arguments; ValueError if one of them is invalid."""
     card = model_card(name)
+    if card.by_affinity:
+        others = ", ".join(c.name for c in CARDS.values() if not c.by_affinity)
+        raise ValueError(f"model: {name} is no SAM 2; these are: {others}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
     if image_size < 0 or image_size % SIZE_STEP:

@@ -1,4 +1,4 @@
-"""The models this package can load: the embedded nano and Meta's SAM 2.1."""
+"""The models this package can load: the embedded ones and Meta's SAM 2.1."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ class ModelCard:
     turns points and boxes into masks; if not, the dense region under them is used. `cpu_threads`
     is the best number of threads on a CPU, 0 for all. `max_objects` and `engine` (a preset in
     `options.PRESETS`) are the defaults of the options of the same name. `config` (a YAML file in
-    the `sam2` package), `file` and `hub_id` are empty for the embedded model. `source` says who
-    made the model, `licence` on what terms its weights may be used.
+    the `sam2` package), `file` and `hub_id` are empty for the embedded models. `source` says who
+    made the model, `licence` on what terms its weights may be used. `by_affinity`: it is no SAM 2,
+    but compares the features of frames (`sam2vss_ros.affinity`).
     """
 
     name: str
@@ -31,6 +32,7 @@ class ModelCard:
     config: str = ""
     file: str = ""
     hub_id: str = ""
+    by_affinity: bool = False
 
 
 def _meta_card(size: str, config: str, parameters: int) -> ModelCard:
@@ -75,8 +77,9 @@ CARDS: dict[str, ModelCard] = {
             max_objects=16,
             engine="exact",
             parameters=534_464,
-            source="MobileNetV2 (ImageNet), see sam2vss_ros/weights",
+            source="MobileNetV2 of ImageNet, see weights",
             licence="Apache-2.0",
+            by_affinity=True,
         ),
         _meta_card("tiny", "t", 38_962_498),
         _meta_card("small", "s", 46_060_354),

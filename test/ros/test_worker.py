@@ -14,7 +14,7 @@ from pipelines import shared_perception
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.ros.mailbox import Arrival, Mailbox
 from sam2vss_ros.ros.worker import Worker
-from sam2vss_ros.sam2.functional import ImageFeatures
+from sam2vss_ros.tracking import Features
 from sam2vss_ros.types import Frame
 
 
@@ -30,7 +30,7 @@ class Camera:
         self.wants = False
         self.rested = threading.Event()
         self.elsewhere: list[float] = []
-        self.features: list[ImageFeatures | None] = []
+        self.features: list[Features | None] = []
         self._log, self._name = log, name
 
     def ready(self, arrival: Arrival, now: float) -> bool:
@@ -47,7 +47,7 @@ class Camera:
         return self.wants
 
     def answer(
-        self, arrival: Arrival, frame: Frame, image: ImageFeatures | None, elsewhere: float
+        self, arrival: Arrival, frame: Frame, image: Features | None, elsewhere: float
     ) -> None:
         self.elsewhere.append(elsewhere)
         self.features.append(image)
@@ -201,5 +201,6 @@ def test_images_that_wait_together_are_encoded_together(log: list[str]) -> None:
     assert c.features == [None, None]
     first, second = a.features[0], b.features[0]
     assert first is not None and second is not None
-    np.testing.assert_allclose(first.top, second.top, atol=1e-4)
-    assert first.top.shape[0] == 1
+    for one, other in zip(first.pyramid, second.pyramid, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+        assert one.shape[0] == 1

@@ -8,6 +8,7 @@ from typing import Any
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import NETWORK_OPTIONS, Perception
 from sam2vss_ros.pipeline import VssPipeline
+from sam2vss_ros.sam2.tracker import Tracker
 from sam2vss_ros.semantics.networks.network import SegmentationNetwork
 
 
@@ -38,3 +39,10 @@ def perception_with(network: SegmentationNetwork, config: PipelineConfig) -> Per
 @functools.lru_cache(maxsize=16)
 def _load(config: PipelineConfig) -> Perception:
     return Perception.load(config)
+
+
+def sam2_tracker(pipeline: VssPipeline) -> Tracker:
+    """The tracker of a pipeline whose model is a SAM 2."""
+    tracker = pipeline.stream.tracker
+    assert isinstance(tracker, Tracker)
+    return tracker

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -93,8 +94,8 @@ class Eyes:
         self.shut = False
         step = pipe.stream.tracker.step
 
-        def seen(features: functional.ImageFeatures, slots: list[int]) -> Tracked:
-            tracked = step(features, slots)
+        def seen(features: functional.ImageFeatures, slots: list[int], *flow: Any) -> Tracked:
+            tracked = step(features, slots, *flow)
             if not self.shut:
                 return tracked
             return dataclasses.replace(

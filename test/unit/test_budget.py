@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,11 +155,11 @@ class SlowCamera:
         extract = functools.cache(functools.partial(features.extract, self.pipe.perception, frame))
         patch.setattr(features, "extract", lambda perception, frame, mode, *_: extract(mode))
 
-        def slow_step(image: functional.ImageFeatures, slots: list[int]) -> Tracked:
+        def slow_step(image: functional.ImageFeatures, slots: list[int], *flow: Any) -> Tracked:
             self._now += self.seconds
             self.asked.append(slots)
             self.written.append([])
-            return step(image, slots)
+            return step(image, slots, *flow)
 
         def noted_commit(image: functional.ImageFeatures, tracked: Tracked) -> None:
             self.written[-1].extend(tracked.slots)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,8 +194,8 @@ def test_nothing_is_learned_from_a_mask_in_doubt(monkeypatch: pytest.MonkeyPatch
     pipe = open_pipeline(PipelineConfig(max_objects=8, device="cpu", engine="exact"), source=source)
     trust, step = [1.0], pipe.stream.tracker.step
 
-    def doubting(features: functional.ImageFeatures, slots: list[int]) -> Tracked:
-        tracked = step(features, slots)
+    def doubting(features: functional.ImageFeatures, slots: list[int], *flow: Any) -> Tracked:
+        tracked = step(features, slots, *flow)
         return dataclasses.replace(
             tracked, predicted_iou=torch.full_like(tracked.predicted_iou, trust[0])
         )

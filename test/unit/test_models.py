@@ -18,7 +18,7 @@ from sam2vss_ros.sam2.build import load_model, resolve_device
 from sam2vss_ros.sam2.cards import CARDS
 from sam2vss_ros.sam2.nano import build_nano
 from sam2vss_ros.sam2.weights import (
-    EMBEDDED_WEIGHTS,
+    EMBEDDED_FOLDER,
     fetch_weights,
     find_weights,
     known_models,
@@ -112,6 +112,11 @@ def test_embedded_nano() -> None:
     assert model.network.image_size == model.card.image_size == 256
     assert sum(p.numel() for p in model.network.parameters()) == model.card.parameters
     assert {p.dtype for p in model.network.parameters()} == {torch.float32}
+
+
+def test_a_model_that_is_no_sam2_is_refused_as_one() -> None:
+    with pytest.raises(ValueError, match="model: mobile is no SAM 2; these are: nano, sam2.1_h"):
+        load_model("mobile")
 
 
 def test_half_precision_file_is_upcast(tmp_path: Path) -> None:
@@ -214,7 +219,7 @@ def test_known_models_say_what_is_at_hand(no_weights: Path) -> None:
     (folder / "sam2.1_hiera_large.pt").touch()
     status = {s.card.name: s for s in known_models()}
     assert list(status) == list(CARDS)
-    assert status["nano"].path == EMBEDDED_WEIGHTS
+    assert status["nano"].path == EMBEDDED_FOLDER / "nano.safetensors"
     assert status["sam2.1_hiera_large"].path == folder / "sam2.1_hiera_large.pt"
     assert status["nano"].fetch == ""
     assert status[TINY].path is None

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from pipelines import sam2_tracker
 from sam2vss_ros.types import Frame, Prompt, TrackState
 from streams import Eyes, assert_consistent, box, find, ids, pipeline, run
 
@@ -148,7 +149,7 @@ def test_what_no_longer_looks_like_the_object_is_not_it(
     assert find(before, kept).area and find(before, changed).area
     image = street[0].copy()
     image[:40, 20:80] = (30, 160, 30)
-    bank = pipe.stream.tracker.bank
+    bank = sam2_tracker(pipe).bank
     (slot,) = [t.slot for t in pipe.stream.objects.all() if t.track_id == changed]
     remembered = bank.recall([slot])[0].memories
     results = run(pipe, np.stack([image] * 3), start=5)

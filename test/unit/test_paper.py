@@ -25,6 +25,7 @@ from sam2vss_ros.evaluation.evaluate import LabelledOutput
 from sam2vss_ros.evaluation.paper import PaperRefiner
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2 import functional
+from sam2vss_ros.sam2.build import Sam2Model
 from sam2vss_ros.sam2.discovery import Candidates, Source
 from sam2vss_ros.sam2.tracker import Tracker
 from sam2vss_ros.semantics.catalog import catalog_data, load_catalog
@@ -133,7 +134,9 @@ def numbered(count: int) -> Iterator[Frame]:
 
 def masklets(images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
     """(2, HEIGHT, WIDTH) logits of the boxes on each frame, by SAM 2 alone."""
-    tracker, found = Tracker(shared_perception(CONFIG).model, 2), []
+    model = shared_perception(CONFIG).model
+    assert isinstance(model, Sam2Model)
+    tracker, found = Tracker(model, 2), []
     with torch.inference_mode():
         for i, image in enumerate(images):
             network = tracker.network

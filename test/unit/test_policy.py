@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from pipelines import open_pipeline
+from pipelines import open_pipeline, sam2_tracker
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.policy import LEAST_IOU, resolve_overlaps, worth_remembering
@@ -113,8 +114,8 @@ class Followed:
         self.written = []
         return self.pipe.process(Frame(self.image, self.stamp))
 
-    def _pretend(self, features: functional.ImageFeatures, slots: list[int]) -> Tracked:
-        found = self._step(features, slots)
+    def _pretend(self, features: functional.ImageFeatures, slots: list[int], *flow: Any) -> Tracked:
+        found = self._step(features, slots, *flow)
         if found is None:
             return None
         ious = [self.iou.get(slot, 0.9) for slot in found.slots]
@@ -150,7 +151,7 @@ def test_a_poor_mask_is_remembered_as_soon_as_it_is_good(followed: Followed) -> 
 
 def test_a_drifting_object_keeps_its_older_memories(followed: Followed) -> None:
     one = followed.slots[0]
-    bank = followed.pipe.stream.tracker.bank
+    bank = sam2_tracker(followed.pipe).bank
     before = bank.recall([one])[0]
     followed.iou[one] = 0.4
     for _ in range(4):

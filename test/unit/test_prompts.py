@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -202,13 +203,13 @@ def test_requests_while_the_prompts_before_are_being_looked_for(
     first, second = (pipe.add_prompt(p) for p in prompts[:2])
     step, late = pipe.stream.tracker.step, list[int]()
 
-    def ask_and_step(image: functional.ImageFeatures, slots: list[int]) -> Tracked:
+    def ask_and_step(image: functional.ImageFeatures, slots: list[int], *flow: Any) -> Tracked:
         assert not len(pipe.stream.objects)
         with pytest.raises(ValueError, match="max_objects: all 2 places are taken"):
             pipe.add_prompt(prompts[2])
         assert pipe.remove_object(first) and not pipe.remove_object(first)
         late.append(pipe.add_prompt(prompts[2]))
-        return step(image, slots)
+        return step(image, slots, *flow)
 
     with monkeypatch.context() as patch:
         patch.setattr(pipe.stream.tracker, "step", ask_and_step)
