@@ -119,11 +119,11 @@ class PipelineConfig(Checked):
         "follows them better, are embedded; the others are Meta's",
         choices=(
             "nano",
-            "mobile",
             "sam2.1_hiera_tiny",
             "sam2.1_hiera_small",
             "sam2.1_hiera_base_plus",
             "sam2.1_hiera_large",
+            "mobile",
         ),
         heading="The model",
     )

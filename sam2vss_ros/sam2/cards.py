@@ -68,6 +68,10 @@ CARDS: dict[str, ModelCard] = {
             source="this package, see sam2vss_ros/weights",
             licence="non-commercial",
         ),
+        _meta_card("tiny", "t", 38_962_498),
+        _meta_card("small", "s", 46_060_354),
+        _meta_card("base_plus", "b+", 80_850_178),
+        _meta_card("large", "l", 224_446_642),
         ModelCard(
             name="mobile",
             image_size=448,
@@ -81,10 +85,6 @@ CARDS: dict[str, ModelCard] = {
             licence="Apache-2.0",
             by_affinity=True,
         ),
-        _meta_card("tiny", "t", 38_962_498),
-        _meta_card("small", "s", 46_060_354),
-        _meta_card("base_plus", "b+", 80_850_178),
-        _meta_card("large", "l", 224_446_642),
     )
 }
 

@@ -53,7 +53,8 @@ def test_what_is_told_of_a_parameter(capsys: pytest.CaptureFixture[str]) -> None
     assert (
         "    # ---- Finding objects ----\n"
         "\n"
-        "    # source of new objects: regions (of the dense prediction), things (those that can be\n"
+        "    # source of new objects: regions (of the dense prediction), things (those that can "
+        "be\n"
         "    # counted), grid (of points), off (prompts only) or auto (what suits the model).\n"
         "    discovery: auto\n"
     ) in text
