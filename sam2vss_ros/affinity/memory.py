@@ -129,14 +129,15 @@ class AffinityMemory:
 
     def condition(self, frame: int, keys: Tensor) -> None:
         """Keep (h, w, C) keys as conditioning frame `frame`; no object has a mask there yet."""
-        self._store(frame, keys, torch.zeros_like(self._last_masks))
-        self._known[frame] = False
+        self._inner(self._keys[frame], frame).copy_(keys)
+        self._masks[frame].zero_()
+        self._reach[frame] = self._known[frame] = False
 
     def add_object(self, index: int, frame: int, mask: Tensor) -> None:
         """Object `index` has the soft (h * patch, w * patch) mask at conditioning frame `frame`,
         which is the present one: `remember` must follow."""
         self._inner(self._masks[frame][index], frame).copy_(self._to_patches(mask[None])[0])
-        self._reach[frame] = self._in_reach(frame)
+        self._reach[frame, index] = self._in_reach(frame, torch.tensor([index]))[0]
         self._known[frame, index] = self._known[self._last, index] = True
 
     def remove_object(self, index: int) -> None:
@@ -152,7 +153,11 @@ class AffinityMemory:
         corrected by whatever followed `read`, for the frame after."""
         if self._older and self._age and self._age % self.reading.spacing == 0:
             slot = self._older[self._age // self.reading.spacing % len(self._older)]
-            self._store(slot, self._last_keys, self._last_masks)
+            here = self._known[self._last].nonzero()[:, 0]
+            self._masks[slot].zero_()
+            self._reach[slot] = False
+            if len(here):
+                self._store(slot, self._last_keys, self._last_masks[here], here)
             self._known[slot] = self._known[self._last]
         self._last_keys.copy_(keys)
         self._last_masks.copy_(masks)
@@ -163,23 +168,25 @@ class AffinityMemory:
 
         flow: from this frame to the last.
         """
-        past, masks = self._last_keys, self._last_masks
+        out = torch.zeros_like(self._last_masks)
+        here = self._known.any(0).nonzero()[:, 0]
+        if not len(here):
+            return out
+        past, masks = self._last_keys, self._last_masks[here]
         if flow is not None:
-            known = self._known[self._last]
             size = (masks.shape[-2], masks.shape[-1])
-            moved = carried(masks[known], flow.at(size, masks.device), "bilinear")
-            masks = torch.zeros_like(masks)
-            masks[known] = moved
+            masks = carried(masks, flow.at(size, masks.device), "bilinear")
             places = flow.at((self.side, self.side), past.device)
             past = carried(past.permute(2, 0, 1).float(), places, "bilinear")
             past = F.normalize(past, dim=0).permute(1, 2, 0)
-        self._store(self._last, past, masks)
+        self._store(self._last, past, masks, here)
         patch = self.reading.patch**2
-        out = masks.new_zeros(self.objects, self._tiles**2, TILE**2, patch)
-        objects, tiles = self._reach.any(0).flatten(1).nonzero(as_tuple=True)
+        read = masks.new_zeros(len(here), self._tiles**2, TILE**2, patch)
+        row, tiles = self._reach[:, here].any(0).flatten(1).nonzero(as_tuple=True)
         if len(tiles):
-            out[objects, tiles] = self._read_tiles(keys, objects, tiles)
-        return self._from_tiles(out)
+            read[row, tiles] = self._read_tiles(keys, here[row], tiles)
+        out[here] = self._from_tiles(read)
+        return out
 
     def _read_tiles(self, keys: Tensor, objects: Tensor, tiles: Tensor) -> Tensor:
         """(pairs of object and tile, queries, patch * patch)"""
@@ -206,15 +213,16 @@ class AffinityMemory:
             mass[pairs] += torch.bmm(weights.index_select(0, place[pairs]), window)
         return mass / total.clamp(min=1e-6)
 
-    def _in_reach(self, frame: int) -> Tensor:
-        """(objects, rows, columns) bool: whether a mask lies in a tile's window of the frame."""
-        highest = self._masks[frame].amax(3).float()
+    def _in_reach(self, frame: int, objects: Tensor) -> Tensor:
+        """(B, rows, columns) bool: whether a mask lies in a tile's window of the frame."""
+        highest = self._masks[frame][objects].amax(3).float()
         return F.max_pool2d(highest, TILE + 2 * self._radii[frame], TILE) > EMPTY
 
-    def _store(self, frame: int, keys: Tensor, masks: Tensor) -> None:
+    def _store(self, frame: int, keys: Tensor, masks: Tensor, objects: Tensor) -> None:
+        """Keep a frame's keys, and the (B, ., .) masks of B objects on it."""
         self._inner(self._keys[frame], frame).copy_(keys)
-        self._inner(self._masks[frame], frame).copy_(self._to_patches(masks))
-        self._reach[frame] = self._in_reach(frame)
+        self._inner(self._masks[frame], frame)[objects] = self._to_patches(masks).to(self._dtype)
+        self._reach[frame, objects] = self._in_reach(frame, objects)
 
     def _inner(self, padded: Tensor, frame: int) -> Tensor:
         """The part of (..., H, W, C) storage that lies in the image."""
@@ -226,11 +234,11 @@ class AffinityMemory:
         return F.pixel_unshuffle(masks[:, None], self.reading.patch).permute(0, 2, 3, 1)
 
     def _from_tiles(self, tiles: Tensor) -> Tensor:
-        """(objects, tiles, queries, patch * patch) -> (objects, h * patch, w * patch)"""
+        """(B, tiles, queries, patch * patch) -> (B, h * patch, w * patch)"""
         n, patch = self._tiles, self.reading.patch
-        maps = tiles.view(self.objects, n, n, TILE, TILE, patch, patch)
+        maps = tiles.view(len(tiles), n, n, TILE, TILE, patch, patch)
         whole = n * TILE * patch
-        maps = maps.permute(0, 1, 3, 5, 2, 4, 6).reshape(self.objects, whole, whole)
+        maps = maps.permute(0, 1, 3, 5, 2, 4, 6).reshape(len(tiles), whole, whole)
         return maps[:, : self.side * patch, : self.side * patch]
 
 
