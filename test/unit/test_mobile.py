@@ -92,3 +92,13 @@ def test_streams_on_one_model_do_not_mix(street: Images) -> None:
     for a, b in zip(mixed, run(alone, street[:5]), strict=True):
         assert np.array_equal(a.instance_image, b.instance_image)
         assert np.array_equal(a.label_image, b.label_image)
+
+
+def test_a_point_and_a_box_mean_the_region_they_lie_on(street: Images) -> None:
+    pipe = pipeline(discovery="off")
+    run(pipe, street[:1])
+    point = Prompt(points=np.float32([[70, 80]]), point_labels=np.int32([1]))
+    ids = {pipe.add_prompt(point), pipe.add_prompt(Prompt(box=(40, 20, 70, 60)))}
+    result = run(pipe, street[1:2], start=2)[0]
+    assert {o.track_id for o in result.objects} == ids
+    assert all(o.area for o in result.objects)
