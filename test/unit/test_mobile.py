@@ -97,7 +97,7 @@ def test_streams_on_one_model_do_not_mix(street: Images) -> None:
 def test_a_point_and_a_box_mean_the_region_they_lie_on(street: Images) -> None:
     pipe = pipeline(discovery="off")
     run(pipe, street[:1])
-    point = Prompt(points=np.float32([[70, 80]]), point_labels=np.int32([1]))
+    point = Prompt(points=np.array([[70, 80]], np.float32), point_labels=np.ones(1, np.int32))
     ids = {pipe.add_prompt(point), pipe.add_prompt(Prompt(box=(40, 20, 70, 60)))}
     result = run(pipe, street[1:2], start=2)[0]
     assert {o.track_id for o in result.objects} == ids
