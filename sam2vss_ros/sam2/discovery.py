@@ -30,7 +30,7 @@ LEAST_CONFIDENCE = 0.5
 
 @dataclass(frozen=True)
 class Candidates:
-    """masks: (N, S/4, S/4) bool, best first; score: (N,) from 0 to 1."""
+    """masks: (N, s, s) bool, best first; score: (N,) from 0 to 1."""
 
     masks: Tensor
     score: Tensor
@@ -48,8 +48,9 @@ class Source(Protocol):
     ) -> Candidates:
         """Find masks on one frame, best first.
 
-        probabilities: (K, S/4, S/4) dense class probabilities; unexplained: (S/4, S/4) bool,
-        pixels that no object owns; config: the options that hold for this frame.
+        probabilities: (K, s, s) dense class probabilities on the grid of the tracker's masks;
+        unexplained: (s, s) bool, pixels that no object owns; config: the options that
+        hold for this frame.
         """
 
 

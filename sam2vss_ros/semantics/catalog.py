@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from sam2vss_ros.semantics.shipped import yaml_path
+
 IMAGE_ID_LIMIT = 65536
 
 
@@ -131,12 +133,7 @@ def load_catalog(name_or_path: str) -> ClassCatalog:
 
 def read_class_file(name_or_path: str) -> tuple[Any, str]:
     """The content of a class file and its path, for `parse_catalog`. Raises as `load_catalog`."""
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = CLASSES_FOLDER / f"{name_or_path}.yaml"
-    if not path.is_file():
-        shipped = ", ".join(sorted(p.stem for p in CLASSES_FOLDER.glob("*.yaml")))
-        raise FileNotFoundError(f"class file {path} does not exist; shipped by name: {shipped}")
+    path = yaml_path(name_or_path, CLASSES_FOLDER, "class file")
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8")), str(path)
     except (yaml.YAMLError, UnicodeDecodeError) as error:

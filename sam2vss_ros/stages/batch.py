@@ -46,7 +46,7 @@ class ObjectBatch:
 
     @property
     def masks(self) -> Tensor:
-        """(B, S/4, S/4) float32 logits."""
+        """(B, s, s) float32 logits; s is the side of the tracker's masks."""
         return self.tracked.masks
 
     def take(self, index: Sequence[int]) -> ObjectBatch:
@@ -76,7 +76,7 @@ class ObjectBatch:
         return dataclasses.replace(self, embeddings=embeddings)
 
     def explained(self) -> Tensor:
-        """(S/4, S/4) bool, pixels that some object claims."""
+        """(s, s) bool, pixels that some object claims."""
         return (self.masks > 0).any(0)
 
     def coverage(self) -> float:

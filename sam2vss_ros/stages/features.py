@@ -22,8 +22,9 @@ class FrameFeatures:
     """What the networks say of a frame.
 
     image: the tracker's features. hidden: the dense head's, which the mask classifier reads, where
-    the mode asks for them. log_dense: (K, h, w) log probabilities. probabilities: (K, S/4, S/4) on
-    the grid of the tracker's masks. colours: (1, 64, S/4, S/4), the image's `colour_maps`.
+    the mode asks for them. log_dense: (K, h, w) log probabilities. probabilities: (K, s, s) on the
+    grid of the tracker's masks. colours: (1, 64, s, s), the image's `colour_maps`. flow: to the
+    frame before, None where there is none.
     """
 
     image: Features

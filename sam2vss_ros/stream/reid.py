@@ -34,9 +34,9 @@ def colour_maps(image: npt.NDArray[np.uint8], side: int, device: torch.device) -
 
 
 def embed(pyramid: tuple[Tensor, ...], colours: Tensor, masks: Tensor) -> Tensor:
-    """Unit vectors (B, levels x C + 64) of what is inside (B, S/4, S/4) masks, float32.
+    """Unit vectors (B, levels x C + 64) of what is inside (B, s, s) masks, float32.
 
-    pyramid: (1, C, ., .) maps of one image; colours: its `colour_maps` of side S/4. What is common
+    pyramid: (1, C, ., .) maps of one image; colours: its `colour_maps` of side s. What is common
     to everything in the image tells nothing, so each channel of the pyramid counts in standard
     deviations from its mean over the image. All levels and the colours weigh the same.
     """

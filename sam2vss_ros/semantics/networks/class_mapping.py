@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.semantics.networks.network import SegmentationNetwork
+from sam2vss_ros.semantics.shipped import yaml_path
 from sam2vss_ros.types import Frame
 
 log = logging.getLogger(__name__)
@@ -29,12 +30,7 @@ def load_class_map(name_or_path: str) -> dict[str, str]:
     Raises FileNotFoundError naming the file looked for and the shipped names; ValueError for a
     file that is no such map.
     """
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = MAPS_FOLDER / f"{name_or_path}.yaml"
-    if not path.is_file():
-        shipped = ", ".join(sorted(p.stem for p in MAPS_FOLDER.glob("*.yaml")))
-        raise FileNotFoundError(f"class_map: {path} does not exist; shipped by name: {shipped}")
+    path = yaml_path(name_or_path, MAPS_FOLDER, "class_map:")
     try:
         names = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
