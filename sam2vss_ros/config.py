@@ -114,16 +114,16 @@ class PipelineConfig(Checked):
     """The options of `VssPipeline`."""
 
     model: str = option(
-        "nano",
-        "model that follows objects: nano, a small SAM 2, and mobile, which compares frames and "
-        "follows them better, are embedded; the others are Meta's",
+        "mobile",
+        "model that follows objects: mobile, which compares frames, and nano, a small SAM 2 to try "
+        "the engine with, are embedded; the others are Meta's",
         choices=(
+            "mobile",
             "nano",
             "sam2.1_hiera_tiny",
             "sam2.1_hiera_small",
             "sam2.1_hiera_base_plus",
             "sam2.1_hiera_large",
-            "mobile",
         ),
         heading="The model",
     )
@@ -131,7 +131,8 @@ class PipelineConfig(Checked):
         "", "path of the model's weights in Meta's .pt format; empty looks in the usual places"
     )
     semantics: str = option(
-        "nano", "classes and their classifier: nano (embedded, CamVid) or a .safetensors file"
+        "street",
+        "classes: street (embedded, CamVid) or a .safetensors file of sam2vss train semantics",
     )
     classes: str = option(
         "",
@@ -171,12 +172,10 @@ class PipelineConfig(Checked):
         heading="Labels",
     )
     network: str = option(
-        "auto",
-        "network of the dense prediction: street (embedded, CamVid), head (of the semantics, on "
-        "SAM 2's own features), auto (street beside the embedded semantics, else head), topic "
-        "(label images of another node), a file (.safetensors of sam2vss train network, "
-        "TorchScript .pt or .ts, .onnx), or a model of the library transformers (folder or name on "
-        "the hub)",
+        "head",
+        "network of the dense prediction: head (of the semantics), topic (label images of another "
+        "node), a file (TorchScript .pt or .ts, .onnx), or a model of the library transformers "
+        "(folder or name on the hub)",
     )
     network_classes: str = option(
         "",

@@ -1,7 +1,8 @@
 """Perception: every network, loaded once, shared by all cameras; it remembers nothing of a stream.
 
-A frame's networks are SAM 2's image encoder, the dense prediction of approach 1 (a network of its
-own, or the dense head on SAM 2's features) and the mask classifier of approach 2.
+A frame's networks are the tracking model's image encoder, the dense prediction of approach 1 (a
+network of its own, or the dense head) and the mask classifier of approach 2. Head and classifier read
+the embedded trunk: once per frame where that also is what follows objects.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sam2vss_ros.affinity.model import load_affinity_model
+from sam2vss_ros.affinity.model import AffinityModel, load_affinity_model
 from sam2vss_ros.config import DENSE_MODES, PipelineConfig
 from sam2vss_ros.errors import MissingLabelsError
 from sam2vss_ros.sam2 import functional
@@ -32,9 +33,6 @@ from sam2vss_ros.semantics.posterior import ClassPosterior
 from sam2vss_ros.semantics.segmenter import Dense
 from sam2vss_ros.tracking import Features, ObjectTracker, TrackingModel
 from sam2vss_ros.types import Frame
-
-EMBEDDED = ("head", "street")
-"""Networks as small as the embedded SAM 2."""
 
 NETWORK_OPTIONS = (
     "model",
@@ -64,7 +62,7 @@ class Perception:
         config: PipelineConfig,
         model: TrackingModel,
         semantics: SemanticModel,
-        semantic_model: TrackingModel,
+        trunk: AffinityModel,
         network: SegmentationNetwork | None,
     ) -> None:
         self.config = config
@@ -73,7 +71,7 @@ class Perception:
         self.catalog = _published_classes(config, semantics.catalog, network)
         self._asked = asked
         self._semantics = semantics
-        self._semantic_model = semantic_model
+        self._trunk = trunk
         self._network = network
         self._speaks_semantics = network is None or same_classes(network.catalog, semantics.catalog)
 
@@ -88,14 +86,14 @@ class Perception:
         resolved = _resolve(config, model)
         if resolved.threads:
             torch.set_num_threads(resolved.threads)
-        semantics = load_semantics(config.semantics, model.device)
+        trunk = (
+            model
+            if isinstance(model, AffinityModel)
+            else load_affinity_model("mobile", device=config.device)
+        )
+        semantics = load_semantics(config.semantics, model.device, trunk.trunk_dtype)
         network = open_network(resolved, semantics.catalog, model.device)
-        reads: TrackingModel = model  # whose features the semantics read
-        if (semantics.backbone, semantics.image_size) != (config.model, resolved.image_size):
-            reads = load_model(
-                semantics.backbone, device=config.device, image_size=semantics.image_size
-            )
-        return Perception(config, resolved, model, semantics, reads, network)
+        return Perception(config, resolved, model, semantics, trunk, network)
 
     def stream_config(self, config: PipelineConfig) -> PipelineConfig:
         """The options of a stream on these networks, without any `auto`.
@@ -184,10 +182,10 @@ class Perception:
 
     def run_head(self, frame: Frame, image: Features | None = None) -> Dense:
         """The dense head on a frame. image: its `encode_images`, where they are known."""
-        if image is not None and self._semantic_model is self.model:
-            return self._semantics.head(image.pyramid)
-        pixels = functional.image_tensor(frame.image, self._semantics.image_size, self.device)
-        return self._semantics.head(self._semantic_model.encode(pixels).pyramid)
+        if image is None or self._trunk is not self.model:
+            size = self._trunk.input_size((frame.image.shape[0], frame.image.shape[1]))
+            image = self._trunk.encode(functional.image_tensor(frame.image, size, self.device))
+        return self._semantics.head(image.pyramid)
 
     def classify_masks(self, hidden: Tensor, masks: Tensor) -> Tensor:
         """(B, K) class shares of (B, h, w) bool masks by the head's features, float32."""
@@ -195,14 +193,14 @@ class Perception:
 
     def memory_bytes(self) -> int:
         """Bytes of the weights; those of a network from a file of another library not included."""
-        models = {id(m): m.network for m in (self.model, self._semantic_model)}
+        models = {id(m): m.network for m in (self.model, self._trunk)}
         modules = [*models.values(), self._semantics.head, self._semantics.classifier]
         weights = [t for m in modules for t in (*m.parameters(), *m.buffers())]
         return sum(t.nbytes for t in weights)
 
     def close(self) -> None:
         """Give the networks back; streams on them must be closed first."""
-        del self.model, self._semantics, self._semantic_model, self._network
+        del self.model, self._semantics, self._trunk, self._network
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -219,19 +217,16 @@ def _load_model(config: PipelineConfig) -> TrackingModel:
 
 def _resolve(config: PipelineConfig, model: TrackingModel) -> PipelineConfig:
     """The options with what suits the model in the place of every `auto` and 0."""
-    card, network = model.card, config.network
-    if network == "auto":
-        network = "street" if config.semantics == PipelineConfig.semantics else "head"
+    card = model.card
     return dataclasses.replace(
         config,
         device=str(model.device),
         image_size=model.image_size,
-        network=network,
         engine=card.engine if config.engine == "auto" else config.engine,
         discovery=card.discovery if config.discovery == "auto" else config.discovery,
         max_objects=config.max_objects or card.max_objects,
         # What suits a small model does not suit a large network beside it.
-        threads=config.threads or (card.cpu_threads if network in EMBEDDED else 0),
+        threads=config.threads or (card.cpu_threads if config.network == "head" else 0),
     )
 
 

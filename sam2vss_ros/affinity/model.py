@@ -9,11 +9,10 @@ from torch import Tensor
 
 from sam2vss_ros.affinity.tracker import AffinityTracker, TrunkFeatures
 from sam2vss_ros.affinity.trunk import Trunk
-from sam2vss_ros.sam2.build import resolve_device
+from sam2vss_ros.sam2.build import native_bfloat16, resolve_device
 from sam2vss_ros.sam2.cards import ModelCard, model_card
 from sam2vss_ros.sam2.options import TrackingOptions
 from sam2vss_ros.sam2.weights import fetch_weights, find_weights, load_weights, read_weights
-from sam2vss_ros.semantics.networks.embedded import native_bfloat16
 
 SIZE_STEP = 16
 """The sides of an input are multiples of the coarsest stride."""

@@ -64,14 +64,17 @@ class Bottleneck(nn.Module):
         return x + out if self.residual else out
 
 
-def folded_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def folded_weights(
+    state: Mapping[str, Tensor], blocks: Mapping[int, nn.Module] | None = None
+) -> dict[str, Tensor]:
     """Weights of `Trunk` from those of a MobileNetV2 as PyTorch's implementations name them.
 
     state: `features.N.conv.M.weight` and so on, each convolution followed by its normalisation.
+    blocks: those wanted, by their number from the stem, 0; None: those of `Trunk`.
     Raises KeyError for a name that is missing.
     """
     folded: dict[str, Tensor] = {}
-    for i, block in enumerate(Trunk().blocks):
+    for i, block in (dict(enumerate(Trunk().blocks)) if blocks is None else blocks).items():
         names = [""] if i == 0 else ["expand.", "filter.", "project."]
         if isinstance(block, Bottleneck) and block.expand is None:
             names.remove("expand.")

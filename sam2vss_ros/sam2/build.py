@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 import torch
 from hydra.utils import instantiate
@@ -145,6 +146,14 @@ def resolve_device(name: str) -> torch.device:
         there = ", ".join(["auto", "cpu", *gpus])
         raise ValueError(f"device: {name!r} is not on this machine; there are {there}")
     return torch.device(wanted)
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Does the device multiply bfloat16 faster than float32? Unknown counts as no."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def build_network(card: ModelCard, image_size: int) -> SAM2Base:

@@ -1,61 +1,125 @@
-"""The dense head: a class for every pixel from the frozen features of SAM 2's image encoder."""
+"""The dense head: classes, and the middles of things, for every pixel from the trunk's features."""
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from sam2vss_ros.affinity.trunk import CHANNELS, Bottleneck
+
+DEEP_STAGES = ((6, 160, 3, 2), (6, 320, 1, 1))
+"""The end of MobileNetV2, to stride 32: expansion, channels, blocks, stride of the first one."""
+
+CONTEXT_GRIDS = ((1, 1), (2, 2), (4, 4), (6, 1))
+"""Rows and columns of the means that the context is made of."""
+
+MIDDLE_SCALE = 16.0
+"""Pixels, at stride 4, of a predicted offset of 1."""
 
 
 class Dense(NamedTuple):
-    """logits: (B, classes, S/4, S/4). hidden: (B, width, S/4, S/4), what the logits are made of."""
+    """What the head says of B images of H x W pixels, at stride 4.
+
+    logits: (B, classes, H/4, W/4). hidden: (B, width, H/4, W/4), what they are made of. middles:
+    (B, 3, H/4, W/4): a logit of being the middle of a thing, and x and y from here to the middle of
+    the thing here, in `MIDDLE_SCALE`.
+    """
 
     logits: Tensor
     hidden: Tensor
+    middles: Tensor
 
 
 class DenseHead(nn.Module):
-    """A top-down head over the three pyramid levels, with a global context at its top.
+    """The deepest stage of the trunk, its context, and a way back up to stride 4.
 
-    channels: those of the pyramid; classes: outputs; width: channels inside the head.
+    classes: outputs. width: channels on the way up.
     """
 
-    def __init__(self, channels: int, classes: int, width: int = 48) -> None:
+    def __init__(self, classes: int, width: int = 96) -> None:
         super().__init__()
-        self.context = nn.Sequential(nn.AdaptiveAvgPool2d(1), _unit(channels, width, 1))
-        self.top = nn.Sequential(_unit(channels, width, 1), _unit(width, width, 3))
-        self.middle = _unit(channels, width, 1)
-        self.middle_mix = _unit(width, width, 3)
-        self.fine = _unit(channels, width, 1)
-        self.fine_mix = _unit(width, width, 3)
+        fine, middle, coarse = CHANNELS
+        blocks, channels = [], coarse
+        for expansion, outputs, count, stride in DEEP_STAGES:
+            for i in range(count):
+                blocks.append(Bottleneck(channels, outputs, stride if i == 0 else 1, expansion))
+                channels = outputs
+        self.deep = nn.Sequential(*blocks)
+        self.context = Context(channels, width)
+        self.sides = nn.ModuleList(nn.Conv2d(n, width, 1) for n in (coarse, middle, fine))
+        self.mixes = nn.ModuleList(Mix(width) for _ in self.sides)
         self.dropout = nn.Dropout2d(0.1)
         self.classify = nn.Conv2d(width, classes, 1)
+        self.middles = nn.Sequential(Mix(width), nn.Conv2d(width, 3, 1))
 
     def forward(self, pyramid: tuple[Tensor, Tensor, Tensor]) -> Dense:
-        """Pyramid of (B, channels, ., .) at strides 4, 8 and 16 -> Dense at stride 4."""
-        fine, middle, top = pyramid
-        x = self.top(top) + self.context(top)
-        x = self.middle_mix(_double(x) + self.middle(middle))
-        x = self.fine_mix(_double(x) + self.fine(fine))
-        return Dense(self.classify(self.dropout(x)), x)
+        """Maps of the trunk at strides 4, 8 and 16 -> Dense at stride 4."""
+        x = self.context(self.deep(pyramid[2]))
+        for level, side, mix in zip(reversed(pyramid), self.sides, self.mixes, strict=True):
+            size = (level.shape[-2], level.shape[-1])
+            x = mix(side(level) + F.interpolate(x, size, mode="bilinear", align_corners=False))
+        return Dense(self.classify(self.dropout(x)), x, self.middles(x))
 
 
-def _unit(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    # Group norm, since batches in training are small and inference has one image.
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
-        nn.GroupNorm(8, outputs),
-        nn.GELU(),
-    )
+class Context(nn.Module):
+    """Join a map with its means over the whole, its quarters, smaller windows and its rows.
+
+    After pyramid pooling (Zhao et al., "Pyramid Scene Parsing Network", 2017, section 3.2).
+    """
+
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(nn.Conv2d(channels, outputs // 2, 1) for _ in CONTEXT_GRIDS)
+        self.join = Convolution(channels + outputs // 2 * len(CONTEXT_GRIDS), outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [x]
+        for grid, part in zip(CONTEXT_GRIDS, self.parts, strict=True):
+            means = F.relu(part(F.adaptive_avg_pool2d(x, grid)))
+            maps.append(
+                F.interpolate(means, size=x.shape[-2:], mode="bilinear", align_corners=False)
+            )
+        return F.relu(self.join(torch.cat(maps, 1)))
 
 
-def _double(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+class Mix(nn.Sequential):
+    """Filter each channel (3x3), then mix them (1x1)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(
+            Convolution(width, width, 3, groups=width),
+            nn.ReLU(),
+            Convolution(width, width, 1),
+            nn.ReLU(),
+        )
 
 
-@torch.no_grad()
-def label_of(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """(1, classes, ., .) logits -> (height, width) class indices at `size`."""
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)[0].argmax(0)
+class Convolution(nn.Sequential):
+    """A convolution that keeps the size, and its normalisation."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, groups: int = 1) -> None:
+        convolution = nn.Conv2d(
+            inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False
+        )
+        super().__init__(convolution, nn.BatchNorm2d(outputs))
+
+    def folded(self) -> nn.Conv2d:
+        """Both as one convolution, for inference."""
+        convolution, norm = self
+        assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        return fuse_conv_bn_eval(convolution, norm)
+
+
+def folded(head: DenseHead) -> DenseHead:
+    """A copy for inference, in which normalisation is part of the convolutions."""
+    head = deepcopy(head).eval().requires_grad_(False)
+    for module in list(head.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Convolution):
+                setattr(module, name, child.folded())
+    return head

@@ -6,6 +6,7 @@ from a labelled still that a simulated camera moves over.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -70,6 +71,26 @@ def load_stills(folder: Path, catalog: ClassCatalog) -> list[LabelledStill]:
     if not pixel_counts(stills, len(catalog)).any():
         raise InputError(f"{folder / 'labels'}: no pixel has a class of {catalog.name}")
     return stills
+
+
+def split_off(
+    stills: list[LabelledStill], share: float
+) -> tuple[list[LabelledStill], list[LabelledStill]]:
+    """Stills to train on, and the last `share` of each recording, kept out.
+
+    Names of one recording differ in their final digits alone. Single frames from its midst would
+    be too like those that are trained on.
+    """
+    recordings: dict[str, list[LabelledStill]] = {}
+    for still in stills:
+        recordings.setdefault(re.sub(r"\d+$", "", still.name), []).append(still)
+    used: list[LabelledStill] = []
+    kept: list[LabelledStill] = []
+    for recording in recordings.values():
+        cut = len(recording) - round(share * len(recording))
+        used += recording[:cut]
+        kept += recording[cut:]
+    return used, kept
 
 
 def _index_of_ids(catalog: ClassCatalog) -> npt.NDArray[np.int16]:

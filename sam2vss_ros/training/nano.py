@@ -28,8 +28,8 @@ from tqdm import tqdm
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.nano import build_nano
 from sam2vss_ros.semantics.catalog import ClassCatalog
-from sam2vss_ros.semantics.segmenter import DenseHead
 from sam2vss_ros.semantics.weights_file import save_weights
+from sam2vss_ros.training.auxiliary import AuxiliaryHead
 from sam2vss_ros.training.data import VOID, Clips, ClipStream, LabelledStill, pixel_counts
 from sam2vss_ros.training.losses import class_weights, decoder_loss, label_loss, region_contrast
 from sam2vss_ros.training.runs import load_checkpoint, open_log, open_run, save_checkpoint
@@ -71,7 +71,7 @@ class _State:
 
     network: SAM2Base
     average: SAM2Base
-    head: DenseHead
+    head: AuxiliaryHead
     optimiser: torch.optim.Optimizer
     step: int = 0
 
@@ -139,7 +139,7 @@ def _new_state(classes: int, device: str) -> _State:
     _start_local(network)
     # An object is taken to be there until the score head has learned otherwise.
     network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.data.fill_(2.0)
-    head = DenseHead(network.hidden_dim, classes).to(device).train()
+    head = AuxiliaryHead(network.hidden_dim, classes).to(device).train()
     average = copy.deepcopy(network).eval().requires_grad_(False)
     parameters = [p for m in (network, head) for p in m.parameters()]
     optimiser = torch.optim.AdamW(
@@ -208,7 +208,7 @@ def _train_step(
     contrast = region_contrast(clips.pyramid, batch.regions.flatten(0, 1).to(device))
     tracking, record = _clip_loss(state.network, clips, batch.regions.to(device), phase, focus, rng)
     stills = functional.normalise(batch.stills.images.to(device))
-    logits = state.head(functional.encode_image(state.network, stills).pyramid).logits
+    logits = state.head(functional.encode_image(state.network, stills).pyramid)
     labels = label_loss(logits, batch.stills.labels.to(device), weights, VOID)
     loss = tracking + labels + 0.5 * max(0.2, 1 - done) * contrast
     state.optimiser.zero_grad(set_to_none=True)

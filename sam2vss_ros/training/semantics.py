@@ -1,304 +1,237 @@
-"""Training of the semantics on frozen SAM 2 features: the dense head and the mask classifier.
+"""Training of the semantics on labelled images: the dense head, then the mask classifier beside it.
 
-Both learn from the same views of stills. The classifier sees masks as good and as bad as a
-tracker's, and learns which share of each every class has: so its scores say how pure a mask is.
+The trunk below them stays as it is, since the tracker compares its features. Both learn from the
+same views. The classifier sees masks as good and as bad as a tracker's, and learns which share of
+each every class has: so its scores say how pure a mask is.
 """
 
 from __future__ import annotations
 
-import copy
 import json
-import math
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from sam2vss_ros.evaluation.metrics import ConfusionMatrix
-from sam2vss_ros.sam2.build import Sam2Model
+from sam2vss_ros.affinity.model import AffinityModel
+from sam2vss_ros.affinity.trunk import Bottleneck, Trunk, folded_weights
+from sam2vss_ros.sam2.build import native_bfloat16
+from sam2vss_ros.sam2.functional import normalise
 from sam2vss_ros.semantics.catalog import ClassCatalog
-from sam2vss_ros.semantics.model import SemanticModel, new_semantics
-from sam2vss_ros.semantics.segmenter import Dense, label_of
+from sam2vss_ros.semantics.model import SemanticModel, new_semantics, read_semantics
 from sam2vss_ros.training.curves import draw_curves
-from sam2vss_ros.training.data import VOID, LabelledStill, pixel_counts
-from sam2vss_ros.training.features import FeatureCache, View
-from sam2vss_ros.training.losses import class_weights, label_loss
+from sam2vss_ros.training.data import VOID, VOID_LABEL, LabelledStill, pixel_counts
+from sam2vss_ros.training.losses import class_weights, dense_losses
+from sam2vss_ros.training.masks import sample_masks
+from sam2vss_ros.training.middles import middle_loss
 from sam2vss_ros.training.runs import load_checkpoint, open_log, open_run, save_checkpoint
+from sam2vss_ros.training.views import Views, ViewStream
 
+VIEWS_PER_STEP = 8
+VIEW_SIZE = 320
 PEAK_RATE = 2e-3
-WARMUP_STEPS = 50
+DEEP_RATE = 0.5
+"""Share of the rate for the deepest stages, which are trained already."""
+
+WARMUP_STEPS = 100
+DECAY_SHARE = 0.5
+"""Share of the steps, the last ones, in which the learning rate falls."""
+
+WEIGHT_DECAY = 0.02
+OVERLAP_SHARE, MIDDLE_SHARE, MASK_SHARE = 0.7, 0.3, 0.3
+"""Weights of the losses beside the cross entropy of the pixels."""
+
+MEMORY = 0.998
+"""Share of the averaged weights that a step keeps."""
+
 CHECKPOINT_EVERY = 100
-EXAMINE_EVERY = 200
-PATIENCE = 5
-"""Examinations without a better score after which training stops."""
-
-VIEWS_PER_STEP = 6
-TEMPERATURES = np.geomspace(0.3, 3.0, 61)
-
-
-@dataclass(frozen=True)
-class Examination:
-    """What held-out views show.
-
-    dense: the head's labels against the truth. masks_right: share of the masks whose likeliest
-    class is the one most of their pixels have. dense_error, masks_error: expected calibration
-    error of the two, 0 to 1 (Guo et al., "On calibration of modern neural networks", 2017).
-    """
-
-    dense: ConfusionMatrix
-    masks: int
-    masks_right: float
-    dense_error: float
-    masks_error: float
-
-    @property
-    def score(self) -> float:
-        """What training keeps the best of: mean IoU and masks in equal parts."""
-        return (self.dense.miou() + self.masks_right) / 2
-
-
-@dataclass
-class _Best:
-    """The weights with the best examination so far."""
-
-    score: float = -1.0
-    step: int = 0
-    weights: dict[str, Any] = field(default_factory=dict)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"score": self.score, "step": self.step, "weights": self.weights}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.score, self.step, self.weights = state["score"], state["step"], state["weights"]
 
 
 @dataclass
 class _State:
     semantics: SemanticModel
+    average: AveragedModel
     optimiser: torch.optim.Optimizer
-    best: _Best = field(default_factory=_Best)
     step: int = 0
 
-    def modules(self) -> dict[str, Any]:
-        return {"head": self.semantics.head, "classifier": self.semantics.classifier}
+    def modules(self) -> nn.ModuleDict:
+        return nn.ModuleDict({"head": self.semantics.head, "classifier": self.semantics.classifier})
 
     def parts(self) -> dict[str, Any]:
-        return self.modules() | {"optimiser": self.optimiser, "best": self.best}
-
-    def examine(self, cache: FeatureCache, held_out: list[int]) -> Examination:
-        """Score the held-out stills; what is better than ever is kept."""
-        found = examine(self.semantics, cache, held_out)
-        if found.score > self.best.score:
-            weights = {k: m.state_dict() for k, m in self.modules().items()}
-            self.best = _Best(found.score, self.step, copy.deepcopy(weights))
-        return found
+        return {
+            "modules": self.modules(),
+            "average": self.average,
+            "optimiser": self.optimiser,
+        }
 
 
 def train_semantics(
-    model: Sam2Model,
+    trunk: AffinityModel,
     stills: list[LabelledStill],
     catalog: ClassCatalog,
     out: Path,
     *,
     steps: int,
-    held_out: Collection[int] = (),
+    pretrained: Path | None = None,
     seed: int = 0,
     resume: bool = False,
-) -> tuple[SemanticModel, Examination | None]:
-    """Train for at most `steps` steps on all stills but those of index `held_out`.
+    views: int = VIEWS_PER_STEP,
+    size: int = VIEW_SIZE,
+) -> SemanticModel:
+    """Train for `steps` steps of `views` views of `size` pixels square; returns averaged weights.
 
-    With held-out stills the best weights on them are kept, training stops where they get no
-    better, and the scores are calibrated on them; what they show of the result is returned. `out`
-    gets features/, checkpoint.pt, log.jsonl and curves.png.
-
-    Raises FileExistsError where `out` holds a run and `resume` is off, or other features;
-    ValueError for no stills to train on.
+    pretrained: the published MobileNetV2 (.pt) whose last stages the head begins with; None: those
+    of the embedded semantics. `out` gets checkpoint.pt, log.jsonl and curves.png. A run may be resumed with more or
+    fewer steps: the learning rate is level until the last half of them.
+    Raises FileExistsError where `out` holds a run and `resume` is off, ValueError for no stills.
     """
-    used = [i for i in range(len(stills)) if i not in held_out]
-    if not used:
+    if not stills:
         raise ValueError("no stills to train on")
     checkpoint = open_run(out, resume)
     torch.manual_seed(seed)
-    state = _new_state(model, catalog)
+    state = _new_state(catalog, pretrained, trunk.device)
     if checkpoint.exists():
         state.step = load_checkpoint(checkpoint, state.parts())
-    cache = FeatureCache(model, stills, len(catalog), out / "features", seed)
-    kept = sorted(held_out)
-    weights = class_weights(pixel_counts([stills[i] for i in used], len(catalog)))
+    weights = loss_weights(stills, catalog).to(trunk.device)
+    batches = ViewStream(
+        stills, catalog, count=views, size=size, seed=seed, first_step=state.step
+    ).in_background()
     with (
         open_log(out, state.step) as log,
         tqdm(total=steps, initial=state.step, unit="step", mininterval=5) as bar,
     ):
-        while state.step < steps and not _stopped(state, kept):
+        while state.step < steps:
             _set_rate(state, steps)
-            record = _train_step(state, cache, used, weights.to(model.device), seed)
+            record = _train_step(trunk, state, next(batches), weights, seed)
             state.step += 1
             bar.update()
-            bar.set_postfix({k: f"{v:.2f}" for k, v in record.items()})
-            if kept and (state.step % EXAMINE_EVERY == 0 or state.step == steps):
-                found = state.examine(cache, kept)
-                record |= {"held_out_miou": found.dense.miou(), "held_out_masks": found.masks_right}
+            bar.set_postfix({k: f"{v:.2f}" for k, v in record.items()}, refresh=False)
             log.write(json.dumps({"step": state.step} | record) + "\n")
             if state.step % CHECKPOINT_EVERY == 0 or state.step == steps:
                 log.flush()
                 save_checkpoint(checkpoint, state.step, state.parts())
     draw_curves(out / "log.jsonl", out / "curves.png")
-    for name, module in state.modules().items():
-        if state.best.weights:
-            module.load_state_dict(state.best.weights[name])
-        module.eval()
-    if not kept:
-        return state.semantics, None
-    calibrate(state.semantics, cache, kept)
-    return state.semantics, examine(state.semantics, cache, kept)
+    averaged = state.average.module.eval()
+    return SemanticModel(
+        catalog, state.semantics.image_size, averaged["head"], averaged["classifier"]
+    )
 
 
-def _stopped(state: _State, held_out: list[int]) -> bool:
-    return bool(held_out) and state.step - state.best.step > PATIENCE * EXAMINE_EVERY
+def loss_weights(stills: list[LabelledStill], catalog: ClassCatalog) -> Tensor:
+    """(K,) what a pixel of each class weighs in the loss."""
+    return class_weights(pixel_counts(stills, len(catalog)))
 
 
-def _new_state(model: Sam2Model, catalog: ClassCatalog) -> _State:
-    network = model.network
-    semantics = new_semantics(catalog, model.card.name, network.image_size, network.hidden_dim)
-    modules = (semantics.head, semantics.classifier)
-    for module in modules:
-        module.to(model.device).train()
-    parameters = [p for m in modules for p in m.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=PEAK_RATE, weight_decay=0.02)
-    return _State(semantics, optimiser)
+def learning_rate(step: int, steps: int) -> float:
+    """Up over the first steps, level, and linearly down to zero in the last ones of `steps`."""
+    left = (steps - step) / (DECAY_SHARE * steps)
+    return PEAK_RATE * min(1.0, (step + 1) / WARMUP_STEPS, max(left, 0.0))
 
 
 def _set_rate(state: _State, steps: int) -> None:
-    warm = min(1.0, (state.step + 1) / WARMUP_STEPS)
-    rate = PEAK_RATE * warm * 0.5 * (1 + math.cos(math.pi * state.step / steps))
+    rate = learning_rate(state.step, steps)
     for group in state.optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["share"]
+
+
+def _new_state(catalog: ClassCatalog, pretrained: Path | None, device: torch.device) -> _State:
+    semantics = new_semantics(catalog)
+    head, classifier = semantics.head.to(device), semantics.classifier.to(device)
+    head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if pretrained is None:
+        head.deep.load_state_dict(read_semantics("street").head.deep.state_dict())
+    else:
+        load_deep_stages(head.deep, pretrained)
+    deep = {id(p) for p in head.deep.parameters()}
+    own = [p for m in (head, classifier) for p in m.parameters() if id(p) not in deep]
+    groups = [
+        {"params": [p for p in own if p.ndim > 1], "share": 1.0, "weight_decay": WEIGHT_DECAY},
+        {"params": [p for p in own if p.ndim <= 1], "share": 1.0, "weight_decay": 0.0},
+        {
+            "params": list(head.deep.parameters()),
+            "share": DEEP_RATE,
+            "weight_decay": WEIGHT_DECAY,
+        },
+    ]
+    modules = nn.ModuleDict({"head": head, "classifier": classifier})
+    average = AveragedModel(modules, avg_fn=_follow, use_buffers=True)
+    return _State(semantics, average, torch.optim.AdamW(groups))
+
+
+def load_deep_stages(deep: nn.Sequential, path: Path) -> None:
+    """Give the head's deepest stages the published weights of a MobileNetV2 (.pt).
+
+    Raises ValueError for a file that holds none.
+    """
+    first = len(Trunk().blocks)
+    try:
+        published = torch.load(path, map_location="cpu", weights_only=True)
+        blocks = {first + i: block for i, block in enumerate(deep) if isinstance(block, Bottleneck)}
+        weights = folded_weights(published, blocks)
+        deep.load_state_dict(
+            {
+                f"{int(n) - first}.{rest}": value
+                for name, value in weights.items()
+                for n, rest in [name.removeprefix("blocks.").split(".", 1)]
+            }
+        )
+    except (KeyError, RuntimeError, AttributeError, EOFError) as error:
+        raise ValueError(f"{path} holds no MobileNetV2: {error}") from error
+
+
+def _follow(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+    """The running mean of the weights; a young one follows faster."""
+    kept = min(MEMORY, (int(count) + 1) / (int(count) + 20))
+    return average * kept + current * (1 - kept)
 
 
 def _train_step(
-    state: _State, cache: FeatureCache, used: list[int], weights: Tensor, seed: int
+    trunk: AffinityModel, state: _State, batch: Views, weights: Tensor, seed: int
 ) -> dict[str, float]:
     # Chance depends on the step alone, so that a resumed run is the same run.
     rng = np.random.default_rng((seed, state.step, 1))
     torch.manual_seed(int(rng.integers(2**62)))
-    drawn = zip(
-        rng.choice(used, VIEWS_PER_STEP).tolist(),
-        rng.integers(1, cache.views + 1, VIEWS_PER_STEP).tolist(),
-        strict=True,
-    )
-    views = [cache.view(still, number) for still, number in drawn]
     device = weights.device
-    a, b, c = (
-        torch.stack([v.pyramid[level] for v in views]).float().to(device) for level in range(3)
-    )
-    labels = torch.stack([v.labels for v in views]).long().to(device)
-    dense = state.semantics.head((a, b, c))
-    dense_loss = label_loss(dense.logits, labels.where(labels != 255, VOID), weights, VOID)
+    labels, images = batch.labels.to(device), normalise(batch.images.to(device))
+    modules = state.modules().train()
+    with torch.inference_mode():
+        maps = trunk.encode(images).pyramid
+    fine, middle, coarse = (level.clone() for level in maps)
+    with torch.autocast(device.type, torch.bfloat16, enabled=native_bfloat16(device)):
+        dense = state.semantics.head((fine, middle, coarse))
+    entropy, overlap = dense_losses(dense.logits.float(), labels, weights)
+    middles = middle_loss(dense.middles.float(), batch.middles.to(device))
     # The classifier reads the head's features but does not shape them.
-    hidden = dense.hidden.detach()
-    logits = [
-        state.semantics.classifier(hidden[i : i + 1], view.masks.to(device))
-        for i, view in enumerate(views)
-    ]
-    scores, truth = torch.cat(logits).log_softmax(1), torch.cat([v.shares for v in views])
-    truth = truth.to(device)
-    mask_loss = -(truth * scores).sum() / max(1, len(truth))
-    loss = dense_loss + 0.5 * mask_loss
+    masks, right = _mask_loss(state.semantics, dense.hidden.detach().float(), batch.labels, rng)
+    loss = entropy + OVERLAP_SHARE * overlap + MIDDLE_SHARE * middles + MASK_SHARE * masks
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()
+    nn.utils.clip_grad_norm_(modules.parameters(), 5.0)
     state.optimiser.step()
-    right = (scores.argmax(1) == truth.argmax(1)).sum().item() / max(1, len(truth))
-    return {
-        "dense": float(dense_loss.detach()),
-        "masks": float(mask_loss.detach()),
-        "masks_right": right,
-    }
+    state.average.update_parameters(modules)
+    losses = {"entropy": entropy, "overlap": overlap, "middles": middles, "masks": masks}
+    return {k: float(v.detach()) for k, v in losses.items()} | {"masks_right": right}
 
 
-# -- held-out stills
-
-
-def _forward(semantics: SemanticModel, view: View) -> tuple[Dense, Tensor]:
-    """The dense prediction of a view, and the class logits of its masks."""
-    device = next(semantics.head.parameters()).device
-    a, b, c = (level[None].float().to(device) for level in view.pyramid)
-    dense = semantics.head((a, b, c))
-    return dense, semantics.classifier(dense.hidden, view.masks.to(device))
-
-
-@torch.inference_mode()
-def examine(semantics: SemanticModel, cache: FeatureCache, held_out: list[int]) -> Examination:
-    """Dense head and classifier on whole stills."""
-    catalog = semantics.catalog
-    matrix = ConfusionMatrix(catalog)
-    ids = np.full(256, 255 if catalog.ignore_id is None else catalog.ignore_id)
-    ids[: len(catalog)] = catalog.ids
-    modules = (semantics.head, semantics.classifier)
-    training = [module.training for module in modules]
-    for module in modules:
-        module.eval()
-    pixels, masks, right, count = [], [], 0, 0
-    for index in held_out:
-        view = cache.view(index, 0)
-        dense, logits = _forward(semantics, view)
-        labels = view.labels.numpy()
-        size = (labels.shape[0], labels.shape[1])
-        prediction = label_of(dense.logits, size).cpu().numpy()
-        matrix.update(ids[labels], catalog.ids[prediction])
-        quarter = view.labels[2::4, 2::4]
-        known = quarter != 255
-        score, best = (x[0].cpu() for x in dense.logits.softmax(1).max(1))
-        pixels.append(torch.stack([score[known], (best == quarter)[known].float()], 1))
-        score, best = (x.cpu() for x in logits.softmax(1).max(1))
-        # What a mask's score should be is the share of its pixels that have the class.
-        masks.append(torch.stack([score, view.shares.gather(1, best[:, None])[:, 0]], 1))
-        right += int((best == view.shares.argmax(1)).sum())
-        count += len(best)
-    for part, was in zip(modules, training, strict=True):
-        part.train(was)
-    return Examination(
-        matrix,
-        count,
-        right / max(1, count),
-        calibration_error(torch.cat(pixels)),
-        calibration_error(torch.cat(masks)),
-    )
-
-
-def calibration_error(scores: Tensor, bins: int = 15) -> float:
-    """Mean distance of what was right, column 1, from the score, column 0, of (N, 2), by bins."""
-    index = (scores[:, 0] * bins).long().clamp(0, bins - 1)
-    gap = torch.zeros(bins).index_add_(0, index, scores[:, 1] - scores[:, 0])
-    return float(gap.abs().sum() / max(1, len(scores)))
-
-
-@torch.inference_mode()
-def calibrate(semantics: SemanticModel, cache: FeatureCache, held_out: list[int]) -> None:
-    """Divide the last layers of head and classifier by the temperature that held-out stills like.
-
-    The temperature is that of the least cross entropy (Guo et al., section 4.2).
-    """
-    grid = torch.from_numpy(TEMPERATURES).float()
-    pixels, masks = torch.zeros(len(grid)), torch.zeros(len(grid))
-    for index in held_out:
-        view = cache.view(index, 0)
-        dense, logits = _forward(semantics, view)
-        quarter = view.labels[2::4, 2::4].long()
-        labels = quarter.where(quarter != 255, VOID)[None]
-        for k, temperature in enumerate(grid.tolist()):
-            pixels[k] += F.cross_entropy(
-                dense.logits.cpu() / temperature, labels, ignore_index=VOID, reduction="sum"
-            )
-            masks[k] -= (view.shares * (logits.cpu() / temperature).log_softmax(1)).sum()
-    for layer, losses in (
-        (semantics.head.classify, pixels),
-        (semantics.classifier.layers[-1], masks),
-    ):
-        for parameter in layer.parameters():
-            parameter.data.div_(float(grid[losses.argmin()]))
+def _mask_loss(
+    semantics: SemanticModel, hidden: Tensor, labels: Tensor, rng: np.random.Generator
+) -> tuple[Tensor, float]:
+    """Cross entropy of the classifier on masks in (B, S, S) labels, and how many it has right."""
+    classes = len(semantics.catalog)
+    known = labels.where(labels != VOID, VOID_LABEL).numpy().astype(np.uint8)
+    scores, truths = [], []
+    for i, view in enumerate(known):
+        masks, shares = sample_masks(view, classes, rng)
+        if len(masks):
+            scores.append(semantics.classifier(hidden[i : i + 1], masks.to(hidden.device)))
+            truths.append(shares)
+    if not scores:
+        return hidden.new_zeros(()), 0.0
+    score, truth = torch.cat(scores).log_softmax(1), torch.cat(truths).to(hidden.device)
+    right = (score.argmax(1) == truth.argmax(1)).float().mean()
+    return -(truth * score).sum() / len(truth), float(right)

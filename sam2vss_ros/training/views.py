@@ -8,20 +8,25 @@ more often.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
+from sam2vss_ros.semantics.catalog import ClassCatalog
+from sam2vss_ros.semantics.regions import connected_regions
 from sam2vss_ros.training.data import (
     VOID,
+    VOID_LABEL,
     LabelledStill,
     SeededStream,
-    Stills,
     pixel_counts,
     recolour_classes,
 )
+from sam2vss_ros.training.middles import middle_targets
 
 RARE = 0.04
 """Classes with a smaller share of the pixels are rare: they are pasted, and looked for."""
@@ -37,17 +42,38 @@ ZOOM = (0.52, 1.81)
 
 REFERENCE_HEIGHT = 360
 
-View = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
-"""(S, S, 3) uint8 RGB and (S, S) uint8 class index, 255 for void."""
+OTHERS = 10_000
+"""Added to the ids of things that are pasted."""
 
 
-class ViewStream(SeededStream[Stills]):
-    """`count` random views of `size` pixels square a step."""
+class View(NamedTuple):
+    """image: (S, S, 3) uint8 RGB. labels: (S, S) uint8 class index, VOID_LABEL for void.
+    instances: (S, S) int16 ids of things, 0 for none."""
+
+    image: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.uint8]
+    instances: npt.NDArray[np.int16]
+
+
+class Views(NamedTuple):
+    """images: (N, 3, S, S) uint8. labels: (N, S, S) int64 class index, VOID where unknown. middles:
+    (N, 4, S/4, S/4), `middle_targets`."""
+
+    images: Tensor
+    labels: Tensor
+    middles: Tensor
+
+
+class ViewStream(SeededStream[Views]):
+    """`count` random views of `size` pixels square a step.
+
+    Connected regions of a countable class are taken for one thing each.
+    """
 
     def __init__(
         self,
         stills: list[LabelledStill],
-        classes: int,
+        catalog: ClassCatalog,
         *,
         count: int,
         size: int,
@@ -58,43 +84,55 @@ class ViewStream(SeededStream[Stills]):
         self._stills = stills
         self._count = count
         self._size = size
-        share = pixel_counts(stills, classes) / sum(s.labels.size for s in stills)
+        things = np.flatnonzero(catalog.things)
+        self._instances = [
+            connected_regions(s.labels, np.isin(s.labels, things), connectivity=8).astype(np.int16)
+            for s in stills
+        ]
+        share = pixel_counts(stills, len(catalog)) / sum(s.labels.size for s in stills)
         self._rare = np.flatnonzero(share < RARE)
         interest = np.sqrt([np.isin(s.labels[::4, ::4], self._rare).mean() for s in stills])
         chance = 0.5 / len(stills) + 0.5 * interest / max(interest.sum(), 1e-9)
         self._chance = chance / chance.sum()
 
-    def batch(self, rng: np.random.Generator) -> Stills:
+    def batch(self, rng: np.random.Generator) -> Views:
         views = [self._view(rng) for _ in range(self._count)]
-        labels = np.stack([labels for _, labels in views]).astype(np.int64)
-        labels[labels == 255] = VOID
-        images = np.stack([image for image, _ in views])
-        return Stills(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels))
+        labels = np.stack([v.labels for v in views]).astype(np.int64)
+        labels[labels == VOID_LABEL] = VOID
+        return Views(
+            torch.from_numpy(np.stack([v.image for v in views])).permute(0, 3, 1, 2),
+            torch.from_numpy(labels),
+            torch.from_numpy(np.stack([middle_targets(v.instances) for v in views])),
+        )
 
     def _view(self, rng: np.random.Generator) -> View:
-        image, labels = self._single(rng)
+        view = self._single(rng)
         if rng.random() < PASTED:
-            other, other_labels = self._single(rng)
+            other = self._single(rng)
             pasted = self._rare[rng.random(len(self._rare)) < 0.5]
-            where = np.isin(other_labels, pasted)
-            image[where], labels[where] = other[where], other_labels[where]
-        return image, labels
+            where = np.isin(other.labels, pasted)
+            ids = other.instances + OTHERS * (other.instances > 0)
+            for ours, theirs in zip(view, (other.image, other.labels, ids), strict=True):
+                ours[where] = theirs[where]
+        return view
 
     def _single(self, rng: np.random.Generator) -> View:
-        still = self._stills[rng.choice(len(self._stills), p=self._chance)]
+        index = rng.choice(len(self._stills), p=self._chance)
+        still = self._stills[index]
         matrix = view_matrix(still.labels.shape, self._size, rng)
         size = (self._size, self._size)
         # What lies beyond the image looks like it, but is not learned from.
         image = cv2.warpAffine(
             still.image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
         )
-        labels = cv2.warpAffine(
-            still.labels, matrix, size, flags=cv2.INTER_NEAREST, borderValue=255
+        labels, instances = (
+            cv2.warpAffine(x, matrix, size, flags=cv2.INTER_NEAREST, borderValue=beyond)
+            for x, beyond in ((still.labels, VOID_LABEL), (self._instances[index], 0))
         )
         image, labels = np.asarray(image, np.uint8), np.asarray(labels, np.uint8)
         if rng.random() < RECOLOURED:
             image = recolour_classes(image, labels, rng)
-        return relit(image, rng), labels
+        return View(relit(image, rng), labels, np.asarray(instances, np.int16))
 
 
 def view_matrix(
