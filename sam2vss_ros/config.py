@@ -144,7 +144,8 @@ class PipelineConfig(Checked):
     )
     image_size: int = option(
         0,
-        "side of the model's square input in pixels, a multiple of 32; 0: the model's own",
+        "longer side of the model's input in pixels, a multiple of 32 (SAM 2 sees a square); "
+        "0: the model's own",
         low=0,
         high=2048,
     )

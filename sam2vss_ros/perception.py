@@ -141,10 +141,9 @@ class Perception:
         """Whether the model finds masks by points and boxes."""
         return self.model.card.understands_points
 
-    @property
-    def mask_side(self) -> int:
-        """Side of the masks."""
-        return self.model.mask_side
+    def mask_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the masks for an image of `size`, its height and width."""
+        return self.model.mask_size(size)
 
     def classifies_masks(self, mode: str) -> bool:
         """Whether a mode asks the mask classifier."""
@@ -171,14 +170,22 @@ class Perception:
         return self._network.log_probabilities(frame)
 
     def encode_images(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Features]:
-        """The tracker's features of (H, W, 3) RGB images, of several cameras as one batch."""
-        size = self.model.image_size
-        pixels = [functional.image_tensor(image, size, self.device) for image in images]
-        if len(pixels) == 1:
-            return [self.model.encode(pixels[0])]
-        features = self.model.encode(torch.cat(pixels))
-        each = torch.arange(len(images), device=self.device).split(1)
-        return [features.select(index) for index in each]
+        """The tracker's features of (H, W, 3) RGB images, of several cameras.
+
+        Those whose inputs have the same size are one batch.
+        """
+        batches: dict[tuple[int, int], list[int]] = {}
+        for i, image in enumerate(images):
+            size = self.model.input_size((image.shape[0], image.shape[1]))
+            batches.setdefault(size, []).append(i)
+        found: dict[int, Features] = {}
+        for size, batch in batches.items():
+            pixels = [functional.image_tensor(images[i], size, self.device) for i in batch]
+            features = self.model.encode(torch.cat(pixels))
+            each = torch.arange(len(batch), device=self.device).split(1)
+            parts = [features] if len(batch) == 1 else [features.select(one) for one in each]
+            found |= zip(batch, parts, strict=True)
+        return [found[i] for i in range(len(images))]
 
     def run_head(self, frame: Frame, image: Features | None = None) -> Dense:
         """The dense head on a frame. image: its `encode_images`, where they are known."""

@@ -124,7 +124,8 @@ class VssPipeline:
         answer = compose.compose(
             perception, context, seen.log_dense, batch, stream.objects, keyframe
         )
-        stream.interleave.note([t.track_id for t in batch.tracks], batch.tracked)
+        if stream.tracker.may_rest:
+            stream.interleave.note([t.track_id for t in batch.tracks], batch.tracked)
         watch.lap("fuse")
         return answer
 

@@ -26,13 +26,13 @@ class Bank(Protocol):
     """What a tracker remembers of one stream."""
 
     def allocate(self) -> None:
-        """Take the memory, where it is not taken yet."""
+        """Take the memory, where it is not taken yet and the size of the frames is known."""
 
     def release(self) -> None:
         """Give the memory back; what it held is gone."""
 
     def nbytes(self) -> int:
-        """Bytes of the tensors; constant between `allocate` and `release`, then 0."""
+        """Bytes of the tensors; constant from the first frame to `release`, then 0."""
 
 
 class ObjectTracker(Protocol):
@@ -49,7 +49,7 @@ class ObjectTracker(Protocol):
         """Its memory."""
 
     def nothing(self) -> Tracked:
-        """A batch without objects."""
+        """A batch without objects; its masks are as large as those of the last frame."""
 
     def step(self, features: Any, slots: list[int], flow: Flow | None = None) -> Tracked:
         """Find the objects of `slots`, in their order, on a frame; flow: to the frame before."""
@@ -61,7 +61,7 @@ class ObjectTracker(Protocol):
         """Begin objects whose conditioning frame is this one."""
 
     def from_masks(self, features: Any, slots: list[int], masks: Tensor) -> Tracked:
-        """Take (B, s, s) bool masks of any size s as given; they are not empty."""
+        """Take (B, h, w) bool masks of any size as given; they are not empty."""
 
     def from_prompt(
         self, features: Any, slot: int, prompt: Prompt, size: tuple[int, int]
@@ -90,14 +90,16 @@ class TrackingModel(Protocol):
 
     @property
     def image_size(self) -> int:
-        """Side of the square input in pixels."""
+        """Longer side of the input in pixels."""
 
-    @property
-    def mask_side(self) -> int:
-        """Side of the trackers' masks."""
+    def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the input for an image of `size`, its height and width."""
+
+    def mask_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the trackers' masks for an image of `size`."""
 
     def encode(self, images: Tensor) -> Any:
-        """The `Features` of (B, 3, S, S) normalised images; `select` picks some of them."""
+        """The `Features` of (B, 3, h, w) normalised images of `input_size`; `select` picks some."""
 
     def new_tracker(self, slots: int, options: TrackingOptions) -> ObjectTracker:
         """A tracker with a memory of its own."""

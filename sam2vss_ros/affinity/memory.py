@@ -81,20 +81,20 @@ def frame_keys(pyramid: tuple[Tensor, Tensor, Tensor], reading: Reading) -> Tens
 class AffinityMemory:
     """A bounded bank of frame keys and, for each object, its soft masks on those frames.
 
-    side: places on a side of a frame. channels: of keys. objects: most that are followed. All
-    storage is allocated at once, on the CPU or a GPU alike, keys and masks in `dtype`.
+    grid: rows and columns of places on a frame. channels: of keys. objects: most that are followed.
+    All storage is allocated at once, on the CPU or a GPU alike, keys and masks in `dtype`.
     """
 
     def __init__(
         self,
         reading: Reading,
-        side: int,
+        grid: tuple[int, int],
         channels: int,
         objects: int,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self.reading, self.side, self.objects = reading, side, objects
+        self.reading, self.grid, self.objects = reading, grid, objects
         self._dtype = dtype
         self._older = range(CONDITIONING, CONDITIONING + reading.older)
         self._last = CONDITIONING + reading.older
@@ -103,22 +103,20 @@ class AffinityMemory:
             *[reading.older_radius] * reading.older,
             reading.last_radius,
         ]
-        self._tiles = -(-side // TILE)
-        padded = [TILE * self._tiles + 2 * r for r in self._radii]
+        self._tiles = (-(-grid[0] // TILE), -(-grid[1] // TILE))
+        padded = [[TILE * n + 2 * r for n in self._tiles] for r in self._radii]
         like = torch.zeros(0, dtype=dtype, device=device)
-        self._keys = [like.new_zeros(n, n, channels) for n in padded]
-        self._masks = [like.new_zeros(objects, n, n, reading.patch**2) for n in padded]
+        self._keys = [like.new_zeros(*size, channels) for size in padded]
+        self._masks = [like.new_zeros(objects, *size, reading.patch**2) for size in padded]
         self._bias = [_bias(r, 0.0).to(like) for r in self._radii[:-1]]
         self._bias.append(_bias(reading.last_radius, LOCALITY).to(like))
         # Which objects have a mask on which frame.
         self._known = torch.zeros(self._last + 1, objects, dtype=torch.bool, device=device)
-        self._last_keys = like.new_zeros(side, side, channels)
-        self._last_masks = torch.zeros(
-            objects, side * reading.patch, side * reading.patch, device=device
-        )
+        self._last_keys = like.new_zeros(*grid, channels)
+        self._last_masks = torch.zeros(objects, *self._mask_size(grid), device=device)
         # Whether a mask of the object lies in the tile's window of the frame.
         self._reach = torch.zeros(
-            self._last + 1, objects, self._tiles, self._tiles, dtype=torch.bool, device=device
+            self._last + 1, objects, *self._tiles, dtype=torch.bool, device=device
         )
         self._age = 0
 
@@ -176,12 +174,12 @@ class AffinityMemory:
         if flow is not None:
             size = (masks.shape[-2], masks.shape[-1])
             masks = carried(masks, flow.at(size, masks.device), "bilinear")
-            places = flow.at((self.side, self.side), past.device)
+            places = flow.at(self.grid, past.device)
             past = carried(past.permute(2, 0, 1).float(), places, "bilinear")
             past = F.normalize(past, dim=0).permute(1, 2, 0)
         self._store(self._last, past, masks, here)
         patch = self.reading.patch**2
-        read = masks.new_zeros(len(here), self._tiles**2, TILE**2, patch)
+        read = masks.new_zeros(len(here), self._tiles[0] * self._tiles[1], TILE**2, patch)
         row, tiles = self._reach[:, here].any(0).flatten(1).nonzero(as_tuple=True)
         if len(tiles):
             read[row, tiles] = self._read_tiles(keys, here[row], tiles)
@@ -190,10 +188,10 @@ class AffinityMemory:
 
     def _read_tiles(self, keys: Tensor, objects: Tensor, tiles: Tensor) -> Tensor:
         """(pairs of object and tile, queries, patch * patch)"""
-        margin = self._tiles * TILE - self.side
+        below, right = (TILE * n - side for n, side in zip(self._tiles, self.grid, strict=True))
         # The affinity of a tile is computed once, whatever the number of objects in reach of it.
         active, place = tiles.unique(return_inverse=True)
-        queries = _windows(F.pad(keys.to(self._dtype), (0, 0, 0, margin, 0, margin)), 0, active)
+        queries = _windows(F.pad(keys.to(self._dtype), (0, 0, 0, right, 0, below)), 0, active)
         frames = [i for i, known in enumerate(self._known) if known.any()]
         scores = []
         for i in frames:
@@ -227,7 +225,12 @@ class AffinityMemory:
     def _inner(self, padded: Tensor, frame: int) -> Tensor:
         """The part of (..., H, W, C) storage that lies in the image."""
         r = self._radii[frame]
-        return padded[..., r : r + self.side, r : r + self.side, :]
+        rows, columns = self.grid
+        return padded[..., r : r + rows, r : r + columns, :]
+
+    def _mask_size(self, places: tuple[int, int]) -> tuple[int, int]:
+        """Mask pixels of so many rows and columns of places."""
+        return places[0] * self.reading.patch, places[1] * self.reading.patch
 
     def _to_patches(self, masks: Tensor) -> Tensor:
         """(B, h * patch, w * patch) -> (B, h, w, patch * patch)"""
@@ -235,11 +238,12 @@ class AffinityMemory:
 
     def _from_tiles(self, tiles: Tensor) -> Tensor:
         """(B, tiles, queries, patch * patch) -> (B, h * patch, w * patch)"""
-        n, patch = self._tiles, self.reading.patch
-        maps = tiles.view(len(tiles), n, n, TILE, TILE, patch, patch)
-        whole = n * TILE * patch
-        maps = maps.permute(0, 1, 3, 5, 2, 4, 6).reshape(len(tiles), whole, whole)
-        return maps[:, : self.side * patch, : self.side * patch]
+        patch, (down, across) = self.reading.patch, self._tiles
+        maps = tiles.view(len(tiles), down, across, TILE, TILE, patch, patch)
+        whole = self._mask_size((TILE * down, TILE * across))
+        maps = maps.permute(0, 1, 3, 5, 2, 4, 6).reshape(len(tiles), *whole)
+        rows, columns = self._mask_size(self.grid)
+        return maps[:, :rows, :columns]
 
 
 def _windows(padded: Tensor, radius: int, tiles: Tensor, objects: Tensor | None = None) -> Tensor:

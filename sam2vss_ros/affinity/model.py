@@ -14,13 +14,13 @@ from sam2vss_ros.sam2.cards import ModelCard, model_card
 from sam2vss_ros.sam2.options import TrackingOptions
 from sam2vss_ros.sam2.weights import fetch_weights, find_weights, load_weights, read_weights
 
-SIZE_STEP = 16
-"""The sides of an input are multiples of the coarsest stride."""
+SIZE_STEP = 32
+"""The sides of an input are multiples of this."""
 
 
 @dataclass(frozen=True)
 class AffinityModel:
-    """A loaded model, ready for inference on square images of `image_size` pixels.
+    """A loaded model, ready for inference on images of `image_size` pixels on the longer side.
 
     The trunk computes in `trunk_dtype`, bfloat16 where the device has it; `dtype` is that of
     everything else.
@@ -33,19 +33,25 @@ class AffinityModel:
     trunk_dtype: torch.dtype
     dtype: torch.dtype = torch.float32
 
-    @property
-    def mask_side(self) -> int:
-        """Side of the masks: half of the input's."""
-        return self.image_size // 2
+    def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the input, in the aspect of an image of `size`."""
+        scale = self.image_size / max(size) / SIZE_STEP
+        height, width = (max(1, round(side * scale)) * SIZE_STEP for side in size)
+        return height, width
+
+    def mask_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the masks: half of the input's."""
+        height, width = self.input_size(size)
+        return height // 2, width // 2
 
     def encode(self, images: Tensor) -> TrunkFeatures:
-        """The trunk's features of (B, 3, S, S) normalised images."""
+        """The trunk's features of (B, 3, h, w) normalised images."""
         images = images.to(self.trunk_dtype, memory_format=torch.channels_last)
         return TrunkFeatures(self.network(images))
 
     def new_tracker(self, slots: int, options: TrackingOptions) -> AffinityTracker:
         """A tracker with a memory of its own."""
-        return AffinityTracker(self.image_size, slots, options, self.device, self.trunk_dtype)
+        return AffinityTracker(slots, options, self.device, self.trunk_dtype)
 
 
 def load_affinity_model(
@@ -54,7 +60,7 @@ def load_affinity_model(
     """Load the named model.
 
     checkpoint: a `.safetensors` file of the trunk's weights; empty: those of the package.
-    image_size: side of the square input in pixels; 0: the model's own.
+    image_size: longer side of the input in pixels; 0: the model's own.
     Raises ValueError, naming the argument; ModelUnavailableError for missing or wrong weights.
     """
     card, target = model_card(name), resolve_device(device)

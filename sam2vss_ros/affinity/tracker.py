@@ -37,6 +37,12 @@ class TrunkFeatures:
 
     pyramid: tuple[Tensor, Tensor, Tensor]
 
+    @property
+    def mask_size(self) -> tuple[int, int]:
+        """Height and width of masks on the image: twice those of the finest map."""
+        height, width = self.pyramid[0].shape[-2:]
+        return 2 * height, 2 * width
+
     def select(self, index: Tensor) -> TrunkFeatures:
         """The features of images `index`, (N,) int64."""
         fine, middle, coarse = self.pyramid
@@ -48,14 +54,13 @@ class AffinityTracker:
 
     Nobody rests: one comparison serves all objects, and who is not asked for is forgotten.
     Where SAM 2's tracker keeps memories by object, frames are remembered here, with the soft masks
-    of the objects on them. image_size: side of the square input in pixels.
+    of the objects on them. Images of another size are another stream: objects are forgotten.
     """
 
     may_rest = False
 
     def __init__(
         self,
-        image_size: int,
         slots: int,
         options: TrackingOptions = PRESETS["exact"],
         device: torch.device = torch.device("cpu"),  # noqa: B008
@@ -63,14 +68,12 @@ class AffinityTracker:
     ) -> None:
         self.options = options
         self.device = device
-        self.bank = AffinityBank(image_size, slots, device, dtype)
-        self._side = image_size // 2
-        self._slots = slots
+        self.bank = AffinityBank(slots, device, dtype)
 
     def nothing(self) -> Tracked:
-        """A batch without objects."""
+        """A batch without objects; its masks are as large as those of the last frame."""
         none = torch.zeros(0, device=self.device)
-        return Tracked((), none.view(0, self._side, self._side), none, none, none.view(0, 1))
+        return Tracked((), none.view(0, *self.bank.mask_size), none, none, none.view(0, 1))
 
     def step(self, features: TrunkFeatures, slots: list[int], flow: Flow | None = None) -> Tracked:
         """Find the objects of `slots`, in their order, on a frame.
@@ -94,9 +97,9 @@ class AffinityTracker:
         self.bank.start(seen.slots, seen.masks.sigmoid())
 
     def from_masks(self, features: TrunkFeatures, slots: list[int], masks: Tensor) -> Tracked:
-        """Take (B, s, s) bool masks of any size s as given; they are not empty."""
+        """Take (B, h, w) bool masks of any size as given; they are not empty."""
         soft = F.interpolate(
-            masks[:, None].float(), (self._side, self._side), mode="bilinear", antialias=True
+            masks[:, None].float(), features.mask_size, mode="bilinear", antialias=True
         )[:, 0]
         # What is smaller than a mask pixel grows to the one that it touches most.
         highest = soft.flatten(1).amax(1)[:, None, None].clamp(max=0.5)
@@ -123,7 +126,7 @@ class AffinityTracker:
 
 
 def _tracked(slots: Sequence[int], masks: Tensor) -> Tracked:
-    """What (B, s, s) soft masks say: how good they are is how far they are from one half."""
+    """What (B, h, w) soft masks say: how good they are is how far they are from one half."""
     logits = masks.logit(eps=1e-4).clamp(-SUREST, SUREST)
     inside = masks > 0.5
     sure = (masks * inside).sum((1, 2))
@@ -139,24 +142,21 @@ class AffinityBank:
     started.
     """
 
-    def __init__(
-        self, image_size: int, slots: int, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self._image_size, self._slots = image_size, slots
-        self._device, self._dtype = device, dtype
+    def __init__(self, slots: int, device: torch.device, dtype: torch.dtype) -> None:
+        self.mask_size = (0, 0)  # of the last frame
+        self._slots, self._device, self._dtype = slots, device, dtype
         self._memories: list[_Followed] = []
-        self.allocate()
+        self._features: TrunkFeatures | None = None
+        self._masks = torch.zeros(0)
 
     def allocate(self) -> None:
-        """Take the memory, where it is not taken yet."""
-        if not self._memories:
+        """Take the memory, where it is not taken yet and the size of the frames is known."""
+        if not self._memories and any(self.mask_size):
             self._memories = [
-                _Followed(reading, self._image_size, self._slots, self._device, self._dtype)
+                _Followed(reading, self.mask_size, self._slots, self._device, self._dtype)
                 for reading in (COARSE, FINE)
             ]
-            side = self._image_size // 2
-            self._masks = torch.zeros(self._slots, side, side, device=self._device)
-            self._features: TrunkFeatures | None = None
+            self._masks = torch.zeros(self._slots, *self.mask_size, device=self._device)
 
     def release(self) -> None:
         """Give the memory back; what it held is gone."""
@@ -164,11 +164,18 @@ class AffinityBank:
         self._masks = torch.zeros(0)
 
     def nbytes(self) -> int:
-        """Bytes of the tensors; constant between `allocate` and `release`, then 0."""
+        """Bytes of the tensors; constant while frames have the same size, 0 once released."""
         return sum(m.memory.nbytes() for m in self._memories) + self._masks.nbytes
 
     def begin(self, features: TrunkFeatures) -> None:
-        """A frame is in hand, unless it is already; the one before is remembered."""
+        """A frame is in hand, unless it is already; the one before is remembered.
+
+        The first one, and one of another size, begin with an empty memory.
+        """
+        if features.mask_size != self.mask_size:
+            self.release()
+            self.mask_size = features.mask_size
+        self.allocate()
         if features is not self._features:
             for memory in self._memories:
                 memory.begin(features, self._masks)
@@ -180,18 +187,18 @@ class AffinityBank:
             memory.keep(slots)
 
     def read(self, flow: Flow | None) -> Tensor:
-        """(slots, s, s) soft masks on the frame in hand."""
+        """(slots, h, w) soft masks on the frame in hand."""
         self._masks = torch.zeros_like(self._masks)
         for memory in self._memories:
             memory.read(flow, self._masks)
         return self._masks
 
     def correct(self, slots: Sequence[int], masks: Tensor) -> None:
-        """The objects of `slots` have these (B, s, s) soft masks on the frame in hand."""
+        """The objects of `slots` have these (B, h, w) soft masks on the frame in hand."""
         self._masks[list(slots)] = masks
 
     def start(self, slots: Sequence[int], masks: Tensor) -> None:
-        """Objects begin with these (B, s, s) soft masks on the frame in hand."""
+        """Objects begin with these (B, h, w) soft masks on the frame in hand."""
         self.correct(slots, masks)
         areas = (masks > 0.5).float().mean((1, 2)).tolist()
         small = [slot for slot, area in zip(slots, areas, strict=True) if area < SMALL_AREA]
@@ -208,16 +215,15 @@ class _Followed:
     def __init__(
         self,
         reading: Reading,
-        image_size: int,
+        mask_size: tuple[int, int],
         slots: int,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
         fine, middle, coarse = CHANNELS
         channels = coarse + middle + fine * (4 if reading.stride == 8 else 1)
-        self.memory = AffinityMemory(
-            reading, image_size // reading.stride, channels, slots, device, dtype
-        )
+        rows, columns = (side // reading.patch for side in mask_size)
+        self.memory = AffinityMemory(reading, (rows, columns), channels, slots, device, dtype)
         self._origins: dict[int, int] = {}  # object -> its conditioning frame
         self._begun = [-1] * CONDITIONING  # what number of frame each of those is
         self._now = 0

@@ -160,7 +160,7 @@ class TrueRegions:
         config: PipelineConfig,
     ) -> Candidates:
         """As `discovery.Source.propose`."""
-        small = _shrunk(self.truth, len(unexplained))
+        small = _shrunk(self.truth, (unexplained.shape[0], unexplained.shape[1]))
         regions = np.array(visible_regions(self.truth), np.uint16)
         masks = torch.from_numpy(small[None] == regions[:, None, None]).to(unexplained.device)
         return Candidates(masks, torch.ones(len(regions), device=unexplained.device))
@@ -227,18 +227,23 @@ def look(
 ) -> Iterator[Sight]:
     """The regions of each frame with the embeddings of their true masks."""
     for image, truth in video:
-        features = model.encode(functional.image_tensor(image, model.image_size, model.device))
-        small = _shrunk(truth, model.mask_side)
+        camera = image.shape[0], image.shape[1]
+        pixels = functional.image_tensor(image, model.input_size(camera), model.device)
+        features, size = model.encode(pixels), model.mask_size(camera)
+        small = _shrunk(truth, size)
         regions = [r for r in visible_regions(truth) if (small == r).any()]
         masks = torch.from_numpy(small[None] == np.array(regions)[:, None, None]).to(model.device)
-        colours = colour_maps(image, model.mask_side, model.device)
+        colours = colour_maps(image, size, model.device)
         embeddings = embed(features.pyramid, colours, masks).cpu()
         yield Sight(regions, masks.flatten(1).sum(1).tolist(), embeddings)
 
 
-def _shrunk(truth: npt.NDArray[np.uint16], side: int) -> npt.NDArray[np.uint16]:
-    """The ids of (H, W) at the centres of side x side cells."""
-    rows, columns = (((np.arange(side) + 0.5) * n / side).astype(int) for n in truth.shape)
+def _shrunk(truth: npt.NDArray[np.uint16], size: tuple[int, int]) -> npt.NDArray[np.uint16]:
+    """The ids of (H, W) at the centres of `size` cells, height x width."""
+    rows, columns = (
+        ((np.arange(cells) + 0.5) * n / cells).astype(int)
+        for cells, n in zip(size, truth.shape, strict=True)
+    )
     return truth[rows[:, None], columns]
 
 

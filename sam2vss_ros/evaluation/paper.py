@@ -174,14 +174,14 @@ class _Window:
 
     def _begin(self, seen: FrameFeatures) -> tuple[Masklets, Tracked]:
         """Find the masks of the first frame; they are remembered as they are."""
-        perception, side = self._perception, self._perception.mask_side
-        everywhere = torch.ones(side, side, dtype=torch.bool, device=perception.device)
-        found = everywhere.new_zeros(0, side, side)
+        perception, size = self._perception, seen.probabilities.shape[-2:]
+        everywhere = torch.ones(size, dtype=torch.bool, device=perception.device)
+        found = everywhere.new_zeros(0, *size)
         if self._source is not None:
             candidates = self._source.propose(
                 seen.image, seen.probabilities, everywhere, self._config
             )
-            least = max(1, round(self._config.min_area * side * side))
+            least = max(1, round(self._config.min_area * everywhere.numel()))
             found = select(candidates, everywhere, least, self._config.max_objects).masks
         self._votes = self._votes.new_zeros(len(found), len(perception.catalog))
         masklets = Masklets(perception.model.new_tracker(len(found), PRESETS["exact"]))

@@ -52,10 +52,13 @@ class Sam2Model:
         """Side of the square input in pixels."""
         return int(self.network.image_size)
 
-    @property
-    def mask_side(self) -> int:
-        """Side of the masks, a quarter of the input's."""
-        return self.image_size // 4
+    def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the input, a square whatever the image's `size`."""
+        return self.image_size, self.image_size
+
+    def mask_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the masks: a quarter of the input's."""
+        return self.image_size // 4, self.image_size // 4
 
     def encode(self, images: Tensor) -> ImageFeatures:
         """The features of (B, 3, S, S) normalised images."""

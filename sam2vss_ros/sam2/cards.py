@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class ModelCard:
     """What is known about a model before it is loaded.
 
-    `image_size` is the side of the square input in pixels, `parameters` their number, `discovery`
+    `image_size` is the side of the square input in pixels, by affinity the longer one of an input
+    that keeps the camera's aspect; `parameters` their number, `discovery`
     the best source of new objects (regions or grid). `understands_points` says whether the model
     turns points and boxes into masks; if not, the dense region under them is used. `cpu_threads`
     is the best number of threads on a CPU, 0 for all. `max_objects` and `engine` (a preset in
@@ -74,7 +75,7 @@ CARDS: dict[str, ModelCard] = {
         _meta_card("large", "l", 224_446_642),
         ModelCard(
             name="mobile",
-            image_size=448,
+            image_size=512,
             discovery="things",
             understands_points=False,
             cpu_threads=2,

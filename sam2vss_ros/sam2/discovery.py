@@ -30,7 +30,7 @@ LEAST_CONFIDENCE = 0.5
 
 @dataclass(frozen=True)
 class Candidates:
-    """masks: (N, s, s) bool, best first; score: (N,) from 0 to 1."""
+    """masks: (N, h, w) bool, best first; score: (N,) from 0 to 1."""
 
     masks: Tensor
     score: Tensor
@@ -48,8 +48,8 @@ class Source(Protocol):
     ) -> Candidates:
         """Find masks on one frame, best first.
 
-        probabilities: (K, s, s) dense class probabilities on the grid of the tracker's masks;
-        unexplained: (s, s) bool, pixels that no object owns; config: the options that
+        probabilities: (K, h, w) dense class probabilities on the grid of the tracker's masks;
+        unexplained: (h, w) bool, pixels that no object owns; config: the options that
         hold for this frame.
         """
 
@@ -156,7 +156,7 @@ def select(candidates: Candidates, unexplained: Tensor, least_area: int, most: i
 
 
 def without_duplicates(masks: Tensor, order: Iterable[int]) -> list[int]:
-    """Go through (N, s, s) bool masks in an order and keep those that are not one kept before."""
+    """Go through (N, h, w) bool masks in an order and keep those that are not one kept before."""
     flat = masks.flatten(1).float()
     areas, overlap = flat.sum(1), flat @ flat.T
     iou = overlap / (areas[:, None] + areas[None] - overlap).clamp(min=1)

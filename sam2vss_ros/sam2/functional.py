@@ -68,12 +68,20 @@ class Decoded:
     score: Tensor
 
 
-def image_tensor(image: npt.NDArray[np.uint8], size: int, device: torch.device) -> Tensor:
-    """(H, W, 3) uint8 RGB -> (1, 3, size, size) float32, squashed and normalised as upstream."""
-    if image.shape[:2] != (size, size):
-        shrinks = image.shape[0] > size and image.shape[1] > size
+def image_tensor(
+    image: npt.NDArray[np.uint8], size: int | tuple[int, int], device: torch.device
+) -> Tensor:
+    """(H, W, 3) uint8 RGB -> (1, 3, h, w) float32, squashed and normalised as upstream.
+
+    size: h and w, or the side of a square.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if image.shape[:2] != (height, width):
+        shrinks = image.shape[0] > height and image.shape[1] > width
         interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        image = np.asarray(cv2.resize(image, (size, size), interpolation=interpolation), np.uint8)
+        image = np.asarray(
+            cv2.resize(image, (width, height), interpolation=interpolation), np.uint8
+        )
     return normalise(torch.from_numpy(image).to(device)[None].permute(0, 3, 1, 2))
 
 

@@ -58,7 +58,8 @@ class Tracked:
 
     @staticmethod
     def join(parts: list[Tracked]) -> Tracked:
-        """One batch of several, at least one."""
+        """One batch of several, at least one. Masks are of one size, but those of none any."""
+        parts = [p for p in parts if p.slots] or parts[:1]
         return Tracked(
             tuple(s for p in parts for s in p.slots),
             torch.cat([p.masks for p in parts]),

@@ -15,7 +15,7 @@ GEOMETRY = 8
 
 
 RING = 16
-"""The context of a mask is a ring round it, a sixteenth of the image wide."""
+"""The context of a mask is a ring round it, a sixteenth of the longer side of the image wide."""
 
 
 class MaskClassifier(nn.Module):
@@ -40,9 +40,9 @@ class MaskClassifier(nn.Module):
 
     def forward(self, hidden: Tensor, masks: Tensor) -> Tensor:
         """(1, hidden, ., .) of one image and (B, h, w) bool masks -> (B, classes) logits."""
-        side = (hidden.shape[-2], hidden.shape[-1])
-        inside = F.adaptive_avg_pool2d(masks.float()[:, None], side)
-        reach = side[1] // RING
+        size = (hidden.shape[-2], hidden.shape[-1])
+        inside = F.adaptive_avg_pool2d(masks.float()[:, None], size)
+        reach = max(size) // RING
         near = F.max_pool2d(inside, 2 * reach + 1, 1, reach) > 0
         ring = (near & (inside == 0))[:, 0]
         features = torch.cat([pool_features((hidden,), m) for m in (inside[:, 0], ring)], 1)
@@ -59,8 +59,8 @@ def pool_features(maps: tuple[Tensor, ...], masks: Tensor) -> Tensor:
     weights = masks.float()[:, None]
     pooled = []
     for level in maps:
-        side = (level.shape[-2], level.shape[-1])
-        share = weights if weights.shape[-2:] == side else F.adaptive_avg_pool2d(weights, side)
+        size = (level.shape[-2], level.shape[-1])
+        share = weights if weights.shape[-2:] == size else F.adaptive_avg_pool2d(weights, size)
         share = share.flatten(1)
         total = share.sum(1, keepdim=True).clamp(min=1e-6)
         pooled.append(share @ level[0].flatten(1).T.float() / total)
@@ -68,16 +68,16 @@ def pool_features(maps: tuple[Tensor, ...], masks: Tensor) -> Tensor:
 
 
 def geometry(masks: Tensor) -> Tensor:
-    """Position, spread, extent and size of (B, s, s) masks, each about -1..1: (B, 8) float32."""
+    """Position, spread, extent and size of (B, h, w) masks, each about -1..1: (B, 8) float32."""
     weights = masks.float()
-    side = weights.shape[-1]
+    h, w = weights.shape[-2:]
     area = weights.sum((1, 2)).clamp(min=1)
-    place = torch.linspace(-1, 1, side, device=masks.device)
+    across, down = (torch.linspace(-1, 1, n, device=masks.device) for n in (w, h))
     columns, rows = weights.sum(1), weights.sum(2)
-    x, y = columns @ place / area, rows @ place / area
-    spread_x = (columns @ place.square() / area - x.square()).clamp(min=0).sqrt()
-    spread_y = (rows @ place.square() / area - y.square()).clamp(min=0).sqrt()
-    width, height = (columns > 0).sum(1) / side, (rows > 0).sum(1) / side
-    fill = area / (width * height * side * side).clamp(min=1)
-    size = area.log() / torch.tensor(float(side * side)).log()
+    x, y = columns @ across / area, rows @ down / area
+    spread_x = (columns @ across.square() / area - x.square()).clamp(min=0).sqrt()
+    spread_y = (rows @ down.square() / area - y.square()).clamp(min=0).sqrt()
+    width, height = (columns > 0).sum(1) / w, (rows > 0).sum(1) / h
+    fill = area / (width * height * w * h).clamp(min=1)
+    size = area.log() / torch.tensor(float(w * h)).log()
     return torch.stack([x, y, spread_x, spread_y, width, height, fill, size], 1)

@@ -46,7 +46,7 @@ class ObjectBatch:
 
     @property
     def masks(self) -> Tensor:
-        """(B, s, s) float32 logits; s is the side of the tracker's masks."""
+        """(B, h, w) float32 logits on the grid of the tracker's masks."""
         return self.tracked.masks
 
     def take(self, index: Sequence[int]) -> ObjectBatch:
@@ -76,7 +76,7 @@ class ObjectBatch:
         return dataclasses.replace(self, embeddings=embeddings)
 
     def explained(self) -> Tensor:
-        """(s, s) bool, pixels that some object claims."""
+        """(h, w) bool, pixels that some object claims."""
         return (self.masks > 0).any(0)
 
     def coverage(self) -> float:

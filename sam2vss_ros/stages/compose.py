@@ -69,7 +69,8 @@ def label_size(perception: Perception, size: tuple[int, int], log_dense: Tensor)
 
     Far beyond the resolution of masks and dense prediction there is nothing to gain.
     """
-    rows, columns = (2 * max(perception.mask_side, fine) for fine in log_dense.shape[-2:])
+    grids = zip(perception.mask_size(size), log_dense.shape[-2:], strict=True)
+    rows, columns = (2 * max(grid) for grid in grids)
     return min(size[0], rows), min(size[1], columns)
 
 

@@ -22,8 +22,8 @@ class FrameFeatures:
     """What the networks say of a frame.
 
     image: the tracker's features. hidden: the dense head's, which the mask classifier reads, where
-    the mode asks for them. log_dense: (K, h, w) log probabilities. probabilities: (K, s, s) on the
-    grid of the tracker's masks. colours: (1, 64, s, s), the image's `colour_maps`. flow: to the
+    the mode asks for them. log_dense: (K, ., .) log probabilities. probabilities: (K, h, w) on the
+    grid of the tracker's masks. colours: (1, 64, h, w), the image's `colour_maps`. flow: to the
     frame before, None where there is none.
     """
 
@@ -75,11 +75,9 @@ def extract(
         hidden = head.hidden
         if dense is None:
             dense = head.logits[0].float().log_softmax(0)
-    side = perception.mask_side
+    size = perception.mask_size((frame.image.shape[0], frame.image.shape[1]))
     probabilities = dense.exp()
-    if probabilities.shape[-2:] != (side, side):
-        probabilities = F.interpolate(
-            probabilities[None], (side, side), mode="bilinear", antialias=True
-        )[0]
-    colours = colour_maps(frame.image, side, perception.device)
+    if probabilities.shape[-2:] != size:
+        probabilities = F.interpolate(probabilities[None], size, mode="bilinear", antialias=True)[0]
+    colours = colour_maps(frame.image, size, perception.device)
     return FrameFeatures(image, hidden, dense, probabilities, colours)

@@ -28,7 +28,7 @@ def follow(stream: StreamState, context: FrameContext, features: FrameFeatures) 
     if context.stream_break.scene_cut:
         for track in active:
             stream.objects.lose(track)
-        return ObjectBatch.of([], stream.tracker.nothing())
+        return ObjectBatch.of([], stream.tracker.step(features.image, []))
     resting = _rest(stream, context, active)
     followed = [track for track in active if track not in resting.tracks]
     slots = [track.slot for track in followed]

@@ -24,21 +24,23 @@ KEEP = 0.9
 _SHADES = 4
 
 
-def colour_maps(image: npt.NDArray[np.uint8], side: int, device: torch.device) -> Tensor:
-    """The coarse colour of each pixel of an (H, W, 3) image: (1, 64, side, side) of 0 and 1."""
-    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+def colour_maps(
+    image: npt.NDArray[np.uint8], size: tuple[int, int], device: torch.device
+) -> Tensor:
+    """The coarse colour of each place of an (H, W, 3) image: (1, 64, *size) of 0 and 1."""
+    small = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
     red, green, blue = np.moveaxis(small // (256 // _SHADES), 2, 0)
     index = torch.from_numpy((red * _SHADES + green) * _SHADES + blue).to(device).long()
-    maps = torch.zeros(1, _SHADES**3, side, side, device=device)
+    maps = torch.zeros(1, _SHADES**3, *size, device=device)
     return maps.scatter_(1, index[None, None], 1.0)
 
 
 def embed(pyramid: tuple[Tensor, ...], colours: Tensor, masks: Tensor) -> Tensor:
-    """Unit vectors (B, levels x C + 64) of what is inside (B, s, s) masks, float32.
+    """Unit vectors (B, levels x C + 64) of what is inside (B, h, w) masks, float32.
 
-    pyramid: (1, C, ., .) maps of one image; colours: its `colour_maps` of side s. What is common
-    to everything in the image tells nothing, so each channel of the pyramid counts in standard
-    deviations from its mean over the image. All levels and the colours weigh the same.
+    pyramid: (1, C, ., .) maps of one image; colours: its `colour_maps`, (1, 64, h, w). What is
+    common to everything in the image tells nothing, so each channel of the pyramid counts in
+    standard deviations from its mean over the image. All levels and the colours weigh the same.
     """
     parts = [pool_features((colours,), masks).clamp(min=0).sqrt()]
     for level in pyramid:

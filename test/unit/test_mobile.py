@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -48,10 +49,13 @@ def test_only_what_can_be_counted_is_an_object(street: Images) -> None:
 
 def test_an_object_is_followed_with_memory_that_does_not_grow(street: Images) -> None:
     pipe = pipeline(discovery="off")
-    held = pipe.memory_bytes()
     run(pipe, street[:1])
+    held = pipe.memory_bytes()
     track_id = pipe.add_prompt(prompt(60, 50, 100, 90))
-    results = run(pipe, street[1:], start=2)
+    results = []
+    for i, image in enumerate(street[1:], 2):
+        results += run(pipe, image[None], start=i)
+        assert pipe.memory_bytes() == held
     assert all(o.track_id == track_id for r in results for o in r.objects)
     assert results[-1].objects[0].state == TrackState.CONFIRMED and results[-1].objects[0].area
     assert pipe.memory_bytes() == held > 0
@@ -92,6 +96,53 @@ def test_streams_on_one_model_do_not_mix(street: Images) -> None:
     for a, b in zip(mixed, run(alone, street[:5]), strict=True):
         assert np.array_equal(a.instance_image, b.instance_image)
         assert np.array_equal(a.label_image, b.label_image)
+
+
+def test_cameras_of_two_aspects_on_one_perception(street: Images) -> None:
+    """Encoded together, they are answered as each is alone; two of one aspect share a batch."""
+    wide, tall, again, alone, alone_tall = (pipeline(discovery="regions") for _ in range(5))
+    portrait = np.ascontiguousarray(street[:, :, 20:84])
+    perception = wide.perception
+    for t, (image, narrow) in enumerate(zip(street[:4], portrait, strict=False), 1):
+        images = [image, narrow, np.ascontiguousarray(image[:, ::-1])]
+        with perception.arithmetic():
+            encoded = perception.encode_images(images)
+        assert [e.pyramid[0].shape[-2:] for e in encoded] == [(32, 48), (48, 32), (32, 48)]
+        pipes = (wide, tall, again)
+        answers = [
+            pipe.process(Frame(picture, t), features)
+            for pipe, picture, features in zip(pipes, images, encoded, strict=True)
+        ]
+        for pipe, picture, answer in ((alone, image, answers[0]), (alone_tall, narrow, answers[1])):
+            expected = pipe.process(Frame(picture, t))
+            assert answer.label_image.shape == picture.shape[:2]
+            assert np.array_equal(answer.label_image, expected.label_image)
+            same = answer.instance_image == expected.instance_image
+            assert same.mean() > 0.99 and answer.instance_image.any()
+
+
+def test_objects_at_another_aspect(street: Images) -> None:
+    """They are forgotten by the tracker and known again by their looks; the same aspect in other
+    pixels changes nothing."""
+    pipe = pipeline(discovery="regions", max_objects=32, confirm_frames=1)
+    before = {o.track_id for o in run(pipe, street[:3])[-1].objects if o.area}
+    larger = np.stack([cv2.resize(street[2], (2 * WIDTH, 2 * HEIGHT))])
+    assert before <= {o.track_id for o in run(pipe, larger, start=10)[0].objects if o.area}
+    cropped = run(pipe, np.ascontiguousarray(street[2:3, 16:]), start=20)[0]
+    assert cropped.keyframe and not cropped.scene_cut
+    known = {o.track_id for o in cropped.objects if o.area}
+    assert len(known & before) >= len(before) // 2
+    after = run(pipe, np.ascontiguousarray(street[3:4, 16:]), start=30)[0]
+    assert known & {o.track_id for o in after.objects if o.area}
+
+
+def test_a_scene_cut_to_another_aspect(street: Images) -> None:
+    pipe = pipeline(discovery="regions", confirm_frames=1)
+    before = {o.track_id for o in run(pipe, street[:2])[-1].objects if o.area}
+    other = make_clip(5, 2, (100, 60), kind="abstract").frames
+    cut, after = run(pipe, other, start=10)
+    assert cut.scene_cut and cut.label_image.shape == (100, 60)
+    assert not before & {o.track_id for o in (*cut.objects, *after.objects) if o.area}
 
 
 def test_a_point_and_a_box_mean_the_region_they_lie_on(street: Images) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from sam2vss_ros.stream.reid import assign, colour_maps, embed
 
 CPU = torch.device("cpu")
-GREY = colour_maps(np.full((16, 16, 3), 128, np.uint8), 16, CPU)
+GREY = colour_maps(np.full((16, 16, 3), 128, np.uint8), (16, 16), CPU)
 
 
 def halves(side: int = 16) -> Tensor:
@@ -48,7 +48,7 @@ def test_a_loud_channel_does_not_drown_the_others() -> None:
 def test_colours_tell_what_features_do_not() -> None:
     image = np.zeros((32, 32, 3), np.uint8)
     image[:, 16:] = (255, 255, 130)
-    seen = colour_maps(image, 16, CPU)
+    seen = colour_maps(image, (16, 16), CPU)
     assert seen.shape == (1, 64, 16, 16) and (seen.sum(1) == 1).all()
     assert seen[0, 0, :, :8].all() and seen[0, 16 * 3 + 4 * 3 + 2, :, 8:].all()
     features = torch.zeros(1, 4, 16, 16)
