@@ -1,8 +1,8 @@
 """Perception: every network, loaded once, shared by all cameras; it remembers nothing of a stream.
 
 A frame's networks are the tracking model's image encoder, the dense prediction of approach 1 (a
-network of its own, or the dense head) and the mask classifier of approach 2. Head and classifier read
-the embedded trunk: once per frame where that also is what follows objects.
+network of its own, or the dense head) and the mask classifier of approach 2. Head and classifier
+read the embedded trunk, which runs once where it also is what follows objects.
 """
 
 from __future__ import annotations

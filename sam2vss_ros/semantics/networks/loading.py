@@ -49,9 +49,9 @@ def open_network(
 def load_network(name_or_path: str, device: torch.device, classes: str = "") -> SegmentationNetwork:
     """Load a network that looks at images, ready for inference on `device`.
 
-    name_or_path: a TorchScript or ONNX file, a folder of the library transformers, or a model's name
-    on the Hugging Face hub (downloaded once). classes: class file (a path, or the name of a shipped one) that replaces the
-    network's own.
+    name_or_path: a TorchScript or ONNX file, a folder of the library transformers, or a model's
+    name on the Hugging Face hub (downloaded once). classes: class file (a path, or the name of a
+    shipped one) that replaces the network's own.
     Raises FileNotFoundError or ValueError, naming the option `network`, for what cannot be used.
     """
     path = Path(name_or_path).expanduser()
