@@ -28,7 +28,10 @@ SMALL_AREA = 0.008
 """Share of the image below which an object is followed on finer keys."""
 
 SUREST = 10.0
-"""Mask logits end here."""
+"""Logits of a mask that is given."""
+
+LEAST_DOUBT = 1e-4
+"""No pixel of a mask that is found is nearer to 0 or 1."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +130,10 @@ class AffinityTracker:
 
 def _tracked(slots: Sequence[int], masks: Tensor) -> Tracked:
     """What (B, h, w) soft masks say: how good they are is how far they are from one half."""
-    logits = masks.logit(eps=1e-4).clamp(-SUREST, SUREST)
+    logits = masks.logit(eps=LEAST_DOUBT)
     inside = masks > 0.5
-    sure = (masks * inside).sum((1, 2))
-    predicted_iou = sure / (inside.sum((1, 2)) + (masks * ~inside).sum((1, 2))).clamp(min=1e-6)
+    sure, claimed = (masks * inside).sum((1, 2)), masks.sum((1, 2))
+    predicted_iou = sure / (inside.sum((1, 2)) + claimed - sure).clamp(min=1e-6)
     score = logits.flatten(1).amax(1)
     return Tracked(tuple(slots), logits, predicted_iou, score, masks.new_zeros(len(slots), 1))
 
@@ -232,10 +235,7 @@ class _Followed:
 
     def begin(self, features: TrunkFeatures, masks: Tensor) -> None:
         if self._keys is not None:
-            own = torch.zeros_like(masks)
-            index = list(self._origins)
-            own[index] = masks[index]
-            self.memory.remember(self._keys, own)
+            self.memory.remember(self._keys, masks)
         self._now += 1
         self._features, self._keys = features, None
 

@@ -233,7 +233,8 @@ def look(
         small = _shrunk(truth, size)
         regions = [r for r in visible_regions(truth) if (small == r).any()]
         masks = torch.from_numpy(small[None] == np.array(regions)[:, None, None]).to(model.device)
-        colours = colour_maps(image, size, model.device)
+        fine = features.pyramid[0]
+        colours = colour_maps(image, (fine.shape[-2], fine.shape[-1]), model.device)
         embeddings = embed(features.pyramid, colours, masks).cpu()
         yield Sight(regions, masks.flatten(1).sum(1).tolist(), embeddings)
 

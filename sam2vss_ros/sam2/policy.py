@@ -11,6 +11,7 @@ import dataclasses
 import torch
 
 from sam2vss_ros.sam2.tracker import Tracked
+from sam2vss_ros.semantics.fusion import strongest
 
 LEAST_IOU = 0.5
 """Predicted IoU below which a mask is not remembered."""
@@ -25,10 +26,10 @@ def resolve_overlaps(tracked: Tracked) -> Tracked:
     """
     if not tracked.slots:
         return tracked
-    strongest, owner = tracked.masks.max(0)
+    best, owner = strongest(tracked.masks)
     index = torch.arange(len(tracked.slots), device=owner.device)[:, None, None]
-    lost = (owner != index) & (strongest > 0)
-    masks = torch.where(lost, torch.minimum(tracked.masks, -strongest), tracked.masks)
+    lost = (owner != index) & (best > 0)
+    masks = torch.where(lost, torch.minimum(tracked.masks, -best), tracked.masks)
     return dataclasses.replace(tracked, masks=masks)
 
 

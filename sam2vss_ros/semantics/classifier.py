@@ -53,18 +53,27 @@ class MaskClassifier(nn.Module):
 def pool_features(maps: tuple[Tensor, ...], masks: Tensor) -> Tensor:
     """Mean features inside B masks of any size: (B, sum of the maps' channels) float32.
 
-    maps are (1, ., ., .) of one image. Masks that vanish on a coarse map are pooled where they
-    touch it; those that are empty pool to 0.
+    maps are (1, ., ., .) of one image, none finer than the one before. Masks that vanish on a
+    coarse map are pooled where they touch it; those that are empty pool to 0.
     """
-    weights = masks.float()[:, None]
+    shares = masks.float()
     pooled = []
     for level in maps:
-        size = (level.shape[-2], level.shape[-1])
-        share = weights if weights.shape[-2:] == size else F.adaptive_avg_pool2d(weights, size)
-        share = share.flatten(1)
+        shares = shrunk(shares, (level.shape[-2], level.shape[-1]))
+        share = shares.flatten(1)
         total = share.sum(1, keepdim=True).clamp(min=1e-6)
         pooled.append(share @ level[0].flatten(1).T.float() / total)
     return torch.cat(pooled, 1)
+
+
+def shrunk(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, h, w) soft masks by mean at a size (height, width) that is not larger."""
+    if masks.shape[-2:] == size:
+        return masks
+    if masks.shape[-2:] != (2 * size[0], 2 * size[1]):
+        return F.adaptive_avg_pool2d(masks[:, None], size)[:, 0]
+    rows = masks[:, ::2] + masks[:, 1::2]  # several times as fast on a CPU
+    return (rows[..., ::2] + rows[..., 1::2]) / 4
 
 
 def geometry(masks: Tensor) -> Tensor:

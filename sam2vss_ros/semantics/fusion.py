@@ -63,8 +63,10 @@ def fuse(
         # The last column stands for pixels that no object speaks for.
         table = torch.cat([bonus, bonus.new_zeros(1, len(dense))]).T.contiguous()
         speaker = torch.where(heard, owner, len(masks)).flatten()
-        evidence = dense + table.index_select(1, speaker).view_as(dense)
-        return Fused(strongest(evidence)[1], evidence.softmax(0).amax(0), owner)
+        # In place: on a CPU, taking memory for another large map costs as much as filling it.
+        evidence = table.index_select(1, speaker).view_as(dense).add_(dense)
+        best, classes = strongest(evidence)
+        return Fused(classes, evidence.sub_(best).exp_().sum(0).reciprocal_(), owner)
     confidence, classes = dense.softmax(0).amax(0), strongest(dense)[1]
     if not len(masks):
         return Fused(classes, confidence, owner)

@@ -51,6 +51,8 @@ class ObjectBatch:
 
     def take(self, index: Sequence[int]) -> ObjectBatch:
         """The objects at positions `index`."""
+        if list(index) == list(range(len(self))):
+            return self
         return ObjectBatch(
             tuple(self.tracks[i] for i in index),
             self.tracked.take(list(index)),

@@ -23,8 +23,8 @@ class FrameFeatures:
 
     image: the tracker's features. hidden: the dense head's, which the mask classifier reads, where
     the mode asks for them. log_dense: (K, ., .) log probabilities. probabilities: (K, h, w) on the
-    grid of the tracker's masks. colours: (1, 64, h, w), the image's `colour_maps`. flow: to the
-    frame before, None where there is none.
+    grid of the tracker's masks. colours: (1, 64, ., .), the image's `colour_maps` on the grid of
+    the finest features. flow: to the frame before, None where there is none.
     """
 
     image: Features
@@ -79,5 +79,6 @@ def extract(
     probabilities = dense.exp()
     if probabilities.shape[-2:] != size:
         probabilities = F.interpolate(probabilities[None], size, mode="bilinear", antialias=True)[0]
-    colours = colour_maps(frame.image, size, perception.device)
+    fine = image.pyramid[0]
+    colours = colour_maps(frame.image, (fine.shape[-2], fine.shape[-1]), perception.device)
     return FrameFeatures(image, hidden, dense, probabilities, colours)

@@ -38,17 +38,20 @@ def colour_maps(
 def embed(pyramid: tuple[Tensor, ...], colours: Tensor, masks: Tensor) -> Tensor:
     """Unit vectors (B, levels x C + 64) of what is inside (B, h, w) masks, float32.
 
-    pyramid: (1, C, ., .) maps of one image; colours: its `colour_maps`, (1, 64, h, w). What is
-    common to everything in the image tells nothing, so each channel of the pyramid counts in
-    standard deviations from its mean over the image. All levels and the colours weigh the same.
+    pyramid: (1, C, ., .) maps of one image, the finest first; colours: its `colour_maps`, as large
+    as the finest. What is common to everything in the image tells nothing, so each channel of the
+    pyramid counts in standard deviations from its mean over the image. All levels and the colours
+    weigh the same.
     """
-    parts = [pool_features((colours,), masks).clamp(min=0).sqrt()]
-    for level in pyramid:
+    pooled = pool_features((colours, *pyramid), masks)
+    shades, *levels = pooled.split([m.shape[1] for m in (colours, *pyramid)], 1)
+    parts = [shades.clamp(min=0).sqrt()]
+    for level, inside in zip(pyramid, levels, strict=True):
         flat = level[0].flatten(1).float()
         mean = flat.mean(1)
         # Several times faster than torch.std.
         deviation = (flat.square().mean(1) - mean.square()).clamp(min=1e-6).sqrt()
-        parts.append((pool_features((level,), masks) - mean) / deviation)
+        parts.append((inside - mean) / deviation)
     return F.normalize(torch.cat([F.normalize(part, dim=1) for part in parts], 1), dim=1)
 
 
