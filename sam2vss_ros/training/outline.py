@@ -19,11 +19,11 @@ from tqdm import tqdm
 from sam2vss_ros.affinity.model import AffinityModel
 from sam2vss_ros.affinity.outline import OutlineNet
 from sam2vss_ros.affinity.pointing import INSIDE, NOWHERE, OUTSIDE, Pointers, points_of_box
+from sam2vss_ros.sam2.build import native_bfloat16
 from sam2vss_ros.sam2.functional import normalise
-from sam2vss_ros.semantics.networks.embedded import native_bfloat16
 from sam2vss_ros.training.curves import draw_curves
 from sam2vss_ros.training.data import SeededStream
-from sam2vss_ros.training.pasted import Ids, Pictures, Scene
+from sam2vss_ros.training.pasted import Ids, Pictures, Rgb, Scene
 from sam2vss_ros.training.runs import load_checkpoint, open_log, open_run, save_checkpoint
 
 PICTURES, PROMPTS = 2, 6
@@ -60,7 +60,6 @@ MEMORY = 0.995
 OTHERS = 0.05
 """Weight of the masks that were not meant: one that never learns would never be meant."""
 
-QUALITY_SHARE = 0.3
 CHECKPOINT_EVERY = 100
 
 
@@ -84,15 +83,19 @@ class PromptStream(SeededStream[Prompted]):
 
     def batch(self, rng: np.random.Generator) -> Prompted:
         size = SIZES[rng.integers(len(SIZES))]
-        images, pointers, masks = [], [], []
+        images: list[Rgb] = []
+        pointers: list[Pointers] = []
+        masks: list[Tensor] = []
         while len(images) < PICTURES:
             scene = self._pictures.scene(rng, size)
             regions = pointable(scene)
-            if regions[0] or regions[1]:
-                found = [_prompt(scene.ids, *regions, rng) for _ in range(PROMPTS)]
-                images.append(scene.image)
-                pointers.append(Pointers(*(torch.stack(x) for x in list(zip(*found, strict=True))[:3])))
-                masks.append(torch.stack([mask for *_, mask in found]))
+            if not any(regions):
+                continue
+            prompts = [_prompt(scene.ids, *regions, rng) for _ in range(PROMPTS)]
+            points, labels, boxes, meant = (torch.stack(x) for x in zip(*prompts, strict=True))
+            images.append(scene.image)
+            pointers.append(Pointers(points, labels, boxes))
+            masks.append(meant)
         stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
         return Prompted(stacked, pointers, torch.stack(masks))
 
@@ -246,11 +249,11 @@ def _train_step(state: _State, batch: Prompted, model: AffinityModel) -> dict[st
         fine, middle, coarse = (level[i : i + 1].float() for level in features.pyramid)
         bfloat16 = native_bfloat16(model.device)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
-            masks, quality = state.network(
+            masks = state.network(
                 (fine, middle, coarse), halves[i : i + 1], pointers.to(model.device)
             )
         truth = F.avg_pool2d(batch.masks[i].to(model.device).float(), 2).round()
-        loss, record = outline_loss(masks.float(), quality.float(), truth)
+        loss, record = outline_loss(masks.float(), truth)
         (loss / len(batch.pointers)).backward()
         records.append(record)
     nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
@@ -259,11 +262,10 @@ def _train_step(state: _State, batch: Prompted, model: AffinityModel) -> dict[st
     return {key: float(np.mean([r[key] for r in records])) for key in records[0]}
 
 
-def outline_loss(masks: Tensor, quality: Tensor, truth: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """The loss of (B, K, h, w) mask and (B, K) quality logits; truth: (B, h, w), 0 or 1.
+def outline_loss(masks: Tensor, truth: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """The loss of (B, K, h, w) mask logits; truth: (B, h, w), 0 or 1.
 
-    Of the masks of a prompt the best one learns, and how good each is. Returns with it the mean IoU
-    of the best masks and of those that are rated highest.
+    Of the masks of a prompt the best one learns. Returns with it the mean IoU of the best masks.
     """
     wanted = truth[:, None].expand_as(masks)
     share = truth.mean((1, 2)).clamp(0.02, 0.5)[:, None, None, None]
@@ -277,8 +279,6 @@ def outline_loss(masks: Tensor, quality: Tensor, truth: Tensor) -> tuple[Tensor,
     with torch.no_grad():
         hard, inside = masks > 0, wanted > 0.5
         iou = (hard & inside).sum((2, 3)) / (hard | inside).sum((2, 3)).clamp(min=1)
-    rating = F.binary_cross_entropy_with_logits(quality, iou)
-    meant = each.amin(1).mean()
-    rated = iou.gather(1, quality.argmax(1, keepdim=True))
-    record = {"loss": float(meant), "best": float(iou.amax(1).mean()), "rated": float(rated.mean())}
-    return meant + OTHERS * each.mean() + QUALITY_SHARE * rating, record
+    best = each.amin(1).mean()
+    record = {"loss": float(best.detach()), "iou": float(iou.amax(1).mean())}
+    return best + OTHERS * each.mean(), record
