@@ -192,7 +192,10 @@ class AffinityMemory:
         self._inner(self._keys[self._last], self._last).copy_(past)
         self._store_masks(self._last, masks, here)
         read = masks.new_zeros(len(here), self._tiles[0] * self._tiles[1], TILE**2, patch)
-        tiles, row = self._reach[:, here].any(0).flatten(1).T.nonzero(as_tuple=True)
+        near = self._reach[self._last, here].flatten(1)
+        # Who was out of sight is looked for wherever it was remembered.
+        near |= self._reach[:, here].any(0).flatten(1) & ~near.any(1, keepdim=True)
+        tiles, row = near.T.nonzero(as_tuple=True)
         if len(tiles):
             count = tiles.unique_consecutive(return_counts=True)[1]
             parts = [int(n.sum()) for n in count.split(AT_ONCE)]

@@ -5,14 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from sam2vss_ros.affinity.outline import OutlineNet, load_outline
 from sam2vss_ros.affinity.tracker import AffinityTracker, TrunkFeatures
 from sam2vss_ros.affinity.trunk import Trunk
 from sam2vss_ros.sam2.build import native_bfloat16, resolve_device
 from sam2vss_ros.sam2.cards import ModelCard, model_card
 from sam2vss_ros.sam2.options import TrackingOptions
-from sam2vss_ros.sam2.weights import fetch_weights, find_weights, load_weights, read_weights
+from sam2vss_ros.sam2.weights import (
+    EMBEDDED_FOLDER,
+    fetch_weights,
+    find_weights,
+    load_weights,
+    read_weights,
+)
 
 SIZE_STEP = 32
 """The sides of an input are multiples of this."""
@@ -22,12 +30,13 @@ SIZE_STEP = 32
 class AffinityModel:
     """A loaded model, ready for inference on images of `image_size` pixels on the longer side.
 
-    The trunk computes in `trunk_dtype`, bfloat16 where the device has it; `dtype` is that of
-    everything else.
+    network is the trunk, outline finds masks by points and boxes. The trunk computes in
+    `trunk_dtype`, bfloat16 where the device has it; `dtype` is that of everything else.
     """
 
     card: ModelCard
     network: Trunk
+    outline: OutlineNet
     device: torch.device
     image_size: int
     trunk_dtype: torch.dtype
@@ -46,12 +55,13 @@ class AffinityModel:
 
     def encode(self, images: Tensor) -> TrunkFeatures:
         """The trunk's features of (B, 3, h, w) normalised images."""
+        halves = F.avg_pool2d(images, 2)
         images = images.to(self.trunk_dtype, memory_format=torch.channels_last)
-        return TrunkFeatures(self.network(images))
+        return TrunkFeatures(self.network(images), halves)
 
     def new_tracker(self, slots: int, options: TrackingOptions) -> AffinityTracker:
         """A tracker with a memory of its own."""
-        return AffinityTracker(slots, options, self.device, self.trunk_dtype)
+        return AffinityTracker(self.outline, slots, options, self.device, self.trunk_dtype)
 
 
 def load_affinity_model(
@@ -60,6 +70,7 @@ def load_affinity_model(
     """Load the named model.
 
     checkpoint: a `.safetensors` file of the trunk's weights; empty: those of the package.
+    The outline network's are always the package's.
     image_size: longer side of the input in pixels; 0: the model's own.
     Raises ValueError, naming the argument; ModelUnavailableError for missing or wrong weights.
     """
@@ -75,4 +86,5 @@ def load_affinity_model(
     dtype = torch.bfloat16 if native_bfloat16(target) else torch.float32
     network = network.to(target, dtype).eval().requires_grad_(False)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return AffinityModel(card, network, target, image_size or card.image_size, dtype)
+    outline = load_outline(EMBEDDED_FOLDER / f"{card.name}_outline.safetensors", target)
+    return AffinityModel(card, network, outline, target, image_size or card.image_size, dtype)

@@ -18,6 +18,8 @@ from sam2vss_ros.affinity.memory import (
     frame_keys,
     sharpen,
 )
+from sam2vss_ros.affinity.outline import OutlineNet, outline
+from sam2vss_ros.affinity.pointing import pointers_of
 from sam2vss_ros.affinity.trunk import CHANNELS
 from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
 from sam2vss_ros.sam2.tracker import Tracked
@@ -36,9 +38,13 @@ LEAST_DOUBT = 1e-4
 
 @dataclass(frozen=True)
 class TrunkFeatures:
-    """pyramid: (B, C, ., .) maps at strides 4, 8 and 16, C different for each."""
+    """pyramid: (B, C, ., .) maps at strides 4, 8 and 16, C different for each.
+
+    colours: (B, 3, ., .) normalised images at stride 2, as fine as masks.
+    """
 
     pyramid: tuple[Tensor, Tensor, Tensor]
+    colours: Tensor
 
     @property
     def mask_size(self) -> tuple[int, int]:
@@ -49,7 +55,7 @@ class TrunkFeatures:
     def select(self, index: Tensor) -> TrunkFeatures:
         """The features of images `index`, (N,) int64."""
         fine, middle, coarse = self.pyramid
-        return TrunkFeatures((fine[index], middle[index], coarse[index]))
+        return TrunkFeatures((fine[index], middle[index], coarse[index]), self.colours[index])
 
 
 class AffinityTracker:
@@ -58,12 +64,14 @@ class AffinityTracker:
     Nobody rests: one comparison serves all objects, and who is not asked for is forgotten.
     Where SAM 2's tracker keeps memories by object, frames are remembered here, with the soft masks
     of the objects on them. Images of another size are another stream: objects are forgotten.
+    outline: finds masks by points and boxes.
     """
 
     may_rest = False
 
     def __init__(
         self,
+        outline: OutlineNet,
         slots: int,
         options: TrackingOptions = PRESETS["exact"],
         device: torch.device = torch.device("cpu"),  # noqa: B008
@@ -72,6 +80,7 @@ class AffinityTracker:
         self.options = options
         self.device = device
         self.bank = AffinityBank(slots, device, dtype)
+        self._outline = outline
 
     def nothing(self) -> Tracked:
         """A batch without objects; its masks are as large as those of the last frame."""
@@ -118,14 +127,16 @@ class AffinityTracker:
     def from_prompt(
         self, features: TrunkFeatures, slot: int, prompt: Prompt, size: tuple[int, int]
     ) -> Tracked:
-        """Take the mask of a user's prompt; `size` is the camera image's (height, width).
-
-        Raises ValueError for points and boxes, which say nothing here.
-        """
-        if prompt.mask is None:
-            raise ValueError("this model takes masks, neither points nor boxes")
-        mask = torch.from_numpy(prompt.mask)[None].to(self.device)
-        return self.from_masks(features, [slot], mask)
+        """Find what a user points at, or take the mask given; `size` is the camera image's (height,
+        width)."""
+        if prompt.mask is not None:
+            mask = torch.from_numpy(prompt.mask)[None].to(self.device)
+            return self.from_masks(features, [slot], mask)
+        pointers = pointers_of(prompt, size).to(self.device)
+        mask, quality = outline(self._outline, features.pyramid, features.colours, pointers)
+        logits = mask[None].clamp(-SUREST, SUREST)
+        score = logits.flatten(1).amax(1)
+        return Tracked((slot,), logits, quality[None], score, logits.new_zeros(1, 1))
 
 
 def _tracked(slots: Sequence[int], masks: Tensor) -> Tracked:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sam2vss_ros.affinity.memory import COARSE, CONDITIONING, FINE, AffinityMemory, frame_keys
 from sam2vss_ros.affinity.model import AffinityModel, load_affinity_model
-from sam2vss_ros.affinity.tracker import AffinityTracker, TrunkFeatures
+from sam2vss_ros.affinity.tracker import TrunkFeatures
 from sam2vss_ros.affinity.trunk import CHANNELS, Bottleneck, Trunk, folded_weights
 from sam2vss_ros.errors import ModelUnavailableError
 from sam2vss_ros.sam2.functional import image_tensor
@@ -293,9 +293,10 @@ def test_memory_is_given_back_and_taken_again(model: AffinityModel) -> None:
     assert not (found.masks > 0).any()
 
 
-def test_masks_and_prompts() -> None:
-    tracker = AffinityTracker(1)
-    none = TrunkFeatures((torch.zeros(1, 24, SIZE // 4, SIZE // 4), torch.zeros(0), torch.zeros(0)))
+def test_masks_are_taken_as_they_are(model: AffinityModel) -> None:
+    tracker = model.new_tracker(1, PRESETS["exact"])
+    fine, other = torch.zeros(1, 24, SIZE // 4, SIZE // 4), torch.zeros(0)
+    none = TrunkFeatures((fine, other, other), other)
     dot = torch.zeros(1, 500, 700, dtype=torch.bool)
     dot[0, 250, 351] = True
     found = tracker.from_masks(none, [0], dot)
@@ -304,8 +305,6 @@ def test_masks_and_prompts() -> None:
     whole[:30] = True
     taken = tracker.from_prompt(none, 0, Prompt(mask=whole), (60, 80))
     assert float((taken.masks > 0).float().mean()) == pytest.approx(0.5, abs=0.02)
-    with pytest.raises(ValueError, match="takes masks, neither points nor boxes"):
-        tracker.from_prompt(none, 0, Prompt(box=(1, 1, 9, 9)), (60, 80))
 
 
 def test_older_frames_are_kept_at_intervals() -> None:

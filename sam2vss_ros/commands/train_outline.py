@@ -1,0 +1,77 @@
+"""`sam2vss train outline`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from sam2vss_ros.commands.arguments import add_command
+from sam2vss_ros.errors import InputError
+
+
+def add_train_outline(kinds: Any) -> None:
+    """Declare `sam2vss train outline`."""
+    parser = add_command(
+        kinds,
+        "outline",
+        usage="--data DIR --out FILE [option ...]",
+        help_="what finds a thing by a click",
+        parent="sam2vss train",
+        description=(
+            "Train the network that turns points and boxes into masks, on mobile's frozen trunk:\n"
+            "on DIR/images with DIR/labels, and on things pasted into them and into the frames of\n"
+            "videos. Checkpoints, log and curves lie in FILE's name with .run; --resume goes on\n"
+            "from the last checkpoint, also with another number of steps."
+        ),
+        examples=(
+            "  sam2vss train outline --data camvid/train --videos clips \\\n"
+            "      --out mobile_outline.safetensors"
+        ),
+    )
+    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="labelled images")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help=".safetensors")
+    parser.add_argument(
+        "--videos", type=Path, metavar="DIR", help=".mp4 files, seen as backgrounds"
+    )
+    parser.add_argument("--classes", default="camvid", help="class file or its shipped name")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"(default {STEPS})")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--seed", type=int, default=0, help="(default 0)")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.set_defaults(command=_train_outline)
+
+
+STEPS = 1200
+"""Of two pictures with six prompts each."""
+
+
+def _train_outline(args: argparse.Namespace) -> None:
+    from sam2vss_ros.affinity.model import load_affinity_model
+    from sam2vss_ros.semantics.catalog import load_catalog
+    from sam2vss_ros.semantics.weights_file import save_weights
+    from sam2vss_ros.training.data import load_stills
+    from sam2vss_ros.training.outline import train_outline
+    from sam2vss_ros.training.pasted import Pictures
+
+    if args.steps < 1:
+        raise InputError(f"steps: {args.steps} is not positive")
+    if not args.out.absolute().parent.is_dir():
+        raise InputError(f"out: the folder of {args.out} does not exist")
+    if args.videos is not None and not args.videos.is_dir():
+        raise InputError(f"videos: {args.videos} is not a folder")
+    try:
+        catalog = load_catalog(args.classes)
+        pictures = Pictures.collect(load_stills(args.data, catalog), catalog, args.videos)
+        network = train_outline(
+            pictures,
+            load_affinity_model("mobile", device=args.device),
+            args.out.with_suffix(".run"),
+            steps=args.steps,
+            seed=args.seed,
+            resume=args.resume,
+        )
+    except (ValueError, OSError) as error:
+        raise InputError(str(error)) from error
+    save_weights(args.out, network.state_dict())
+    print(f"\nwrote {args.out}: {args.steps} steps, {len(pictures.stills)} images")
