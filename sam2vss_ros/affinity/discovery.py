@@ -1,7 +1,7 @@
 """Discovery of things of no known class: what moves by itself, completed by what looks like it.
 
-Evidence of motion is at edges and texture. A linear model of the frame's keys and colours, fitted on
-the spot, tells what moves from what does not, and fills in the rest.
+Evidence of motion is at edges and texture. A linear model of the frame's keys and colours, fitted
+on the spot, tells what moves from what does not, and fills in the rest.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from sam2vss_ros.stream.movers import MOVES, Moving
 
 Array = npt.NDArray[np.float32]
 
-CLEAR = 8.0
+CLEAR = 6.0
 """How much more evidence of motion an object has than what is around it."""
 
-LARGEST = 0.3
-"""Share of the image beyond which a moving region is no object: the camera's motion is not known."""
+MOST_MOVING = 0.3
+"""Where more of the image moves by itself than this, the camera's motion is not understood."""
+
+LEAST_AREA = 0.005
+"""Of what moves by itself, as a share of the image; `min_area` may ask for more."""
 
 NEAR, NEAR_MOTION = 0.05, 0.1
 """Share of the image's width around a pixel, and of what moves there, for it to belong to that."""
@@ -42,7 +45,11 @@ COLOURS = 0.5
 
 
 class ObjectSource:
-    """Things of known countable classes first, then what else moves by itself."""
+    """What moves by itself, and things of known countable classes, each of them once.
+
+    Where known things make up most of what moves, they are the objects; where they are parts of it,
+    the whole is.
+    """
 
     def __init__(self, things: npt.NDArray[np.bool_]) -> None:
         self._known = RegionSource(things, stuff=False)
@@ -55,45 +62,65 @@ class ObjectSource:
         config: PipelineConfig,
         moving: Moving | None = None,
     ) -> Candidates:
-        """As `discovery.Source.propose`."""
+        """As `discovery.Source.propose`. At a time, known things take half of the places at most:
+        a dense prediction of a place that it was not made for sees many."""
         known = self._known.propose(features, probabilities, unexplained, config)
-        if moving is None or not (moving.evidence > MOVES).any():
+        least = config.min_area * unexplained.numel()
+        fits = (known.masks.flatten(1).sum(1) >= least).nonzero()[:, 0][: config.max_objects // 2]
+        known = Candidates(known.masks[fits], known.score[fits])
+        if moving is None:
             return known
-        free = unexplained & ~known.masks.any(0)
         keys = frame_keys(features.pyramid, COARSE).cpu().numpy()
-        masks, evidence = moving_regions(keys, moving, free.cpu().numpy(), config.min_area)
-        score = torch.from_numpy(evidence / (evidence + CLEAR)).to(known.score)
-        new = torch.from_numpy(masks).to(free.device)
-        return Candidates(torch.cat([known.masks, new]), torch.cat([known.score, score]))
+        size = (unexplained.shape[0], unexplained.shape[1])
+        masks, clear = moving_regions(keys, moving, size, max(config.min_area, LEAST_AREA))
+        new = Candidates(
+            torch.from_numpy(masks).to(unexplained.device),
+            torch.from_numpy(clear / (clear + CLEAR)).to(known.score),
+        )
+        return _joined(new, known)
+
+
+def _joined(new: Candidates, known: Candidates) -> Candidates:
+    """What moves, but for what is mostly known things, and those that are no parts of it."""
+    whole = new.masks & known.masks.any(0)
+    unknown = whole.flatten(1).sum(1) * 2 < new.masks.flatten(1).sum(1)
+    new = Candidates(new.masks[unknown], new.score[unknown])
+    parts = known.masks & new.masks.any(0)
+    apart = parts.flatten(1).sum(1) * 2 <= known.masks.flatten(1).sum(1)
+    return Candidates(
+        torch.cat([new.masks, known.masks[apart]]), torch.cat([new.score, known.score[apart]])
+    )
 
 
 def moving_regions(
-    keys: Array, moving: Moving, free: npt.NDArray[np.bool_], min_area: float
+    keys: Array, moving: Moving, shape: tuple[int, int], least_area: float
 ) -> tuple[npt.NDArray[np.bool_], Array]:
     """(N, H, W) bool masks of the things that move by themselves, clearest first, and the evidence
     for each, (N,).
 
-    keys: (h, w, C) of length 1. free: (H, W) bool, where they may be. min_area: of one, as a share
-    of the image.
+    keys: (h, w, C) of length 1. shape: height and width of the masks. least_area: of one, as a
+    share of the image.
     """
-    size = (free.shape[1], free.shape[0])
+    masks: list[npt.NDArray[np.bool_]] = []
+    clear: list[float] = []
+    size = (shape[1], shape[0])
     evidence = cv2.resize(moving.evidence, size, interpolation=cv2.INTER_LINEAR)
-    inside = cv2.resize(alike(keys, moving), size, interpolation=cv2.INTER_LINEAR) > 0
-    spread = NEAR * size[0]
-    amount = cv2.GaussianBlur((evidence > MOVES).astype(np.float32), (0, 0), spread)
-    regions = connected_regions(np.zeros(free.shape, np.uint8), inside & (amount > NEAR_MOTION) & free)
-    masks, clear = [], []
-    areas = areas_of(regions) / regions.size
-    for number in ((areas >= min_area) & (areas <= LARGEST)).nonzero()[0]:
-        mask = regions == number
-        around = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) & ~mask
-        contrast = evidence[mask].mean() - max(0.0, evidence[around].mean())
-        if contrast >= CLEAR:
-            masks.append(mask)
-            clear.append(contrast)
+    moves = evidence > MOVES
+    if least_area <= moves.mean() <= MOST_MOVING:
+        inside = cv2.resize(alike(keys, moving), size, interpolation=cv2.INTER_LINEAR) > 0
+        amount = cv2.GaussianBlur(moves.astype(np.float32), (0, 0), NEAR * size[0])
+        regions = connected_regions(np.zeros(shape, np.uint8), inside & (amount > NEAR_MOTION))
+        areas = areas_of(regions) / regions.size
+        for number in ((areas >= least_area) & (areas <= MOST_MOVING)).nonzero()[0]:
+            mask = regions == number
+            wider = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+            contrast = evidence[mask].mean() - max(0.0, evidence[wider & ~mask].mean())
+            if contrast >= CLEAR:
+                masks.append(mask)
+                clear.append(contrast)
     order = np.argsort(clear)[::-1]
-    found = np.stack(masks)[order] if masks else np.zeros((0, *free.shape), bool)
-    return found, np.array(clear, np.float32)[order]
+    found = np.stack([masks[i] for i in order]) if masks else np.zeros((0, *shape), bool)
+    return found, np.array([clear[i] for i in order], np.float32)
 
 
 def alike(keys: Array, moving: Moving) -> Array:

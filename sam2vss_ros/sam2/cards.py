@@ -10,10 +10,10 @@ class ModelCard:
     """What is known about a model before it is loaded.
 
     `image_size` is the side of the square input in pixels, `parameters` their number, `discovery`
-    the best source of new objects (regions or grid). `understands_points` says whether the model
-    turns points and boxes into masks; if not, the dense region under them is used. `cpu_threads`
-    is the best number of threads on a CPU, 0 for all. `max_objects` and `engine` (a preset in
-    `options.PRESETS`) are the defaults of the options of the same name. `config` (a YAML file in
+    the best source of new objects (regions, objects or grid). `understands_points` says whether the
+    model turns points and boxes into masks; if not, the dense region under them is used.
+    `cpu_threads` is the best number of threads on a CPU, 0 for all. `max_objects` and `engine` (a
+    preset in `options.PRESETS`) are the defaults of the options of the same name. `config` (a YAML file in
     the `sam2` package), `file` and `hub_id` are empty for the embedded models. `source` says who
     made the model, `licence` on what terms its weights may be used. `by_affinity`: it is no SAM 2,
     but compares the features of frames (`sam2vss_ros.affinity`).
@@ -75,7 +75,7 @@ CARDS: dict[str, ModelCard] = {
         ModelCard(
             name="mobile",
             image_size=448,
-            discovery="things",
+            discovery="objects",
             understands_points=False,
             cpu_threads=2,
             max_objects=16,
