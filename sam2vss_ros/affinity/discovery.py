@@ -113,6 +113,8 @@ def moving_regions(
         areas = areas_of(regions) / regions.size
         for number in ((areas >= least_area) & (areas <= MOST_MOVING)).nonzero()[0]:
             mask = regions == number
+            if _spans(mask):
+                continue
             wider = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
             contrast = evidence[mask].mean() - max(0.0, evidence[wider & ~mask].mean())
             if contrast >= CLEAR:
@@ -121,6 +123,12 @@ def moving_regions(
     order = np.argsort(clear)[::-1]
     found = np.stack([masks[i] for i in order]) if masks else np.zeros((0, *shape), bool)
     return found, np.array([clear[i] for i in order], np.float32)
+
+
+def _spans(mask: npt.NDArray[np.bool_]) -> bool:
+    """Whether it goes from the left of the image to the right, as near ground does, which moves
+    otherwise than what is behind it; a thing seldom does."""
+    return bool(mask[:, 0].any() and mask[:, -1].any())
 
 
 def alike(keys: Array, moving: Moving) -> Array:

@@ -13,10 +13,10 @@ class ModelCard:
     the best source of new objects (regions, objects or grid). `understands_points` says whether the
     model turns points and boxes into masks; if not, the dense region under them is used.
     `cpu_threads` is the best number of threads on a CPU, 0 for all. `max_objects` and `engine` (a
-    preset in `options.PRESETS`) are the defaults of the options of the same name. `config` (a YAML file in
-    the `sam2` package), `file` and `hub_id` are empty for the embedded models. `source` says who
-    made the model, `licence` on what terms its weights may be used. `by_affinity`: it is no SAM 2,
-    but compares the features of frames (`sam2vss_ros.affinity`).
+    preset in `options.PRESETS`) are the defaults of the options of the same name. `config` (a YAML
+    file in the `sam2` package), `file` and `hub_id` are empty for the embedded models. `source`
+    says who made the model, `licence` on what terms its weights may be used. `by_affinity`: it is
+    no SAM 2, but compares the features of frames (`sam2vss_ros.affinity`).
     """
 
     name: str

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from sam2vss_ros.affinity.discovery import ObjectSource, moving_regions
+from sam2vss_ros.affinity.discovery import MOST_MOVING, ObjectSource, moving_regions
 from sam2vss_ros.affinity.memory import COARSE, frame_keys
 from sam2vss_ros.affinity.model import AffinityModel, load_affinity_model
 from sam2vss_ros.affinity.tracker import TrunkFeatures
@@ -74,6 +74,13 @@ def driving(t: int) -> Image:
     return image
 
 
+def passing(t: int) -> Image:
+    """The camera moves aside: near ground in front of what is twice as far away."""
+    image, near = view(GROUND, 250 + 3 * t, 200), view(WALL, 250 + 6 * t, 200)
+    image[150:] = near[150:]
+    return image
+
+
 def watch(images: Sequence[Image]) -> Moving:
     """The evidence on the last of some frames."""
     motion, movers = Motion(), Movers()
@@ -122,6 +129,14 @@ def test_what_stands_still_before_a_moving_camera_is_no_object(
 ) -> None:
     images = [scene(t) for t in range(2 * FRAMES)]
     assert share(watch(images)) < 0.02
+    assert len(found(model, images)) == 0
+
+
+def test_near_ground_is_no_object(model: AffinityModel) -> None:
+    """It moves otherwise than all the rest, but from side to side. A thing before a wall would be
+    one: what is near and stands still moves as what is far and goes along."""
+    images = [passing(t) for t in range(2 * FRAMES)]
+    assert 0.05 < share(watch(images)) < MOST_MOVING
     assert len(found(model, images)) == 0
 
 
