@@ -108,17 +108,18 @@ def _epipole(
     """The point through which most lines of residual motion go; how much of it is along them, from
     0 to 1, and how far apart its places are."""
     some = _sampled(belief.shape)
-    x, y, u, v = (a[some].ravel().astype(np.float64) for a in (x, y, rest[0], rest[1]))
+    at = np.stack([x[some].ravel(), y[some].ravel()], 1)
+    u, v = rest[0][some].ravel(), rest[1][some].ravel()
     length = np.hypot(u, v)
     prior = belief[some].ravel() * length**2 / (length**2 + 0.25) + 1e-9
     normal = np.stack([v, -u], 1) / np.maximum(length, 1e-6)[:, None]
-    weights, offset = prior, normal[:, 0] * x + normal[:, 1] * y
+    weights, offset = prior, (normal * at).sum(1)
     for _ in range(ROUNDS):
         left = (normal * weights[:, None]).T @ normal + 1e-6 * np.eye(2)
         epipole = np.linalg.solve(left, normal.T @ (weights * offset))
-        away = np.square(x - epipole[0]) + np.square(y - epipole[1]) + 1e-6
+        away = np.square(at - epipole).sum(1) + 1e-6
         across = np.square(offset - normal @ epipole) / away  # squared sine of the angle between
         weights = prior / np.square(1 + across / 0.04) / (away + 0.05)
     share = prior / prior.sum()
-    spread = (share * (np.square(x - share @ x) + np.square(y - share @ y))).sum()
+    spread = share @ np.square(at - share @ at).sum(1)
     return epipole, np.array([1 - share @ across, np.sqrt(spread)])

@@ -21,7 +21,7 @@ Array = npt.NDArray[np.float32]
 KEEP = 0.8
 """Share of a pixel's past in its evidence, where the flow to it is believed."""
 
-MOVES = 3.0
+MOVES = 2.5
 """Evidence from which a pixel is held to move by itself."""
 
 MOST = 30.0
