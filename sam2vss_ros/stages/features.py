@@ -55,7 +55,7 @@ def see(
     flow = stream.motion.follow(context.frame.image)
     moving = None
     if context.config.discovery == "objects":
-        moving = stream.movers.add(context.frame.image, flow)
+        moving = stream.movers.add(stream.motion.image, flow)
     evidence = stream.smoothing.add(features.log_dense, flow)
     return dataclasses.replace(features, log_dense=evidence, flow=flow, moving=moving)
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2vss_ros.stream.egomotion import Egomotion
-from sam2vss_ros.stream.motion import Flow, small_size
+from sam2vss_ros.stream.motion import Flow
 
 Array = npt.NDArray[np.float32]
 
@@ -52,8 +52,9 @@ class Movers:
         self._past: Moving | None = None
 
     def add(self, image: npt.NDArray[np.uint8], flow: Flow | None) -> Moving:
-        """Take in the next frame. image: (H, W, 3) RGB; flow: to the frame before."""
-        w, h = (side // 2 for side in small_size(image))
+        """Take in the next frame. image: (H, W, 3) RGB, of the flow's size (`Motion.image`);
+        flow: to the frame before."""
+        h, w = image.shape[0] // 2, image.shape[1] // 2
         lab = np.asarray(
             cv2.cvtColor(cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2LAB)
         ).astype(np.float32)

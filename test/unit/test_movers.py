@@ -85,7 +85,8 @@ def watch(images: Sequence[Image]) -> Moving:
     """The evidence on the last of some frames."""
     motion, movers = Motion(), Movers()
     for image in images:
-        moving = movers.add(image, motion.follow(image))
+        flow = motion.follow(image)
+        moving = movers.add(motion.image, flow)
     return moving
 
 
@@ -156,7 +157,8 @@ def test_nothing_is_said_of_the_first_frame_and_after_a_cut() -> None:
     motion = Motion()
     for t in range(FRAMES):
         image = with_patch(t)[0]
-        moving = movers.add(image, motion.follow(image))
+        flow = motion.follow(image)
+        moving = movers.add(motion.image, flow)
     assert moving.evidence.any()
     movers.clear()
     motion.clear()
