@@ -209,8 +209,9 @@ class PipelineConfig(Checked):
     discovery: str = option(
         "auto",
         "source of new objects: regions (of the dense prediction), things (those that can be "
-        "counted), grid (of points), off (prompts only) or auto (what suits the model)",
-        choices=("auto", "regions", "things", "grid", "off"),
+        "counted), objects (things, and whatever moves by itself), grid (of points), off (prompts "
+        "only) or auto (what suits the model)",
+        choices=("auto", "regions", "things", "objects", "grid", "off"),
         heading="Finding objects",
     )
     keyframe_interval: int = option(

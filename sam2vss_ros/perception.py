@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sam2vss_ros.affinity.discovery import ObjectSource
 from sam2vss_ros.affinity.model import AffinityModel, load_affinity_model
 from sam2vss_ros.config import DENSE_MODES, PipelineConfig
 from sam2vss_ros.errors import MissingLabelsError
@@ -129,6 +130,8 @@ class Perception:
             return GridSource(self.model.network)
         if config.discovery in ("regions", "things"):
             return RegionSource(self.catalog.things, stuff=config.discovery == "regions")
+        if config.discovery == "objects":
+            return ObjectSource(self.catalog.things)
         return None
 
     def new_posterior(self, class_id: int | None = None) -> ClassPosterior:

@@ -24,6 +24,7 @@ from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.discovery import Candidates
 from sam2vss_ros.semantics.posterior import ClassPosterior
+from sam2vss_ros.stream.movers import Moving
 from sam2vss_ros.stream.objects import ObjectMemory
 from sam2vss_ros.stream.reid import colour_maps, embed
 from sam2vss_ros.tracking import TrackingModel
@@ -158,6 +159,7 @@ class TrueRegions:
         probabilities: Tensor,
         unexplained: Tensor,
         config: PipelineConfig,
+        moving: Moving | None = None,
     ) -> Candidates:
         """As `discovery.Source.propose`."""
         small = _shrunk(self.truth, (unexplained.shape[0], unexplained.shape[1]))

@@ -10,8 +10,8 @@ class ModelCard:
     """What is known about a model before it is loaded.
 
     `image_size` is the side of the square input in pixels, by affinity the longer one of an input
-    that keeps the camera's aspect; `parameters` their number, `discovery`
-    the best source of new objects (regions or grid). `understands_points` says whether the model
+    that keeps the camera's aspect; `parameters` their number, `discovery` the best source of new
+    objects (regions, objects or grid). `understands_points` says whether the model
     turns points and boxes into masks; if not, the dense region under them is used. `cpu_threads`
     is the best number of threads on a CPU, 0 for all. `max_objects` and `engine` (a preset in
     `options.PRESETS`) are the defaults of the options of the same name. `config` (a YAML file in
@@ -76,7 +76,7 @@ CARDS: dict[str, ModelCard] = {
         ModelCard(
             name="mobile",
             image_size=512,
-            discovery="things",
+            discovery="objects",
             understands_points=True,
             cpu_threads=2,
             max_objects=16,

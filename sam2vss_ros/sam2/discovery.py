@@ -18,6 +18,7 @@ from torch import Tensor
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.semantics.regions import areas_of, connected_regions
+from sam2vss_ros.stream.movers import Moving
 
 DUPLICATE_IOU = 0.7
 """Two masks that overlap more are one object (upstream's automatic_mask_generator)."""
@@ -45,12 +46,13 @@ class Source(Protocol):
         probabilities: Tensor,
         unexplained: Tensor,
         config: PipelineConfig,
+        moving: Moving | None = None,
     ) -> Candidates:
         """Find masks on one frame, best first.
 
         probabilities: (K, h, w) dense class probabilities on the grid of the tracker's masks;
         unexplained: (h, w) bool, pixels that no object owns; config: the options that
-        hold for this frame.
+        hold for this frame; moving: what moves by itself, where the options ask for it.
         """
 
 
@@ -66,6 +68,7 @@ class GridSource:
         probabilities: Tensor,
         unexplained: Tensor,
         config: PipelineConfig,
+        moving: Moving | None = None,
     ) -> Candidates:
         side, count = self._network.image_size, config.points_per_side
         centres = (torch.arange(count, device=unexplained.device) + 0.5) * side / count
@@ -117,6 +120,7 @@ class RegionSource:
         probabilities: Tensor,
         unexplained: Tensor,
         config: PipelineConfig,
+        moving: Moving | None = None,
     ) -> Candidates:
         best, label = (t.cpu().numpy() for t in probabilities.max(0))
         # Opening drops the slivers between the masks of neighbouring objects.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import cv2
 import torch
 from torch import Tensor
 
+from sam2vss_ros.affinity.discovery import CLEAR
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2.discovery import Source, select, without_duplicates
 from sam2vss_ros.sam2.tracker import Tracked
@@ -19,6 +21,9 @@ from sam2vss_ros.stream.reid import embed
 from sam2vss_ros.stream.requests import PlacedPrompt, Requests
 from sam2vss_ros.stream.state import FrameContext, StreamState
 from sam2vss_ros.types import TrackState
+
+COARSER = 4
+"""Every so many pixels are looked at on the frames between searches."""
 
 
 def discover(
@@ -34,14 +39,31 @@ def discover(
 
     batch: the known objects that are seen. source: None where only prompts start objects.
     """
-    keyframe = source is not None and is_keyframe(stream, context, batch)
+    novel = novelty(perception, features, batch)
+    keyframe = source is not None and is_keyframe(stream, context, batch, novel)
     batch = take_prompts(perception, stream, context, features, batch)
     if source is not None and keyframe:
         batch = search(perception, source, requests, stream, context, features, batch)
+        stream.search.searched(
+            context.index, 1 - batch.coverage(), novelty(perception, features, batch)
+        )
     return batch.visible().without_overlaps(), keyframe
 
 
-def is_keyframe(stream: StreamState, context: FrameContext, batch: ObjectBatch) -> bool:
+def novelty(perception: Perception, features: FrameFeatures, batch: ObjectBatch) -> float:
+    """Share of the image that should be an object and is none: what moves by itself, or is of a
+    countable class. 0 where the options ask for no such objects."""
+    if features.moving is None:
+        return 0.0
+    classes = features.probabilities[:, ::COARSER, ::COARSER].argmax(0).cpu().numpy()
+    free = ~batch.explained()[::COARSER, ::COARSER].cpu().numpy()
+    evidence = cv2.resize(features.moving.evidence, free.shape[::-1], interpolation=cv2.INTER_AREA)
+    return float((free & ((evidence > CLEAR) | perception.catalog.things[classes])).mean())
+
+
+def is_keyframe(
+    stream: StreamState, context: FrameContext, batch: ObjectBatch, novel: float
+) -> bool:
     """Whether to search: on the first frame, where the stream breaks, on schedule, for what is new.
 
     A search before its time needs a place for an object, or one that may be recognised.
@@ -51,7 +73,7 @@ def is_keyframe(stream: StreamState, context: FrameContext, batch: ObjectBatch) 
     objects = stream.objects
     useful = objects.room() > 0 or any(track.missed for track in objects.active())
     return stream.search.due(
-        context.index, 1 - batch.coverage(), useful, context.config, context.effort
+        context.index, 1 - batch.coverage(), novel, useful, context.config, context.effort
     )
 
 
@@ -88,7 +110,13 @@ def search(
     batch = _drop_duplicates(stream, batch)
     unexplained = ~batch.explained()
     candidates = select(
-        source.propose(features.image, features.probabilities, unexplained, context.config),
+        source.propose(
+            features.image,
+            features.probabilities,
+            unexplained,
+            context.config,
+            features.moving,
+        ),
         unexplained,
         max(1, round(context.config.min_area * unexplained.numel())),
         stream.objects.room(),
@@ -102,7 +130,6 @@ def search(
         )
         found = dataclasses.replace(found, predicted_iou=candidates.score[index])
         batch = _begin(stream, features, batch, tracks, found)
-    stream.search.searched(context.index, 1 - batch.coverage())
     return batch
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.stream.motion import Flow
+from sam2vss_ros.stream.movers import Moving
 from sam2vss_ros.stream.reid import colour_maps
 from sam2vss_ros.stream.state import FrameContext, StreamState
 from sam2vss_ros.stream.stopwatch import Stopwatch
@@ -24,7 +25,8 @@ class FrameFeatures:
     image: the tracker's features. hidden: the dense head's, which the mask classifier reads, where
     the mode asks for them. log_dense: (K, ., .) log probabilities. probabilities: (K, h, w) on the
     grid of the tracker's masks. colours: (1, 64, ., .), the image's `colour_maps` on the grid of
-    the finest features. flow: to the frame before, None where there is none.
+    the finest features. flow: to the frame before, None where there is none. moving: what
+    moves by itself, where it is looked for.
     """
 
     image: Features
@@ -33,6 +35,7 @@ class FrameFeatures:
     probabilities: Tensor
     colours: Tensor
     flow: Flow | None = None
+    moving: Moving | None = None
 
 
 def see(
@@ -51,8 +54,11 @@ def see(
         watch.lap("network")
     features = extract(perception, context.frame, context.config.mode, dense, image)
     flow = stream.motion.follow(context.frame.image)
+    moving = None
+    if context.config.discovery == "objects":
+        moving = stream.movers.add(stream.motion.image, flow)
     evidence = stream.smoothing.add(features.log_dense, flow)
-    return dataclasses.replace(features, log_dense=evidence, flow=flow)
+    return dataclasses.replace(features, log_dense=evidence, flow=flow, moving=moving)
 
 
 def extract(

@@ -2,7 +2,7 @@
 
 Every level keeps what those before it left out:
 
-1. discovery: new objects are looked for half as often, and no longer when much is unexplained;
+1. discovery: new objects are looked for half as often, and only on schedule;
 2. memory: each object's memory is written half as often;
 3. interleave: small or steady objects are followed on every second frame, half of them at a time;
    on the other they keep their last mask. An object that moves much, is hidden or is not confirmed

@@ -51,9 +51,13 @@ def carried(maps: Tensor, places: Tensor, mode: str = "bicubic") -> Tensor:
 
 
 class Motion:
-    """Finds the flow between each frame of a stream and the one before (OpenCV's DIS)."""
+    """Finds the flow between each frame of a stream and the one before (OpenCV's DIS).
+
+    image: (h, w, 3) RGB, the last frame at the flow's size.
+    """
 
     def __init__(self) -> None:
+        self.image = np.zeros((0, 0, 3), np.uint8)
         self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._before: npt.NDArray[np.uint8] | None = None
 
@@ -65,8 +69,8 @@ class Motion:
         """The flow of the next (H, W, 3) RGB image; None for the first, and at another size."""
         scale = LONGER_SIDE / max(image.shape[:2])
         size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        now = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+        self.image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        now = np.asarray(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY), np.uint8)
         before, self._before = self._before, now
         if before is None or before.shape != now.shape:
             return None

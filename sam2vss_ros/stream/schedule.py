@@ -7,36 +7,50 @@ from collections.abc import Iterable
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.stream.budget import Effort
 
+SOON = 8
+"""Frames from a search to the next one for what looks like a new object."""
+
 
 class SearchSchedule:
     """Keyframes: every `keyframe_interval` frames, and sooner for what is new.
 
-    New is what is unexplained beyond the least that was since the last search.
+    New is what is unexplained, or looks like an object and is none, beyond the least that was since
+    the last search.
     """
 
     def __init__(self) -> None:
         self._last = 0
-        self._least_unexplained = 0.0
+        self._least_unexplained = self._least_novel = 0.0
 
     def due(
-        self, index: int, unexplained: float, useful: bool, config: PipelineConfig, effort: Effort
+        self,
+        index: int,
+        unexplained: float,
+        novel: float,
+        useful: bool,
+        config: PipelineConfig,
+        effort: Effort,
     ) -> bool:
         """Whether frame `index` is searched.
 
-        unexplained: share of its pixels without an object. useful: an object can be added or
-        recognised.
+        unexplained: share of its pixels without an object; novel: of those that should have one.
+        useful: an object can be added or recognised.
         """
         waited = index - self._last
         if not effort.early_search:
             return waited >= effort.search_stretch * config.keyframe_interval
         self._least_unexplained = min(self._least_unexplained, unexplained)
-        new = unexplained - self._least_unexplained
-        return waited >= config.keyframe_interval or (useful and new >= config.min_unexplained)
+        self._least_novel = min(self._least_novel, novel)
+        if waited >= config.keyframe_interval:
+            return True
+        much = unexplained - self._least_unexplained >= config.min_unexplained
+        object_like = waited >= SOON and novel - self._least_novel >= config.min_area
+        return useful and (much or object_like)
 
-    def searched(self, index: int, unexplained: float) -> None:
-        """Frame `index` was searched, and this share of its pixels is still without an object."""
+    def searched(self, index: int, unexplained: float, novel: float) -> None:
+        """Frame `index` was searched; these shares of its pixels are still without an object."""
         self._last = index
-        self._least_unexplained = unexplained
+        self._least_unexplained, self._least_novel = unexplained, novel
 
 
 class MemorySchedule:

@@ -8,6 +8,7 @@ from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.stream.budget import Budget, Effort, Level
 from sam2vss_ros.stream.interleave import Interleave
 from sam2vss_ros.stream.motion import Motion
+from sam2vss_ros.stream.movers import Movers
 from sam2vss_ros.stream.objects import ObjectMemory
 from sam2vss_ros.stream.requests import PlacedPrompt, Taken
 from sam2vss_ros.stream.scene import Break, Continuity
@@ -57,6 +58,7 @@ class StreamState:
         self.objects.clear()
         self.continuity = Continuity()
         self.motion = Motion()
+        self.movers = Movers()
         self.smoothing = EvidenceMemory()
         self.interleave = Interleave(self.tracker.nothing())
         self.search = SearchSchedule()
@@ -83,6 +85,7 @@ class StreamState:
         stream_break = self.continuity.compare(frame)
         if any(stream_break):
             self.motion.clear()
+            self.movers.clear()
             self.smoothing.clear()
         for track_id in taken.removals:
             if track_id in self.objects:

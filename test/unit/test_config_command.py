@@ -55,7 +55,9 @@ def test_what_is_told_of_a_parameter(capsys: pytest.CaptureFixture[str]) -> None
         "\n"
         "    # source of new objects: regions (of the dense prediction), things (those that can "
         "be\n"
-        "    # counted), grid (of points), off (prompts only) or auto (what suits the model).\n"
+        "    # counted), objects (things, and whatever moves by itself), grid (of points), off "
+        "(prompts\n"
+        "    # only) or auto (what suits the model).\n"
         "    discovery: auto\n"
     ) in text
     assert (

@@ -31,6 +31,7 @@ from sam2vss_ros.sam2.tracker import Tracker
 from sam2vss_ros.semantics.catalog import catalog_data, load_catalog
 from sam2vss_ros.stages import features
 from sam2vss_ros.stages.features import FrameFeatures
+from sam2vss_ros.stream.movers import Moving
 from sam2vss_ros.training.procedural import make_clip
 from sam2vss_ros.types import Frame
 
@@ -50,6 +51,7 @@ class Boxes:
         probabilities: Tensor,
         unexplained: Tensor,
         config: PipelineConfig,
+        moving: Moving | None = None,
     ) -> Candidates:
         self.searches += 1
         masks = torch.zeros(2, SIDE, SIDE, dtype=torch.bool)
@@ -67,6 +69,7 @@ class Nothing(Boxes):
         probabilities: Tensor,
         unexplained: Tensor,
         config: PipelineConfig,
+        moving: Moving | None = None,
     ) -> Candidates:
         found = super().propose(image, probabilities, unexplained, config)
         return Candidates(found.masks[:0], found.score[:0])

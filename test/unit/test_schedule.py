@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import pytest
 
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.stream.budget import Effort
-from sam2vss_ros.stream.schedule import MemorySchedule, SearchSchedule
+from sam2vss_ros.stream.schedule import SOON, MemorySchedule, SearchSchedule
 
 FULL = Effort()
 SHORT_OF_TIME = Effort(early_search=False, search_stretch=2, memory_stretch=2)
@@ -18,15 +21,20 @@ def searches(
     effort: Effort = FULL,
     useful: bool = True,
     left: float = 0.6,
+    novel: Sequence[float] = (),
 ) -> list[bool]:
-    """Which frames are searched, by what is unexplained on each; a search leaves so much."""
+    """Which frames are searched, by what is unexplained on each; a search leaves so much.
+
+    novel: what of it looks like an object on each frame, nothing where that is not given.
+    """
     schedule = SearchSchedule()
-    schedule.searched(0, left)
+    schedule.searched(0, left, 0.0)
     found = []
-    for index, share in enumerate(unexplained, 1):
-        found.append(schedule.due(index, share, useful, config, effort))
+    shares = itertools.zip_longest(unexplained, novel, fillvalue=0.0)
+    for index, (share, like_objects) in enumerate(shares, 1):
+        found.append(schedule.due(index, share, like_objects, useful, config, effort))
         if found[-1]:
-            schedule.searched(index, share)
+            schedule.searched(index, share, like_objects)
     return found
 
 
@@ -54,11 +62,22 @@ def test_no_search_before_its_time_while_time_is_short() -> None:
     """And what is seen then is not held against what comes after."""
     config = PipelineConfig(keyframe_interval=1000, min_unexplained=0.2)
     schedule = SearchSchedule()
-    schedule.searched(0, 0.3)
-    assert not schedule.due(1, 0.9, True, config, SHORT_OF_TIME)
-    assert not schedule.due(2, 0.1, True, config, SHORT_OF_TIME)
-    assert not schedule.due(3, 0.45, True, config, FULL)
-    assert schedule.due(4, 0.55, True, config, FULL)
+    schedule.searched(0, 0.3, 0.0)
+    assert not schedule.due(1, 0.9, 0.0, True, config, SHORT_OF_TIME)
+    assert not schedule.due(2, 0.1, 0.0, True, config, SHORT_OF_TIME)
+    assert not schedule.due(3, 0.45, 0.0, True, config, FULL)
+    assert schedule.due(4, 0.55, 0.0, True, config, FULL)
+
+
+def test_what_looks_like_an_object_is_looked_for_soon_but_not_at_once() -> None:
+    """And once: what a search leaves is not new on the next frames."""
+    config = PipelineConfig(keyframe_interval=1000, min_unexplained=1.0, min_area=0.01)
+    novel = [0.0, 0.02] + [0.05] * 28
+    assert searches([0.6] * 30, config, novel=novel).count(True) == 1
+    assert searches([0.6] * 30, config, novel=novel)[SOON - 1]
+    assert not any(searches([0.6] * 30, config, novel=[0.009] * 30))
+    assert not any(searches([0.6] * 30, config, useful=False, novel=novel))
+    assert not any(searches([0.6] * 30, config, SHORT_OF_TIME, novel=novel))
 
 
 @pytest.mark.parametrize(("effort", "interval"), [(FULL, 2), (SHORT_OF_TIME, 4)])
