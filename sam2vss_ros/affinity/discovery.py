@@ -6,8 +6,6 @@ on the spot, tells what moves from what does not, and fills in the rest.
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +14,7 @@ from torch import Tensor
 
 from sam2vss_ros.affinity.memory import COARSE, frame_keys
 from sam2vss_ros.config import PipelineConfig
-from sam2vss_ros.sam2.discovery import Candidates, RegionSource
+from sam2vss_ros.sam2.discovery import Candidates, RegionSource, View
 from sam2vss_ros.semantics.regions import areas_of, connected_regions
 from sam2vss_ros.stream.movers import MOVES, Moving
 
@@ -54,25 +52,18 @@ class ObjectSource:
     def __init__(self, things: npt.NDArray[np.bool_]) -> None:
         self._known = RegionSource(things, stuff=False)
 
-    def propose(
-        self,
-        features: Any,
-        probabilities: Tensor,
-        unexplained: Tensor,
-        config: PipelineConfig,
-        moving: Moving | None = None,
-    ) -> Candidates:
+    def propose(self, view: View, unexplained: Tensor, config: PipelineConfig) -> Candidates:
         """As `discovery.Source.propose`. At a time, known things take half of the places at most:
         a dense prediction of a place that it was not made for sees many."""
-        known = self._known.propose(features, probabilities, unexplained, config)
+        known = self._known.propose(view, unexplained, config)
         least = config.min_area * unexplained.numel()
         fits = (known.masks.flatten(1).sum(1) >= least).nonzero()[:, 0][: config.max_objects // 2]
         known = Candidates(known.masks[fits], known.score[fits])
-        if moving is None:
+        if view.moving is None:
             return known
-        keys = frame_keys(features.pyramid, COARSE).cpu().numpy()
+        keys = frame_keys(view.features.pyramid, COARSE).cpu().numpy()
         size = (unexplained.shape[0], unexplained.shape[1])
-        masks, clear = moving_regions(keys, moving, size, max(config.min_area, LEAST_AREA))
+        masks, clear = moving_regions(keys, view.moving, size, max(config.min_area, LEAST_AREA))
         new = Candidates(
             torch.from_numpy(masks).to(unexplained.device),
             torch.from_numpy(clear / (clear + CLEAR)).to(known.score),

@@ -22,9 +22,8 @@ from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.sam2 import functional
-from sam2vss_ros.sam2.discovery import Candidates
+from sam2vss_ros.sam2.discovery import Candidates, View
 from sam2vss_ros.semantics.posterior import ClassPosterior
-from sam2vss_ros.stream.movers import Moving
 from sam2vss_ros.stream.objects import ObjectMemory
 from sam2vss_ros.stream.reid import colour_maps, embed
 from sam2vss_ros.tracking import TrackingModel
@@ -153,14 +152,7 @@ class TrueRegions:
     def __init__(self) -> None:
         self.truth = np.zeros((1, 1), np.uint16)
 
-    def propose(
-        self,
-        features: Any,
-        probabilities: Tensor,
-        unexplained: Tensor,
-        config: PipelineConfig,
-        moving: Moving | None = None,
-    ) -> Candidates:
+    def propose(self, view: View, unexplained: Tensor, config: PipelineConfig) -> Candidates:
         """As `discovery.Source.propose`."""
         small = _shrunk(self.truth, (unexplained.shape[0], unexplained.shape[1]))
         regions = np.array(visible_regions(self.truth), np.uint16)

@@ -178,9 +178,7 @@ class _Window:
         everywhere = torch.ones(size, dtype=torch.bool, device=perception.device)
         found = everywhere.new_zeros(0, *size)
         if self._source is not None:
-            candidates = self._source.propose(
-                seen.image, seen.probabilities, everywhere, self._config
-            )
+            candidates = self._source.propose(seen.view(), everywhere, self._config)
             least = max(1, round(self._config.min_area * everywhere.numel()))
             found = select(candidates, everywhere, least, self._config.max_objects).masks
         self._votes = self._votes.new_zeros(len(found), len(perception.catalog))

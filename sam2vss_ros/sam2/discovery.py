@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.sam2 import functional
+from sam2vss_ros.semantics.instances import divided
 from sam2vss_ros.semantics.regions import areas_of, connected_regions
 from sam2vss_ros.stream.movers import Moving
 
@@ -37,22 +38,28 @@ class Candidates:
     score: Tensor
 
 
+class View(NamedTuple):
+    """What a search sees of a frame.
+
+    features: the tracking model's. probabilities: (K, h, w) dense class probabilities on the grid
+    of the tracker's masks. middles: the head's (3, ., .) `Dense.middles`, where it was asked.
+    moving: what moves by itself, where the options ask for it.
+    """
+
+    features: Any
+    probabilities: Tensor
+    middles: Tensor | None = None
+    moving: Moving | None = None
+
+
 class Source(Protocol):
     """Where new objects come from."""
 
-    def propose(
-        self,
-        features: Any,
-        probabilities: Tensor,
-        unexplained: Tensor,
-        config: PipelineConfig,
-        moving: Moving | None = None,
-    ) -> Candidates:
+    def propose(self, view: View, unexplained: Tensor, config: PipelineConfig) -> Candidates:
         """Find masks on one frame, best first.
 
-        probabilities: (K, h, w) dense class probabilities on the grid of the tracker's masks;
-        unexplained: (h, w) bool, pixels that no object owns; config: the options that
-        hold for this frame; moving: what moves by itself, where the options ask for it.
+        unexplained: (h, w) bool, pixels that no object owns; config: the options that hold for this
+        frame.
         """
 
 
@@ -62,14 +69,7 @@ class GridSource:
     def __init__(self, network: SAM2Base) -> None:
         self._network = network
 
-    def propose(
-        self,
-        features: Any,
-        probabilities: Tensor,
-        unexplained: Tensor,
-        config: PipelineConfig,
-        moving: Moving | None = None,
-    ) -> Candidates:
+    def propose(self, view: View, unexplained: Tensor, config: PipelineConfig) -> Candidates:
         side, count = self._network.image_size, config.points_per_side
         centres = (torch.arange(count, device=unexplained.device) + 0.5) * side / count
         grid = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), -1).flatten(0, 1)
@@ -77,7 +77,8 @@ class GridSource:
         points = grid[unexplained[cells[:, 1], cells[:, 0]]]
         if not len(points):
             return Candidates(unexplained.new_zeros(0, *unexplained.shape), centres.new_zeros(0))
-        found = [self._decode(features, part, config) for part in points.split(POINTS_PER_BATCH)]
+        parts = points.split(POINTS_PER_BATCH)
+        found = [self._decode(view.features, part, config) for part in parts]
         masks = torch.cat([m for m, _ in found])
         score = torch.cat([s for _, s in found])
         order = score.argsort(descending=True)
@@ -107,6 +108,8 @@ class GridSource:
 class RegionSource:
     """Connected regions of the dense prediction, countable things first, then by size.
 
+    Regions of several things are divided by their middles.
+
     things: (K,) bool, which classes are countable. stuff: regions of the others are objects, too.
     """
 
@@ -114,21 +117,16 @@ class RegionSource:
         self._things = things
         self._stuff = stuff
 
-    def propose(
-        self,
-        features: Any,
-        probabilities: Tensor,
-        unexplained: Tensor,
-        config: PipelineConfig,
-        moving: Moving | None = None,
-    ) -> Candidates:
-        best, label = (t.cpu().numpy() for t in probabilities.max(0))
+    def propose(self, view: View, unexplained: Tensor, config: PipelineConfig) -> Candidates:
+        best, label = (t.cpu().numpy() for t in view.probabilities.max(0))
         # Opening drops the slivers between the masks of neighbouring objects.
         free = cv2.morphologyEx(
             unexplained.cpu().numpy().astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)
         )
         wanted = (free > 0) if self._stuff else (free > 0) & self._things[label]
         regions = connected_regions(label, wanted)
+        if view.middles is not None:
+            regions = divided(regions, self._things[label], view.middles.float().cpu().numpy())
         found: list[tuple[bool, int, float, np.ndarray]] = []
         for number, area in enumerate(areas_of(regions).tolist()[1:], 1):
             mask = regions == number

@@ -23,16 +23,18 @@ LEAST_PART = 0.1
 
 
 def divided(
-    regions: npt.NDArray[np.int32], middles: npt.NDArray[np.float32]
+    regions: npt.NDArray[np.int32],
+    things: npt.NDArray[np.bool_],
+    middles: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.int32]:
     """(h, w) numbers of regions, 0 for none -> the same with regions of several things divided.
 
-    middles: the head's (3, ., .) `Dense.middles` of any size. A part of its own gets a new number,
-    above all others.
+    things: (h, w), which pixels are of a countable class. middles: the head's (3, ., .)
+    `Dense.middles` of any size. A part of its own gets a new number, above all others.
     """
     near, x, y = _resized(middles, regions.shape)
     highest = cv2.dilate(near, np.ones((2 * APART + 1,) * 2, np.uint8))
-    peaks = (near >= LEAST_MIDDLE) & (near == highest) & (regions > 0)
+    peaks = (near >= LEAST_MIDDLE) & (near == highest) & things & (regions > 0)
     out, count = regions.copy(), int(regions.max())
     for number in np.unique(regions[peaks]):
         rows, columns = np.nonzero(peaks & (regions == number))

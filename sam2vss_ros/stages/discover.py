@@ -110,13 +110,7 @@ def search(
     batch = _drop_duplicates(stream, batch)
     unexplained = ~batch.explained()
     candidates = select(
-        source.propose(
-            features.image,
-            features.probabilities,
-            unexplained,
-            context.config,
-            features.moving,
-        ),
+        source.propose(features.view(), unexplained, context.config),
         unexplained,
         max(1, round(context.config.min_area * unexplained.numel())),
         stream.objects.room(),

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.perception import Perception
+from sam2vss_ros.sam2.discovery import View
 from sam2vss_ros.stream.motion import Flow
 from sam2vss_ros.stream.movers import Moving
 from sam2vss_ros.stream.reid import colour_maps
@@ -22,20 +23,25 @@ from sam2vss_ros.types import Frame
 class FrameFeatures:
     """What the networks say of a frame.
 
-    image: the tracker's features. hidden: the dense head's, which the mask classifier reads, where
-    the mode asks for them. log_dense: (K, ., .) log probabilities. probabilities: (K, h, w) on the
-    grid of the tracker's masks. colours: (1, 64, ., .), the image's `colour_maps` on the grid of
-    the finest features. flow: to the frame before, None where there is none. moving: what
-    moves by itself, where it is looked for.
+    image: the tracker's features. hidden, middles: the dense head's, where it is asked. log_dense:
+    (K, ., .) log probabilities. probabilities: (K, h, w) on the grid of the tracker's masks.
+    colours: (1, 64, ., .), the image's `colour_maps` on the grid of the finest features. flow: to
+    the frame before, None where there is none. moving: what moves by itself, where it is looked
+    for.
     """
 
     image: Features
     hidden: Tensor | None
+    middles: Tensor | None
     log_dense: Tensor
     probabilities: Tensor
     colours: Tensor
     flow: Flow | None = None
     moving: Moving | None = None
+
+    def view(self) -> View:
+        """What a search sees of it."""
+        return View(self.image, self.probabilities, self.middles, self.moving)
 
 
 def see(
@@ -75,10 +81,10 @@ def extract(
     """
     if image is None:
         (image,) = perception.encode_images([frame.image])
-    hidden = None
+    hidden = middles = None
     if dense is None or perception.classifies_masks(mode):
         head = perception.run_head(frame, image)
-        hidden = head.hidden
+        hidden, middles = head.hidden, head.middles[0]
         if dense is None:
             dense = head.logits[0].float().log_softmax(0)
     size = perception.mask_size((frame.image.shape[0], frame.image.shape[1]))
@@ -87,4 +93,4 @@ def extract(
         probabilities = F.interpolate(probabilities[None], size, mode="bilinear", antialias=True)[0]
     fine = image.pyramid[0]
     colours = colour_maps(frame.image, (fine.shape[-2], fine.shape[-1]), perception.device)
-    return FrameFeatures(image, hidden, dense, probabilities, colours)
+    return FrameFeatures(image, hidden, middles, dense, probabilities, colours)

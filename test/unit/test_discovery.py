@@ -12,7 +12,7 @@ from torch import Tensor
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.build import load_model
-from sam2vss_ros.sam2.discovery import Candidates, GridSource, RegionSource, select
+from sam2vss_ros.sam2.discovery import Candidates, GridSource, RegionSource, View, select
 
 SIDE = 64
 """Quarter of nano's 256 pixels."""
@@ -84,7 +84,7 @@ def propose_regions(labels: Tensor, unexplained: Tensor = EVERYWHERE) -> Candida
     features = functional.ImageFeatures(
         (labels,) * 3, (labels,) * 2, labels, labels
     )  # not looked at
-    return source.propose(features, dense(labels), unexplained, PipelineConfig())
+    return source.propose(View(features, dense(labels)), unexplained, PipelineConfig())
 
 
 def test_regions_are_connected_things_first_then_by_size() -> None:
@@ -139,7 +139,7 @@ class Scene:
     @torch.inference_mode()
     def propose(self, config: PipelineConfig, unexplained: Tensor = EVERYWHERE) -> Candidates:
         source = GridSource(self.network)
-        return source.propose(self.features, self.probabilities, unexplained, config)
+        return source.propose(View(self.features, self.probabilities), unexplained, config)
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def test_the_loss_likes_the_truth() -> None:
 
 
 def test_touching_things_are_divided_where_they_touch() -> None:
-    out = divided(regions(), predicted(two_cars()))
+    out = divided(regions(), regions() > 0, predicted(two_cars()))
     ids = two_cars()[::2, ::2]
     assert set(np.unique(out)) == {0, 1, 2, 3}
     assert (out == 2).sum() == (ids == 7).sum(), "what has one middle stays whole"
@@ -67,7 +67,12 @@ def test_touching_things_are_divided_where_they_touch() -> None:
 
 def test_without_middles_regions_stay() -> None:
     nothing = np.full((3, 24, 40), -9, np.float32)
-    assert np.array_equal(divided(regions(), nothing), regions())
+    assert np.array_equal(divided(regions(), regions() > 0, nothing), regions())
+
+
+def test_stuff_is_not_divided() -> None:
+    nowhere = np.zeros(regions().shape, bool)
+    assert np.array_equal(divided(regions(), nowhere, predicted(two_cars())), regions())
 
 
 def test_a_speck_is_no_thing_of_its_own() -> None:
@@ -75,4 +80,4 @@ def test_a_speck_is_no_thing_of_its_own() -> None:
     middles = predicted(two_cars())
     middles[0, 16, 30] = middles[0, 20, 34] = 5.0
     alone = np.where(regions() == 2, 2, 0).astype(np.int32)
-    assert set(np.unique(divided(alone, middles))) == {0, 2}
+    assert set(np.unique(divided(alone, alone > 0, middles))) == {0, 2}

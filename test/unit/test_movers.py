@@ -16,6 +16,7 @@ from sam2vss_ros.affinity.model import AffinityModel, load_affinity_model
 from sam2vss_ros.affinity.tracker import TrunkFeatures
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.sam2 import functional
+from sam2vss_ros.sam2.discovery import View
 from sam2vss_ros.stream.motion import Motion
 from sam2vss_ros.stream.movers import MOVES, Movers, Moving
 
@@ -178,7 +179,8 @@ def proposals(model: AffinityModel, known: Mask) -> npt.NDArray[np.bool_]:
     source = ObjectSource(THINGS)
     seen = features(model, images[-1])
     everywhere = torch.ones(SHAPE, dtype=torch.bool)
-    answer = source.propose(seen, dense, everywhere, PipelineConfig(max_objects=4), watch(images))
+    view = View(seen, dense, moving=watch(images))
+    answer = source.propose(view, everywhere, PipelineConfig(max_objects=4))
     assert len(answer.masks) == len(answer.score)
     return answer.masks.numpy()
 

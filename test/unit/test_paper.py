@@ -26,12 +26,11 @@ from sam2vss_ros.evaluation.paper import PaperRefiner
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.build import Sam2Model
-from sam2vss_ros.sam2.discovery import Candidates, Source
+from sam2vss_ros.sam2.discovery import Candidates, Source, View
 from sam2vss_ros.sam2.tracker import Tracker
 from sam2vss_ros.semantics.catalog import catalog_data, load_catalog
 from sam2vss_ros.stages import features
 from sam2vss_ros.stages.features import FrameFeatures
-from sam2vss_ros.stream.movers import Moving
 from sam2vss_ros.training.procedural import make_clip
 from sam2vss_ros.types import Frame
 
@@ -45,14 +44,7 @@ class Boxes:
     def __init__(self) -> None:
         self.searches = 0
 
-    def propose(
-        self,
-        image: functional.ImageFeatures,
-        probabilities: Tensor,
-        unexplained: Tensor,
-        config: PipelineConfig,
-        moving: Moving | None = None,
-    ) -> Candidates:
+    def propose(self, view: View, unexplained: Tensor, config: PipelineConfig) -> Candidates:
         self.searches += 1
         masks = torch.zeros(2, SIDE, SIDE, dtype=torch.bool)
         masks[0, 8:40, 4:30] = True
@@ -63,15 +55,8 @@ class Boxes:
 class Nothing(Boxes):
     """A source that finds nothing."""
 
-    def propose(
-        self,
-        image: functional.ImageFeatures,
-        probabilities: Tensor,
-        unexplained: Tensor,
-        config: PipelineConfig,
-        moving: Moving | None = None,
-    ) -> Candidates:
-        found = super().propose(image, probabilities, unexplained, config)
+    def propose(self, view: View, unexplained: Tensor, config: PipelineConfig) -> Candidates:
+        found = super().propose(view, unexplained, config)
         return Candidates(found.masks[:0], found.score[:0])
 
 
@@ -146,7 +131,7 @@ def masklets(images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
             pixels = functional.image_tensor(image, network.image_size, tracker.device)
             seen = functional.encode_image(network, pixels)
             if i == 0:
-                boxes = Boxes().propose(seen, pixels, pixels, CONFIG).masks
+                boxes = Boxes().propose(View(seen, pixels), pixels, CONFIG).masks
                 tracked = tracker.from_masks(seen, [0, 1], boxes)
                 tracker.start(seen, tracked)
             else:
