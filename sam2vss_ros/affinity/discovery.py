@@ -26,6 +26,10 @@ CLEAR = 6.0
 MOST_MOVING = 0.3
 """Where more of the image moves by itself than this, the camera's motion is not understood."""
 
+SURELY_STUFF, CLEARER = 0.9, 9.0
+"""Mean probability of classes that are not countable, from which a region must be clearer: houses
+and trees seem to move where the camera goes sideways."""
+
 LEAST_AREA = 0.005
 """Of what moves by itself, as a share of the image; `min_area` may ask for more."""
 
@@ -51,6 +55,7 @@ class ObjectSource:
 
     def __init__(self, things: npt.NDArray[np.bool_]) -> None:
         self._known = RegionSource(things, stuff=False)
+        self._stuff = torch.from_numpy(~things)
 
     def propose(self, view: View, unexplained: Tensor, config: PipelineConfig) -> Candidates:
         """As `discovery.Source.propose`. At a time, known things take half of the places at most:
@@ -64,9 +69,12 @@ class ObjectSource:
         keys = frame_keys(view.features.pyramid, COARSE).cpu().numpy()
         size = (unexplained.shape[0], unexplained.shape[1])
         masks, clear = moving_regions(keys, view.moving, size, max(config.min_area, LEAST_AREA))
+        stuff = view.probabilities[self._stuff.to(view.probabilities.device)].amax(0).cpu().numpy()
+        sure = np.array([stuff[mask].mean() for mask in masks])
+        believed = (clear >= CLEARER) | (sure < SURELY_STUFF)
         new = Candidates(
-            torch.from_numpy(masks).to(unexplained.device),
-            torch.from_numpy(clear / (clear + CLEAR)).to(known.score),
+            torch.from_numpy(masks[believed]).to(unexplained.device),
+            torch.from_numpy(clear[believed] / (clear[believed] + CLEAR)).to(known.score),
         )
         return _joined(new, known)
 

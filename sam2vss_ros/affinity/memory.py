@@ -192,7 +192,7 @@ class AffinityMemory:
         self._inner(self._keys[self._last], self._last).copy_(past)
         self._store_masks(self._last, masks, here)
         read = masks.new_zeros(len(here), self._tiles[0] * self._tiles[1], TILE**2, patch)
-        near = self._reach[self._last, here].flatten(1)
+        near = self._tiles_near(masks, self.reading.older_radius).flatten(1)
         # Who was out of sight is looked for wherever it was remembered.
         near |= self._reach[:, here].any(0).flatten(1) & ~near.any(1, keepdim=True)
         tiles, row = near.T.nonzero(as_tuple=True)
@@ -253,11 +253,14 @@ class AffinityMemory:
         self._inner(self._masks[frame], frame)[objects] = patches.permute(0, 2, 3, 1).to(
             self._dtype
         )
+        self._reach[frame, objects] = self._tiles_near(masks, self._radii[frame])
+
+    def _tiles_near(self, masks: Tensor, radius: int) -> Tensor:
+        """(B, rows, columns) bool: is there anything of a mask within so many places of a tile?"""
         highest = F.max_pool2d(masks, self.reading.patch)
-        r, (down, across) = self._radii[frame], self._tiles
-        below, right = TILE * down - self.grid[0] + r, TILE * across - self.grid[1] + r
-        around = F.max_pool2d(F.pad(highest, (r, right, r, below)), TILE + 2 * r, TILE)
-        self._reach[frame, objects] = around > EMPTY
+        below, right = (TILE * n - side for n, side in zip(self._tiles, self.grid, strict=True))
+        padded = F.pad(highest, (radius, right + radius, radius, below + radius))
+        return F.max_pool2d(padded, TILE + 2 * radius, TILE) > EMPTY
 
     def _inner(self, padded: Tensor, frame: int) -> Tensor:
         """The part of (..., H, W, C) storage that lies in the image."""

@@ -172,10 +172,13 @@ def test_nothing_is_said_of_the_first_frame_and_after_a_cut() -> None:
 THINGS = np.array([False, True])
 
 
-def proposals(model: AffinityModel, known: Mask) -> npt.NDArray[np.bool_]:
-    """What is found with the patch in motion, where `known` is of a countable class."""
+def proposals(model: AffinityModel, known: Mask, sure: float = 0.8) -> npt.NDArray[np.bool_]:
+    """What is found with the patch in motion, where `known` is of a countable class.
+
+    sure: probability of each pixel's class.
+    """
     images = [with_patch(t)[0] for t in range(FRAMES)]
-    dense = torch.from_numpy(np.stack([~known, known]).astype(np.float32))
+    dense = torch.from_numpy(np.where([~known, known], sure, 1 - sure).astype(np.float32))
     source = ObjectSource(THINGS)
     seen = features(model, images[-1])
     everywhere = torch.ones(SHAPE, dtype=torch.bool)
@@ -193,6 +196,19 @@ def patch_now() -> Mask:
 def test_a_known_thing_that_moves_is_found_once_as_it_is_known(model: AffinityModel) -> None:
     (mask,) = proposals(model, patch_now())
     assert np.array_equal(mask, patch_now())
+
+
+@pytest.mark.parametrize(("clearer", "count"), [(0.9, 1), (1.1, 0)])
+def test_what_surely_is_no_thing_must_be_clearer(
+    model: AffinityModel, monkeypatch: pytest.MonkeyPatch, clearer: float, count: int
+) -> None:
+    images = [with_patch(t)[0] for t in range(FRAMES)]
+    keys = frame_keys(features(model, images[-1]).pyramid, COARSE).numpy()
+    _, (clear,) = moving_regions(keys, watch(images), SHAPE, 0.005)
+    monkeypatch.setattr("sam2vss_ros.affinity.discovery.CLEARER", clearer * clear)
+    nothing = np.zeros(SHAPE, bool)
+    assert len(proposals(model, nothing, sure=0.95)) == count
+    assert len(proposals(model, nothing, sure=0.8)) == 1
 
 
 def test_a_known_part_of_what_moves_gives_way_to_the_whole(model: AffinityModel) -> None:
