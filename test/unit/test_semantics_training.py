@@ -23,7 +23,6 @@ from sam2vss_ros.semantics.segmenter import DenseHead
 from sam2vss_ros.semantics.weights_file import load_weights
 from sam2vss_ros.training import calibration, data, losses, semantics, views
 from sam2vss_ros.training.data import VOID, LabelledStill
-from sam2vss_ros.training.middles import middle_targets
 from stills import two_halves
 from street_stills import CAMVID, CPU, street, worn_semantics
 
@@ -208,14 +207,13 @@ def drawn(trunk: AffinityModel, honest: SemanticModel, seed: int) -> LabelledSti
 def test_calibration_takes_back_what_is_wrong(trunk: AffinityModel) -> None:
     """A head that is right about its labels, made to be twice as sure and to like rare classes."""
     right, weights = worn_semantics(image_size=128), torch.linspace(0.4, 4, 11)
-    with torch.no_grad():
-        right.head.classify.weight *= 3  # it is sure enough of something
+    right.head.classify.weight.data *= 3  # it is sure enough of something
     stills = [drawn(trunk, right, seed) for seed in range(3)]
     wrong = replace(right, head=deepcopy(right.head))
-    with torch.no_grad():
-        wrong.head.classify.bias += 0.4 * weights.log()
-        for parameter in wrong.head.classify.parameters():
-            parameter *= 2
+    assert wrong.head.classify.bias is not None
+    wrong.head.classify.bias.data += 0.4 * weights.log()
+    for parameter in wrong.head.classify.parameters():
+        parameter.data *= 2
     spoilt = deepcopy(wrong.head.classify.state_dict())
     rough = calibration.score(trunk, wrong, stills)
     mended = calibration.calibrated(wrong, weights, rough)
@@ -378,7 +376,6 @@ def test_it_learns_a_street(
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     for loss, limit in (("entropy", 0.7), ("overlap", 0.92), ("masks", 0.8), ("middles", 0.8)):
         first, last = (np.mean([r[loss] for r in part]) for part in (log[:5], log[-5:]))
-        print(loss, last / first)
         assert last < limit * first, loss
 
 

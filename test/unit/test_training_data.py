@@ -14,8 +14,9 @@ from PIL import Image
 
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass
-from sam2vss_ros.training import data, features, nano
+from sam2vss_ros.training import data, nano
 from sam2vss_ros.training.data import VOID, LabelledStill, label_regions, load_stills, moving_still
+from sam2vss_ros.training.masks import sample_masks
 from stills import CAMVID, two_halves
 
 
@@ -235,7 +236,7 @@ def test_masks_such_as_a_tracker_has_know_their_shares() -> None:
     quarter = labels[2::4, 2::4]
     pure = []
     for seed in range(20):
-        masks, shares = features.sample_masks(labels, 11, np.random.default_rng(seed))
+        masks, shares = sample_masks(labels, 11, np.random.default_rng(seed))
         assert masks.shape[1:] == (16, 16) and masks.dtype == torch.bool
         for mask, share in zip(masks.numpy(), shares.numpy(), strict=True):
             inside = quarter[mask]
@@ -244,9 +245,7 @@ def test_masks_such_as_a_tracker_has_know_their_shares() -> None:
             assert share[3] == pytest.approx((known == 3).mean())
             pure.append(share.max())
     assert 0.3 < np.mean(np.array(pure) > 0.99) < 0.95, "good ones and bad ones"
-    nothing, none = features.sample_masks(
-        np.full((64, 64), 255, np.uint8), 11, np.random.default_rng(0)
-    )
+    nothing, none = sample_masks(np.full((64, 64), 255, np.uint8), 11, np.random.default_rng(0))
     assert nothing.shape == (0, 16, 16) and none.shape == (0, 11)
 
 
