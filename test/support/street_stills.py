@@ -29,6 +29,8 @@ def worn_semantics(image_size: int = 64) -> SemanticModel:
     torch.manual_seed(5)
     model = new_semantics(CAMVID, image_size)
     for module in model.head.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean = torch.randn(module.num_features) * 0.3
             module.running_var = torch.rand(module.num_features) + 0.5

@@ -1,4 +1,4 @@
-"""Training material: stills from a folder, clips, prompts."""
+"""Training material: stills from a folder, clips, masks, prompts."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from sam2vss_ros.training import data, nano
 from sam2vss_ros.training.data import VOID, LabelledStill, label_regions, load_stills, moving_still
 from sam2vss_ros.training.masks import sample_masks
 from stills import CAMVID, two_halves
+from street_stills import street
 
 
 def write_still(folder: Path, name: str, still: LabelledStill) -> None:
@@ -217,6 +218,14 @@ def test_step_k_is_the_same_whatever_came_before_it() -> None:
     assert torch.equal(a.stills.images, b.stills.images)
     assert a.frames.shape == (2, 2, 3, 64, 64) and a.regions.shape == (2, 2, 64, 64)
     assert not torch.equal(a.frames, third(0, 1).frames)
+
+
+def test_the_end_of_each_recording_is_kept_out() -> None:
+    names = [f"a_{i:03d}" for i in range(10)] + [f"b2_f{i:03d}" for i in range(20)]
+    used, kept = data.split_off([street(n) for n in names], 0.1)
+    assert [s.name for s in kept] == ["a_009", "b2_f018", "b2_f019"]
+    assert sorted(s.name for s in [*used, *kept]) == sorted(names)
+    assert data.split_off([street()], 0.0)[1] == []
 
 
 def test_prompts_lie_on_their_masks() -> None:
