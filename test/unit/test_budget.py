@@ -265,12 +265,12 @@ def test_new_objects_are_looked_for_half_as_often(camera: Callable[..., SlowCame
 
 
 def test_what_is_unexplained_waits_while_time_is_short(camera: Callable[..., SlowCamera]) -> None:
-    slow = camera(keyframe_interval=100, min_unexplained=0.02)
+    slow = camera(keyframe_interval=100, min_unexplained=0.005)
     (first,) = slow.see(RIGHT)
     for level, searches in ((Level.NOTHING, True), (Level.DISCOVERY, False)):
         result = slow.slow_down_to(level)
         largest = max(result.objects, key=lambda o: o.area)
-        assert largest.area > 0.05 * first.label_image.size
+        assert largest.area > 0.0125 * first.label_image.size
         assert slow.pipe.remove_object(largest.track_id)
         assert slow.see(RIGHT)[0].keyframe == searches
 
