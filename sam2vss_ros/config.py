@@ -159,7 +159,7 @@ class PipelineConfig(Checked):
     )
     threads: int = option(
         0,
-        "CPU threads of the model; 0: what suits it (nano one, others all cores)",
+        "CPU threads of the model; 0: what suits it (mobile two, nano one, others all cores)",
         low=0,
         high=256,
     )
@@ -239,7 +239,7 @@ class PipelineConfig(Checked):
     )
     max_objects: int = option(
         0,
-        "most objects in memory at a time; 0: what suits the model (nano 6, others 32)",
+        "most objects in memory at a time; 0: what suits the model (mobile 16, nano 6, others 32)",
         low=0,
         high=256,
         heading="Remembering objects",

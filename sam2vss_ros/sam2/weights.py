@@ -128,7 +128,7 @@ def _advice(card: ModelCard, reason: str) -> str:
     return (
         f"model {card.name}: {reason}. Looked for {card.file} in {looked} and the Hugging Face "
         f"cache. On a machine with a network, fetch it with `{_fetch_command(card)}`, "
-        "or put the file into one of these folders; or go on with the embedded model: nano"
+        "or put the file into one of these folders; or go on with the embedded model: mobile"
     )
 
 

@@ -8,6 +8,7 @@ each every class has: so its scores say how pure a mask is.
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,10 +117,8 @@ def train_semantics(
                 log.flush()
                 save_checkpoint(checkpoint, state.step, state.parts())
     draw_curves(out / "log.jsonl", out / "curves.png")
-    averaged = state.average.module.eval()
-    return SemanticModel(
-        catalog, state.semantics.image_size, averaged["head"], averaged["classifier"]
-    )
+    state.modules().eval().load_state_dict(state.average.module.state_dict())
+    return state.semantics
 
 
 def loss_weights(stills: list[LabelledStill], catalog: ClassCatalog) -> Tensor:
@@ -180,8 +179,10 @@ def load_deep_stages(deep: nn.Sequential, path: Path) -> None:
                 for n, rest in [name.removeprefix("blocks.").split(".", 1)]
             }
         )
-    except (KeyError, RuntimeError, AttributeError, EOFError) as error:
-        raise ValueError(f"{path} holds no MobileNetV2: {error}") from error
+    except (KeyError, TypeError, AttributeError, RuntimeError, EOFError,
+            pickle.UnpicklingError) as error:  # fmt: skip
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} holds no MobileNetV2: {reason}") from error
 
 
 def _follow(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:

@@ -112,8 +112,9 @@ class ViewStream(SeededStream[Views]):
             pasted = self._rare[rng.random(len(self._rare)) < 0.5]
             where = np.isin(other.labels, pasted)
             ids = other.instances + OTHERS * (other.instances > 0)
-            for ours, theirs in zip(view, (other.image, other.labels, ids), strict=True):
-                ours[where] = theirs[where]
+            view.image[where] = other.image[where]
+            view.labels[where] = other.labels[where]
+            view.instances[where] = ids[where]
         return view
 
     def _single(self, rng: np.random.Generator) -> View:

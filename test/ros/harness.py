@@ -79,7 +79,8 @@ class Harness:
         self._images: Any = (
             self.camera.create_publisher(Image, "image", camera_qos) if camera_qos else None
         )
-        values = {"diagnostics_period": 0.1, "threads": 1} | parameters
+        quick = {"diagnostics_period": 0.1, "threads": 1, "image_size": 256}
+        values = quick | parameters
         self._spinning = False
         self.node = VssNode(
             make_pipeline=make_pipeline,

@@ -20,7 +20,7 @@ from sam2vss_ros.ros.conversions import image_message
 from sam2vss_ros.srv import AddPrompt, RemoveObject
 from sam2vss_ros.types import Frame
 
-QUICK = {"network": "head", "max_objects": 2, "discovery": "off"}
+QUICK = {"max_objects": 2, "discovery": "off"}
 
 
 class Camera:
@@ -147,8 +147,8 @@ def test_a_camera_that_dies_and_returns_changes_nothing_for_the_other(
     ros: RosSession, start: Start
 ) -> None:
     """The front camera's labels are to the byte those of a pipeline that has it to itself."""
-    options: dict[str, Any] = {"discovery": "auto", "keyframe_interval": 4}
-    options |= {"network": "head", "max_objects": 2}
+    options: dict[str, Any] = {"discovery": "regions", "keyframe_interval": 4}
+    options |= {"image_size": 256, "max_objects": 2}
     _, (front, rear) = start_cameras(start, "front", "rear", overload="all", **options)
     for i in range(12):
         if i == 4:

@@ -122,7 +122,7 @@ def test_refuses_to_configure_and_can_be_corrected(
     assert said in bench.log
     assert bench.state() == "unconfigured"
     assert not bench.change("configure")
-    corrected = {"checkpoint": "", "classes": "", "unlabelled_id": 255, "model": "nano"}
+    corrected = {"checkpoint": "", "classes": "", "unlabelled_id": 255, "model": "mobile"}
     assert all(r.successful for r in bench.set(**{k: corrected[k] for k in {name, *model}}))
     assert bench.change("configure")
     assert bench.change("activate")

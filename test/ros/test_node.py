@@ -279,7 +279,7 @@ def test_diagnostics(start: Start) -> None:
     assert status.name == "vss: video semantic segmentation"
     assert (status.hardware_id, status.message) == ("cpu", "active")
     values = bench.diagnostics()
-    assert (values["model"], values["device"], values["overload"]) == ("nano", "cpu", "latest")
+    assert (values["model"], values["device"], values["overload"]) == ("mobile", "cpu", "latest")
     assert (values["frames in"], values["frames dropped"], values["frames failed"]) == (
         "3",
         "0",

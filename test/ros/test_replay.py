@@ -22,7 +22,7 @@ from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame
 from sam2vss_ros.ros.messages import stamp_ns
 
 TOPIC = "/camera/image_raw"
-OPTIONS: dict[str, Any] = {"threads": 1, "max_objects": 3}
+OPTIONS: dict[str, Any] = {"threads": 1, "image_size": 256, "max_objects": 3}
 SIZE = (160, 120)
 STAMP = 1_700_000_000_123_456_789
 

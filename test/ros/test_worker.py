@@ -72,7 +72,7 @@ class Office:
     """Cameras a, b, ... and their worker."""
 
     def __init__(self, log: list[str], cameras: list[Camera], batch: bool = False) -> None:
-        perception = shared_perception(PipelineConfig(device="cpu", network="head"))
+        perception = shared_perception(PipelineConfig(model="nano", device="cpu"))
         self.cameras, self.log = cameras, log
         self.worker = Worker(perception, cameras, batch)
 

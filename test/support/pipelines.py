@@ -31,7 +31,7 @@ def perception_with(network: SegmentationNetwork, config: PipelineConfig) -> Per
         shared.config,
         shared.model,
         shared._semantics,
-        shared._semantic_model,
+        shared._trunk,
         network,
     )
 

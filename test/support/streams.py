@@ -22,8 +22,14 @@ STAGES = ["encode", "track", "discover", "classify", "fuse"]
 
 
 def small_config(**options: object) -> PipelineConfig:
-    """Few objects, no search before its time, no network: quick and easy to follow."""
-    defaults = {"device": "cpu", "network": "head", "max_objects": 4, "min_unexplained": 1.0}
+    """Few objects, of any class, and no search before its time: quick and easy to follow."""
+    defaults = {
+        "device": "cpu",
+        "image_size": 256,
+        "discovery": "regions",
+        "max_objects": 4,
+        "min_unexplained": 1.0,
+    }
     return PipelineConfig.from_mapping(defaults | options)
 
 

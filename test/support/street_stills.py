@@ -1,20 +1,17 @@
-"""Labelled stills of a street, and the embedded network with random weights."""
+"""Labelled stills of a street, and semantics with random weights."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
 
 from sam2vss_ros.semantics.catalog import load_catalog
-from sam2vss_ros.semantics.networks.embedded import (
-    NetworkCard,
-    StreetNet,
-)
+from sam2vss_ros.semantics.model import SemanticModel, new_semantics
 from sam2vss_ros.training.data import LabelledStill
 
 CAMVID = load_catalog("camvid")
 CPU = torch.device("cpu")
-CARD = NetworkCard(CAMVID, 64, 1.5, {"steps": 0})
 
 
 def street(name: str = "a_0", size: int = 64, shade: int = 0) -> LabelledStill:
@@ -27,14 +24,18 @@ def street(name: str = "a_0", size: int = 64, shade: int = 0) -> LabelledStill:
     return LabelledStill(name, np.maximum(image, shade).astype(np.uint8), labels)
 
 
-def worn_network() -> StreetNet:
+def worn_semantics(image_size: int = 64) -> SemanticModel:
     """Random weights, and normalisations as a training leaves them."""
     torch.manual_seed(5)
-    model = StreetNet(len(CAMVID))
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
+    model = new_semantics(CAMVID, image_size)
+    for module in model.head.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if isinstance(module, nn.BatchNorm2d):
             module.running_mean = torch.randn(module.num_features) * 0.3
             module.running_var = torch.rand(module.num_features) + 0.5
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.normal_(module.bias, 0, 0.2)
-    return model.eval()
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.2)
+    model.head.eval()
+    model.classifier.eval()
+    return model

@@ -202,7 +202,7 @@ def test_memory_watches_engine_process_and_ids(
     file = tmp_path / "memory.json"
     code = bench(
         *("memory", "--frames", 20, "--image-size", 64, "--device", "cpu", "--json", file),
-        *("--max-objects", 4, "--keyframe-interval", 4),
+        *("--max-objects", 4, "--keyframe-interval", 4, "--discovery", "regions"),
     )
     report = read(file)
     assert report["engine_bytes_growth"] == 0
@@ -238,7 +238,7 @@ def test_pipeline_by_stage(video: Path, tmp_path: Path) -> None:
     file = tmp_path / "pipeline.json"
     assert not bench(
         *("pipeline", "--video", video, "--frames", 6, "--warm-up", 2, "--device", "cpu"),
-        *("--max-objects", 2, "--json", file),
+        *("--max-objects", 2, "--discovery", "regions", "--json", file),
     )
     report = read(file)
     assert report["frames"] == 4 and report["objects"] == 2
@@ -260,7 +260,7 @@ def test_objects_are_discovered_and_tiles_make_up_the_rest(
     assert f"discovery finds {found} objects; {40 - found} are tiles of the image" in caplog.text
     masks = [p.mask for p in prompts if p.mask is not None]
     assert all(mask.shape == (128, 128) and mask.any() for mask in masks)
-    with VssPipelineOf(max_objects=40) as pipeline:
+    with VssPipelineOf(model="nano", max_objects=40) as pipeline:
         assert found <= len(pipeline.process(next(iter(open_frames(video)))).objects)
 
 

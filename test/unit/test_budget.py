@@ -143,7 +143,8 @@ class SlowCamera:
         patch.setattr(policy, "LEAST_IOU", 0.0)  # every mask is worth remembering
         self.seconds, self._now, self._stamp = 0.0, 0.0, 0
         defaults = {"device": "cpu", "max_objects": 4, "min_unexplained": 1.0, "target_fps": FPS}
-        defaults |= {"network": "head", "engine": "exact"}  # fast lets objects rest at any level
+        # A SAM 2, whose objects may rest; with the engine fast they do at any level.
+        defaults |= {"model": "nano", "engine": "exact"}
         config = PipelineConfig.from_mapping(defaults | options)
         self.pipe = open_pipeline(config, seconds=lambda: self._now)
         self.image = make_clip(11, 1, (96, 128), kind="street").frames[0]
@@ -264,12 +265,12 @@ def test_new_objects_are_looked_for_half_as_often(camera: Callable[..., SlowCame
 
 
 def test_what_is_unexplained_waits_while_time_is_short(camera: Callable[..., SlowCamera]) -> None:
-    slow = camera(keyframe_interval=100, min_unexplained=0.02)
+    slow = camera(keyframe_interval=100, min_unexplained=0.005)
     (first,) = slow.see(RIGHT)
     for level, searches in ((Level.NOTHING, True), (Level.DISCOVERY, False)):
         result = slow.slow_down_to(level)
         largest = max(result.objects, key=lambda o: o.area)
-        assert largest.area > 0.05 * first.label_image.size
+        assert largest.area > 0.0125 * first.label_image.size
         assert slow.pipe.remove_object(largest.track_id)
         assert slow.see(RIGHT)[0].keyframe == searches
 
@@ -331,7 +332,7 @@ class SlowNetwork:
 def answers(target_fps: float, seconds: list[float], elsewhere: float = 0.0) -> list[SemanticFrame]:
     """Frames of mode network that take so long each; none leaves anything out."""
     network = SlowNetwork()
-    config = PipelineConfig(device="cpu", network="head", mode="network", target_fps=target_fps)
+    config = PipelineConfig(device="cpu", mode="network", target_fps=target_fps)
     pipe = VssPipeline(perception_with(network, config), config, seconds=lambda: network.now)
     image, results = np.zeros((8, 8, 3), np.uint8), []
     for stamp, network.seconds in enumerate(seconds):

@@ -55,7 +55,7 @@ def test_evaluate_runs_each_stream_from_a_clean_start(
     result = json.loads(report.read_text())
     assert result["miou"] == 1.0
     assert (result["frames"], result["frames_scored"], result["streams"]) == (8, 8, 2)
-    assert result["fps"] > 0 and result["model"] == "nano"
+    assert result["fps"] > 0 and result["model"] == "mobile"
     catalog = load_catalog("camvid")
     assert list(result["per_class_iou"]) == [c.name for c in catalog.classes]
     found = {i for f in list_images(own_labels) for i in np.unique(read_labels(f)).tolist()}
@@ -115,7 +115,8 @@ def test_evaluate_puts_variants_side_by_side(
         assert 0 < variant["latency_ms_p50"] <= variant["latency_ms_p95"]
         assert variant["frames_unmatched"] == variant["frames_failed"] == 0
         assert variant["mvc8"] is variant["strict_vc8"] is variant["mvc16"] is None
-        assert any(w["path"].endswith("nano.safetensors") for w in variant["weights"])
+        weights = [Path(w["path"]).name for w in variant["weights"]]
+        assert weights == ["mobile.safetensors", "street.safetensors"]
     assert result["provenance"]["packages"]["torch"]
     rows = (tmp_path / "report" / "frames.csv").read_text().splitlines()
     assert len(rows) == 1 + 5 * 8

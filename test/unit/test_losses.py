@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.sam2.functional import Decoded
 from sam2vss_ros.training import losses
 from sam2vss_ros.training.data import VOID
+from street_stills import street
 
 
 def square(side: int = 16) -> Tensor:
@@ -84,3 +86,23 @@ def test_label_loss_skips_void() -> None:
     logits[:, 1, 2:] = 20  # wrong, but only where nothing is known
     logits[:, :, 2] = logits[:, :, 1]  # what bilinear interpolation mixes over the border
     assert losses.label_loss(logits, labels, torch.ones(2), VOID).item() < 1e-3
+
+
+def test_a_perfect_prediction_costs_nothing_and_void_is_skipped() -> None:
+    labels = torch.from_numpy(street().labels.astype(np.int64))[None]
+    labels[labels == 255] = VOID
+    perfect = 40 * F.one_hot(labels.clamp(min=0), 11).permute(0, 3, 1, 2).float()
+    weights = torch.ones(11)
+    entropy, overlap = losses.dense_losses(perfect, labels, weights)
+    assert entropy < 0.2 and overlap < 0.15  # upsampled and pooled again: boundaries blur
+    perfect[:, :, labels[0] == VOID] = torch.randn(11, 1)
+    _, again = losses.dense_losses(perfect, labels, weights)
+    assert again == pytest.approx(overlap.item(), abs=0.02)
+    entropy, overlap = losses.dense_losses(-perfect, labels, weights)
+    assert entropy > 5 and overlap > 0.9
+
+
+def test_void_alone_costs_nothing_but_nan_free_overlap() -> None:
+    labels = torch.full((1, 16, 16), VOID)
+    _, overlap = losses.dense_losses(torch.randn(1, 11, 4, 4), labels, torch.ones(11))
+    assert overlap == 1

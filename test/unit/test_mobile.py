@@ -18,7 +18,7 @@ HEIGHT, WIDTH = 96, 128
 
 
 def pipeline(**options: object) -> VssPipeline:
-    usual = {"model": "mobile", "device": "cpu", "image_size": 192, "network": "head"}
+    usual = {"model": "mobile", "device": "cpu", "image_size": 192}
     return open_pipeline(PipelineConfig.from_mapping(usual | {"max_objects": 4} | options))
 
 

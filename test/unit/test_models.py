@@ -191,7 +191,7 @@ def test_weights_not_at_hand(no_weights: Path) -> None:
         str(no_weights / "HOME" / ".cache" / "sam2vss_ros"),
         str(no_weights / "checkpoints"),
         f"sam2vss models --fetch {TINY}",
-        "nano",
+        "embedded model: mobile",
     ):
         assert part in message
 

@@ -1,4 +1,4 @@
-"""Networks in the pipeline: the embedded one, one on disk, labels of a topic."""
+"""Networks in the pipeline: the head, one on disk, labels of a topic."""
 
 from __future__ import annotations
 
@@ -25,29 +25,10 @@ from sam2vss_ros.errors import MissingLabelsError
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.semantics.catalog import load_catalog
-from sam2vss_ros.semantics.model import EMBEDDED
-from sam2vss_ros.semantics.networks.embedded import WEIGHTS
 from sam2vss_ros.semantics.networks.labels import LabelImages
-from sam2vss_ros.semantics.networks.loading import load_network
 from sam2vss_ros.types import Frame, Prompt
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-
-
-# -- the embedded network
-
-
-def test_street_is_embedded() -> None:
-    network = load_network("street", CPU)
-    assert network.name == "street" and network.catalog == load_catalog("camvid")
-    assert_distribution(network.log_probabilities(Frame(picture(96, 128), 0)), 11)
-    by_path = load_network(str(WEIGHTS), CPU)
-    image = picture(96, 128)
-    assert torch.equal(
-        by_path.log_probabilities(Frame(image, 0)), network.log_probabilities(Frame(image, 0))
-    )
-    with pytest.raises(ValueError, match="network_classes: street has its classes"):
-        load_network("street", CPU, "camvid")
 
 
 # -- label images
@@ -96,7 +77,8 @@ def redness(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pipeline(**options: object) -> VssPipeline:
-    return open_pipeline(PipelineConfig.from_mapping({"device": "cpu", "threads": 1} | options))
+    usual = {"device": "cpu", "threads": 1, "image_size": 256, "discovery": "regions"}
+    return open_pipeline(PipelineConfig.from_mapping(usual | options))
 
 
 def of_redness(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
@@ -104,12 +86,12 @@ def of_redness(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 
 
 def test_mode_network_is_the_heads_prediction_alone() -> None:
-    pipe = pipeline(mode="network", network="head")
+    pipe = pipeline(mode="network")
     image = street()
     result = pipe.process(Frame(image, 1))
     assert not result.objects and not result.instance_image.any() and not result.keyframe
     assert list(result.timings_ms) == ["encode", "fuse"]
-    refined = pipeline(mode="refine", network="head", discovery="off").process(Frame(image, 1))
+    refined = pipeline(mode="refine", discovery="off").process(Frame(image, 1))
     assert np.array_equal(result.label_image, refined.label_image)
     assert np.array_equal(result.confidence_image, refined.confidence_image)
     with pytest.raises(ValueError, match="mode: network follows no objects"):
@@ -163,7 +145,9 @@ def test_a_mapped_network_speaks_the_semantics_classes(
 def test_the_head_rests_where_nothing_needs_it(
     redness: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = PipelineConfig(device="cpu", threads=1, mode="refine", network=str(redness))
+    config = PipelineConfig(
+        device="cpu", threads=1, mode="refine", network=str(redness), discovery="regions"
+    )
     perception = Perception.load(config)
 
     def fail(*_: object) -> None:
@@ -186,26 +170,31 @@ def test_names_must_meet_where_features_are_classified(redness: Path) -> None:
     pipe.reconfigure(mode="network")
 
 
-def test_auto_is_street_beside_the_embedded_semantics(tmp_path: Path) -> None:
-    assert pipeline().config.network == "street"
-    path = tmp_path / "mine.safetensors"
-    path.write_bytes(EMBEDDED.read_bytes())
-    assert pipeline(semantics=str(path)).config.network == "head"
-
-
+@pytest.mark.parametrize("model", ["mobile", "nano"])
 @pytest.mark.parametrize("mode", ["refine", "classify", "fused", "network"])
-def test_street_serves_every_mode(mode: str) -> None:
-    pipe = pipeline(mode=mode, network="street")
+def test_the_head_serves_every_mode_beside_any_model(mode: str, model: str) -> None:
+    pipe = pipeline(mode=mode, model=model)
     result = pipe.process(Frame(street(), 1))
-    assert pipe.catalog == load_catalog("camvid") and "network" in result.timings_ms
+    assert pipe.catalog == load_catalog("camvid") and "network" not in result.timings_ms
     for other in ("network", "refine", "classify", "fused"):
         pipe.reconfigure(mode=other)
+        pipe.process(Frame(street(), 2 + len(other)))
+
+
+def test_the_heads_labels_are_the_same_beside_any_model() -> None:
+    """It reads the embedded trunk, at its own size, whatever follows objects."""
+    results = [
+        pipeline(mode="network", model=model, image_size=0).process(Frame(street(), 1))
+        for model in ("mobile", "nano")
+    ]
+    assert np.array_equal(results[0].label_image, results[1].label_image)
+    assert np.array_equal(results[0].confidence_image, results[1].confidence_image)
 
 
 @pytest.mark.parametrize("option", ["network_classes", "class_map"])
 def test_the_head_takes_no_other_classes(option: str) -> None:
     with pytest.raises(ValueError, match=f"^{option}: the head has the classes of the semantics"):
-        pipeline(network="head", **{option: "camvid"})
+        pipeline(**{option: "camvid"})
 
 
 def test_a_class_file_renames_the_networks_classes(redness: Path, tmp_path: Path) -> None:

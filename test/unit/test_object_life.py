@@ -78,7 +78,8 @@ def test_no_objects_but_those_asked_for_where_discovery_is_off(
 
 def test_the_grid_finds_what_passes_its_thresholds(street: npt.NDArray[np.uint8]) -> None:
     loose = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
-    pipe = pipeline(discovery="grid", points_per_side=4, keyframe_interval=1, min_area=0.0)
+    grid = {"model": "nano", "discovery": "grid", "points_per_side": 4, "min_area": 0.0}
+    pipe = pipeline(**grid, keyframe_interval=1)
     pipe.reconfigure(pred_iou_thresh=1.0)
     assert not pipe.process(Frame(street[0], 1)).objects
     pipe.reconfigure(**loose, stability_score_offset=0.0)
@@ -141,7 +142,7 @@ def test_what_no_longer_looks_like_the_object_is_not_it(
     street: npt.NDArray[np.uint8],
 ) -> None:
     """The tracker goes on to see something in its place; the memory is not taught that."""
-    pipe = pipeline(discovery="off", confirm_frames=1, lost_after=2, engine="exact")
+    pipe = pipeline(model="nano", discovery="off", confirm_frames=1, lost_after=2, engine="exact")
     pipe.process(Frame(street[0], 1))
     kept = pipe.add_prompt(Prompt(mask=box(0, 66, 128, 96)))
     changed = pipe.add_prompt(Prompt(mask=box(20, 0, 80, 40)))

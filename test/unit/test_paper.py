@@ -49,7 +49,8 @@ class Boxes:
         masks = torch.zeros(2, SIDE, SIDE, dtype=torch.bool)
         masks[0, 8:40, 4:30] = True
         masks[1, 30:60, 20:60] = True
-        return Candidates(masks, torch.tensor([0.9, 0.8]))
+        at = F.interpolate(masks[None].float(), unexplained.shape)[0] > 0
+        return Candidates(at, torch.tensor([0.9, 0.8]))
 
 
 class Nothing(Boxes):
@@ -60,7 +61,7 @@ class Nothing(Boxes):
         return Candidates(found.masks[:0], found.score[:0])
 
 
-CONFIG = PipelineConfig(device="cpu")
+CONFIG = PipelineConfig(model="nano", device="cpu")
 
 
 def refiner(
@@ -131,7 +132,8 @@ def masklets(images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
             pixels = functional.image_tensor(image, network.image_size, tracker.device)
             seen = functional.encode_image(network, pixels)
             if i == 0:
-                boxes = Boxes().propose(View(seen, pixels), pixels, CONFIG).masks
+                everywhere = torch.ones(SIDE, SIDE, dtype=torch.bool)
+                boxes = Boxes().propose(View(seen, pixels), everywhere, CONFIG).masks
                 tracked = tracker.from_masks(seen, [0, 1], boxes)
                 tracker.start(seen, tracked)
             else:
@@ -212,9 +214,10 @@ def test_every_frame_is_answered_and_every_window_searched(
     assert all(a.seconds > 0 and not a.failure for a in answers)
 
 
-def test_without_masklets_the_labels_are_the_networks() -> None:
+@pytest.mark.parametrize("model", ["nano", "mobile"])
+def test_without_masklets_the_labels_are_the_networks(model: str) -> None:
     network = Flickering()
-    perception = perception_with(network, CONFIG)
+    perception = perception_with(network, dataclasses.replace(CONFIG, model=model))
     images = make_clip(11, 2, (HEIGHT, WIDTH), kind="street").frames
     for _ in range(2):
         network.said.clear()
@@ -242,12 +245,14 @@ def test_a_frame_that_fails_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stamps == [1, 2, 3, 5] and source.searches == 2
 
 
-def test_labels_have_the_size_of_their_image() -> None:
+@pytest.mark.parametrize("model", ["nano", "mobile"])
+def test_labels_have_the_size_of_their_image(model: str) -> None:
     """Also where it changes within a window."""
     shapes = [(300, 400), (90, 250)]
     images = [make_clip(11, 1, shape, kind="street").frames[0] for shape in shapes]
     frames = (Frame(image, i) for i, image in enumerate(images))
-    answers = refiner(shared_perception(CONFIG)).label(frames)
+    perception = shared_perception(dataclasses.replace(CONFIG, model=model))
+    answers = refiner(perception).label(frames)
     assert [a.label_image.shape for a in answers if a.label_image is not None] == shapes
 
 

@@ -90,8 +90,8 @@ class Followed:
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        config = {"device": "cpu", "discovery": "off", "max_objects": 2, "memory_interval": 2}
-        config["engine"] = "exact"  # fast lets objects of a still image rest
+        config = {"model": "nano", "device": "cpu", "discovery": "off", "max_objects": 2}
+        config |= {"memory_interval": 2, "engine": "exact"}  # fast lets objects of a still rest
         self.pipe = open_pipeline(PipelineConfig.from_mapping(config))
         self.image = make_clip(11, 1, (96, 128), kind="street").frames[0]
         self.stamp = 0

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from sam2vss_ros.sam2.nano import build_nano
-from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass, load_catalog
+from sam2vss_ros.affinity.model import load_affinity_model
+from sam2vss_ros.affinity.trunk import CHANNELS
+from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass
 from sam2vss_ros.semantics.classifier import (
     GEOMETRY,
     MaskClassifier,
@@ -23,13 +24,14 @@ from sam2vss_ros.semantics.model import (
     SemanticModel,
     load_semantics,
     new_semantics,
+    read_semantics,
     save_semantics,
 )
-from sam2vss_ros.semantics.segmenter import DenseHead, label_of
+from sam2vss_ros.semantics.segmenter import Convolution, folded
+from sam2vss_ros.training.calibration import score
+from sam2vss_ros.training.data import load_stills
 from squares import box
-
-CPU = torch.device("cpu")
-
+from street_stills import CAMVID, CPU, worn_semantics
 
 # -- pooling and geometry
 
@@ -103,19 +105,49 @@ def test_classifier_reads_the_mask_and_what_is_round_it() -> None:
         torch.testing.assert_close(classifier(hidden, finer), plain, atol=0.01, rtol=0.01)
 
 
-def test_dense_head_answers_at_quarter_resolution() -> None:
-    head = DenseHead(8, classes=5, width=16).eval()
-    pyramid = (torch.randn(1, 8, 32, 32), torch.randn(1, 8, 16, 16), torch.randn(1, 8, 8, 8))
+Maps = tuple[Tensor, Tensor, Tensor]
+
+
+def random_maps(height: int, width: int, images: int = 1) -> Maps:
+    """Such as the trunk makes of images of that size."""
+    fine, middle, coarse = (
+        torch.randn(images, channels, height // stride, width // stride)
+        for channels, stride in zip(CHANNELS, (4, 8, 16), strict=True)
+    )
+    return fine, middle, coarse
+
+
+@pytest.mark.parametrize(("height", "width"), [(384, 512), (96, 64), (32, 512), (32, 32)])
+def test_dense_head_answers_at_quarter_resolution(height: int, width: int) -> None:
+    head = worn_semantics().head
     with torch.inference_mode():
-        dense = head(pyramid)
-    assert dense.logits.shape == (1, 5, 32, 32) and dense.hidden.shape == (1, 16, 32, 32)
+        dense = head(random_maps(height, width, images=2))
+    quarter = (height // 4, width // 4)
+    assert dense.logits.shape == (2, 11, *quarter)
+    assert dense.hidden.shape == (2, 96, *quarter)
+    assert dense.middles.shape == (2, 3, *quarter)
 
 
-def test_labels_are_those_of_upsampled_logits() -> None:
-    logits = torch.zeros(1, 2, 4, 4)
-    logits[:, 1, :, 2:] = 5
-    labels = label_of(logits, (6, 8))
-    assert labels.shape == (6, 8) and (labels[:, :3] == 0).all() and (labels[:, 5:] == 1).all()
+def test_every_level_of_the_trunk_counts() -> None:
+    head, maps = worn_semantics().head, random_maps(96, 128)
+    with torch.inference_mode():
+        plain = head(maps)
+        for level in range(3):
+            changed = [m.roll(1, 3) if i == level else m for i, m in enumerate(maps)]
+            fine, middle, coarse = changed
+            for before, after in zip(plain, head((fine, middle, coarse)), strict=True):
+                assert (before - after).abs().max() > 0.01
+
+
+def test_folding_changes_nothing_but_the_form() -> None:
+    head, maps = worn_semantics().head, random_maps(64, 96)
+    inference = folded(head)
+    kinds = [type(m) for m in inference.modules()]
+    assert nn.BatchNorm2d not in kinds and Convolution not in kinds
+    with torch.inference_mode():
+        for before, after in zip(head(maps), inference(maps), strict=True):
+            torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
+    assert any(isinstance(m, nn.BatchNorm2d) for m in head.modules())
 
 
 # -- the file
@@ -125,7 +157,7 @@ def test_labels_are_those_of_upsampled_logits() -> None:
 def untrained() -> SemanticModel:
     torch.manual_seed(3)
     classes = tuple(SemanticClass(10 * i, f"c{i}", (i, 0, 0), i == 2) for i in range(3))
-    model = new_semantics(ClassCatalog("mine", classes, 255), "nano", 128, channels=16, width=16)
+    model = new_semantics(ClassCatalog("mine", classes, 255), 128)
     model.head.eval()
     model.classifier.eval()
     return model
@@ -134,35 +166,58 @@ def untrained() -> SemanticModel:
 def test_semantics_round_trip(untrained: SemanticModel, tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
     save_semantics(untrained, path, {"steps": 3})
-    loaded = load_semantics(str(path), CPU)
-    assert loaded.catalog == untrained.catalog
-    assert (loaded.backbone, loaded.image_size) == ("nano", 128)
+    read = read_semantics(str(path))
+    assert read.catalog == untrained.catalog and read.image_size == 128
     for name in ("head", "classifier"):
-        before, after = getattr(untrained, name), getattr(loaded, name)
-        assert not after.training and not any(p.requires_grad for p in after.parameters())
-        for key, value in before.state_dict().items():
-            torch.testing.assert_close(
-                after.state_dict()[key], value.half().float(), rtol=0, atol=0
-            )
-    pyramid = (torch.randn(1, 16, 8, 8), torch.randn(1, 16, 4, 4), torch.randn(1, 16, 2, 2))
+        before, after = getattr(untrained, name).state_dict(), getattr(read, name).state_dict()
+        assert before.keys() == after.keys()
+        for key, value in before.items():
+            expected = value.half().float() if value.is_floating_point() else value
+            torch.testing.assert_close(after[key], expected, rtol=0, atol=0)
+
+
+def test_what_is_loaded_is_ready_for_inference(untrained: SemanticModel, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_semantics(untrained, path, {"steps": 3})
+    loaded = load_semantics(str(path), CPU)
+    assert loaded.catalog == untrained.catalog and loaded.image_size == 128
+    for module in (loaded.head, loaded.classifier):
+        assert not module.training and not any(p.requires_grad for p in module.parameters())
+    maps = random_maps(96, 128)
+    masks = torch.stack([box(2, 2, 9, 9), box(0, 0, 16, 8)])
     with torch.inference_mode():
+        found, expected = loaded.head(maps), untrained.head(maps)
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0.02)
         torch.testing.assert_close(
-            loaded.head(pyramid).logits, untrained.head(pyramid).logits, atol=0.02, rtol=0.02
+            loaded.classifier(found.hidden, masks),
+            untrained.classifier(found.hidden, masks),
+            atol=0.02,
+            rtol=0.02,
         )
 
 
-def test_the_embedded_semantics_know_camvid_and_read_nano() -> None:
-    model = load_semantics("nano", CPU)
-    assert model.catalog == load_catalog("camvid") and model.backbone == "nano"
-    network = build_nano(model.image_size)
-    assert model.head.fine[0].in_channels == network.hidden_dim
-    assert model.head.classify.out_channels == len(model.catalog)
-    assert EMBEDDED.stat().st_size < 5_000_000
+def test_the_head_may_be_of_another_type_than_the_classifier() -> None:
+    model = load_semantics("street", CPU, torch.bfloat16)
+    fine, middle, coarse = (m.bfloat16() for m in random_maps(64, 64))
+    dense = model.head((fine, middle, coarse))
+    assert dense.logits.dtype == torch.bfloat16
+    assert model.classifier(dense.hidden.float(), box(2, 2, 9, 9)[None]).dtype == torch.float32
+
+
+def test_the_embedded_semantics_know_camvid(shared: Path) -> None:
+    """Every tenth image of val. The whole of it, and each class: see the model card."""
+    model = load_semantics("street", CPU)
+    assert model.catalog == CAMVID and EMBEDDED.stat().st_size < 5_000_000
+    stills = load_stills(shared / "data" / "camvid" / "val", CAMVID)[::10]
+    found = score(load_affinity_model("mobile", device="cpu"), model, stills)
+    assert found.matrix.miou() > 0.55
+    assert found.pixel_error() < 0.04
 
 
 def test_missing_semantics_say_how_to_get_some(tmp_path: Path) -> None:
     for path in (tmp_path / "none.safetensors", tmp_path):
-        with pytest.raises(FileNotFoundError, match="sam2vss train semantics.*'nano'") as caught:
+        with pytest.raises(FileNotFoundError, match="sam2vss train semantics.*'street'") as caught:
             load_semantics(str(path), CPU)
         assert str(path) in str(caught.value)
 
@@ -199,7 +254,7 @@ def test_what_is_no_semantics_file_is_named(
 
 def test_tensors_of_another_shape_are_refused(untrained: SemanticModel, tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
-    untrained.head.classify = torch.nn.Conv2d(16, 4, 1)  # one class more than the catalog has
+    untrained.head.classify = nn.Conv2d(96, 4, 1)  # one class more than the catalog has
     save_semantics(untrained, path, {})
     with pytest.raises(ValueError, match="is not a semantics file"):
         load_semantics(str(path), CPU)

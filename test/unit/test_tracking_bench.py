@@ -26,7 +26,7 @@ from sam2vss_ros.types import Frame
 
 HEIGHT, WIDTH = 96, 128
 SIDE, STEP = 32, 3
-CONFIG = PipelineConfig(device="cpu", image_size=128)
+CONFIG = PipelineConfig(device="cpu", image_size=128, discovery="regions")
 FAST = ("--device", "cpu", "--image-size", 128)
 
 

@@ -1,4 +1,4 @@
-"""Training material: stills from a folder, clips, prompts."""
+"""Training material: stills from a folder, clips, masks, prompts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from PIL import Image
 
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass
-from sam2vss_ros.training import data, features, nano
+from sam2vss_ros.training import data, nano
 from sam2vss_ros.training.data import VOID, LabelledStill, label_regions, load_stills, moving_still
+from sam2vss_ros.training.masks import sample_masks
 from stills import CAMVID, two_halves
+from street_stills import street
 
 
 def write_still(folder: Path, name: str, still: LabelledStill) -> None:
@@ -218,6 +220,14 @@ def test_step_k_is_the_same_whatever_came_before_it() -> None:
     assert not torch.equal(a.frames, third(0, 1).frames)
 
 
+def test_the_end_of_each_recording_is_kept_out() -> None:
+    names = [f"a_{i:03d}" for i in range(10)] + [f"b2_f{i:03d}" for i in range(20)]
+    used, kept = data.split_off([street(n) for n in names], 0.1)
+    assert [s.name for s in kept] == ["a_009", "b2_f018", "b2_f019"]
+    assert sorted(s.name for s in [*used, *kept]) == sorted(names)
+    assert data.split_off([street()], 0.0)[1] == []
+
+
 def test_prompts_lie_on_their_masks() -> None:
     masks = np.zeros((3, 64, 64), bool)
     masks[:, 20:40, 10:50] = True
@@ -235,7 +245,7 @@ def test_masks_such_as_a_tracker_has_know_their_shares() -> None:
     quarter = labels[2::4, 2::4]
     pure = []
     for seed in range(20):
-        masks, shares = features.sample_masks(labels, 11, np.random.default_rng(seed))
+        masks, shares = sample_masks(labels, 11, np.random.default_rng(seed))
         assert masks.shape[1:] == (16, 16) and masks.dtype == torch.bool
         for mask, share in zip(masks.numpy(), shares.numpy(), strict=True):
             inside = quarter[mask]
@@ -244,9 +254,7 @@ def test_masks_such_as_a_tracker_has_know_their_shares() -> None:
             assert share[3] == pytest.approx((known == 3).mean())
             pure.append(share.max())
     assert 0.3 < np.mean(np.array(pure) > 0.99) < 0.95, "good ones and bad ones"
-    nothing, none = features.sample_masks(
-        np.full((64, 64), 255, np.uint8), 11, np.random.default_rng(0)
-    )
+    nothing, none = sample_masks(np.full((64, 64), 255, np.uint8), 11, np.random.default_rng(0))
     assert nothing.shape == (0, 16, 16) and none.shape == (0, 11)
 
 
