@@ -106,7 +106,9 @@ def test_a_box_has_its_middle_inside_and_what_is_around_outside() -> None:
 def test_what_is_pointed_at_is_most_alike_to_itself(model: AffinityModel, picture: Rgb) -> None:
     features = features_of(model, picture)
     maps = compare(
-        features.pyramid, features.colours, pointers_of(points((130, 140, 1)), picture.shape[:2])
+        features.pyramid,
+        features.colours,
+        pointers_of(points((130, 140, 1)), (picture.shape[0], picture.shape[1])),
     )
     assert maps.shape == (1, CUES, HEIGHT // 4, WIDTH // 4) and maps.isfinite().all()
     like = maps[0, 0]
