@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam2vss_ros.affinity.borders import redrawn
 from sam2vss_ros.affinity.pointing import (
     CUES,
     INSIDE,
@@ -34,7 +35,7 @@ DROPPED = 0.2
 RING = 0.06
 """Width of what surrounds a mask, as a share of the image's; twice how far from it that reaches."""
 
-TEXTURE = 0.3
+TEXTURE = 0.2
 """How much of the contrast at stride 4 is taken from that at stride 16: what differs in texture
 alone may be a part of the thing."""
 
@@ -127,14 +128,34 @@ def outline(
     """
     masks = network(pyramid, colours, pointers)[0].float()
     if pointers.boxed[0]:
-        box = pointers.boxes[0]
-        fit = torch.stack([_box_fit(mask > 0, box) for mask in masks])
-        best = masks[fit.argmax()]
-        mask = best if fit.max() >= LEAST_FIT else _within(best, box)
+        box = _filled(masks[0], pointers.boxes[0])
+        mask = _redrawn(_fitting(masks, box, pointers.boxes[0]), colours[0], box > 0)
     else:
-        mask = _heeding(masks[_contrast(pyramid, masks.sigmoid()).argmax()], pointers)
-    soft = mask.sigmoid()
-    return mask, soft.square().sum() / soft.sum()
+        mask = masks[_contrast(pyramid, masks.sigmoid()).argmax()]
+        mask = _heeding(_redrawn(mask, colours[0]), pointers)
+    return mask, _sureness(mask.sigmoid())
+
+
+def _redrawn(mask: Tensor, colours: Tensor, within: Tensor | None = None) -> Tensor:
+    """(h, w) logits, of the opposite sign where the border has moved."""
+    inside = redrawn(mask > 0, colours, within)
+    return torch.where(inside, mask.abs(), -mask.abs())
+
+
+def _sureness(soft: Tensor) -> Tensor:
+    """How far from one half (..., h, w) soft masks are where they are: 0 to 1."""
+    return soft.square().sum((-2, -1)) / soft.sum((-2, -1)).clamp(min=1e-6)
+
+
+def _fitting(masks: Tensor, filled: Tensor, box: Tensor) -> Tensor:
+    """Of (K, h, w) logits those of the mask that a (4,) box means, which ends where the box ends.
+
+    filled: (h, w) logits of the box itself.
+    """
+    fit = torch.stack([_box_fit(mask > 0, box) for mask in masks])
+    if fit.max() < LEAST_FIT:
+        return filled
+    return torch.minimum(masks[(fit * _sureness(masks.sigmoid())).argmax()], filled)
 
 
 def _contrast(pyramid: tuple[Tensor, Tensor, Tensor], masks: Tensor) -> Tensor:
@@ -166,13 +187,13 @@ def _box_fit(mask: Tensor, box: Tensor) -> Tensor:
     return both / ((own[2:] - own[:2]).prod() + (box[2:] - box[:2]).prod() - both)
 
 
-def _within(mask: Tensor, box: Tensor) -> Tensor:
+def _filled(mask: Tensor, box: Tensor) -> Tensor:
     """Logits of a box itself, in the shape of an (h, w) mask; a pixel at least."""
     height, width = mask.shape
     x0, y0, x1, y1 = (box * box.new_tensor([width, height, width, height])).tolist()
     out = torch.full_like(mask, -SURE)
-    x0, y0 = min(int(x0), width - 1), min(int(y0), height - 1)
-    out[y0 : max(round(y1), y0 + 1), x0 : max(round(x1), x0 + 1)] = SURE
+    left, top = min(int(x0), width - 1), min(int(y0), height - 1)
+    out[top : max(round(y1), top + 1), left : max(round(x1), left + 1)] = SURE
     return out
 
 

@@ -152,6 +152,17 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
 
 
 @pytest.mark.usefixtures("in_process")
+def test_a_run_goes_on_with_another_number_of_steps(trunk: AffinityModel, tmp_path: Path) -> None:
+    train(trunk, tmp_path, 1)
+    longer = train(trunk, tmp_path, 2, resume=True)
+    log = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == [1, 2]
+    again = train(trunk, tmp_path, 1, resume=True)
+    for key, value in longer.items():
+        assert torch.equal(value, again[key]), key
+
+
+@pytest.mark.usefixtures("in_process")
 def test_it_learns_a_street(
     trunk: AffinityModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
