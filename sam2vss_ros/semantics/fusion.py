@@ -96,11 +96,13 @@ def owners(masks: Tensor) -> Tensor:
 
 def strongest(maps: Tensor) -> tuple[Tensor, Tensor]:
     """The greatest of (N, h, w) maps at each pixel, and which one it is (int64; of equals the
-    first). On a CPU torch's own `max` over the first dimension takes three times as long."""
+    first). On a CPU torch's own `max` over the first dimension takes four times as long."""
     best = maps.amax(0)
     last = len(maps) - 1
-    behind = torch.arange(last, -1, -1, dtype=torch.int16, device=maps.device)[:, None, None]
-    return best, last - ((maps == best) * behind).amax(0).long()
+    smallest = torch.uint8 if last < 256 else torch.int16
+    behind = torch.arange(last, -1, -1, dtype=smallest, device=maps.device)[:, None, None]
+    found = (maps == best).view(torch.uint8).to(smallest).mul_(behind)
+    return best, last - found.amax(0).long()
 
 
 def _votes(classes: Tensor, owner: Tensor, objects: int, count: int) -> Tensor:
