@@ -32,8 +32,8 @@ def redrawn(mask: Tensor, colours: Tensor, within: Tensor | None = None) -> Tens
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     reach = cv2.dilate(given, disk) if within is None else within.cpu().numpy()
     labels = np.where(given, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    labels[reach == 0] = cv2.GC_BGD
     labels[cv2.erode(given, disk) > 0] = cv2.GC_FGD
+    labels[reach == 0] = cv2.GC_BGD
     if (labels % 2).all():
         return mask  # there is nothing else to tell it from
     cv2.setRNGSeed(0)  # the clusters of the colours begin at random

@@ -83,7 +83,7 @@ CARDS: dict[str, ModelCard] = {
             engine="exact",
             parameters=534_464,
             source="MobileNetV2 of ImageNet, see weights",
-            licence="Apache-2.0",
+            licence="non-commercial",
             by_affinity=True,
         ),
     )

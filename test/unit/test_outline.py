@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from sam2vss_ros.affinity.borders import redrawn
 from sam2vss_ros.affinity.model import AffinityModel, load_affinity_model
 from sam2vss_ros.affinity.outline import OutlineNet, outline
 from sam2vss_ros.affinity.pointing import (
@@ -25,7 +26,7 @@ from sam2vss_ros.affinity.tracker import TrunkFeatures
 from sam2vss_ros.bench.clips import read_sequences
 from sam2vss_ros.bench.tracking import click
 from sam2vss_ros.evaluation.mask_scores import mask_iou
-from sam2vss_ros.sam2.functional import image_tensor
+from sam2vss_ros.sam2.functional import image_tensor, normalise
 from sam2vss_ros.sam2.options import PRESETS
 from sam2vss_ros.types import Prompt
 
@@ -106,13 +107,11 @@ def test_a_box_has_its_middle_inside_and_what_is_around_outside() -> None:
 def test_what_is_pointed_at_is_most_alike_to_itself(model: AffinityModel, picture: Rgb) -> None:
     features = features_of(model, picture)
     maps = compare(
-        features.pyramid,
-        features.colours,
-        pointers_of(points((130, 140, 1)), (picture.shape[0], picture.shape[1])),
+        features.pyramid, features.colours, pointers_of(points((130, 140, 1)), (HEIGHT, WIDTH))
     )
     assert maps.shape == (1, CUES, HEIGHT // 4, WIDTH // 4) and maps.isfinite().all()
     like = maps[0, 0]
-    assert like[140 // 4, 130 // 4] > 0.9 > like[140 // 4, 380 // 4]
+    assert like[140 // 4, 130 // 4] > 0.8 > like[140 // 4, 380 // 4] + 0.2
     assert (maps[0, 1] == -1).all(), "nothing is like a point outside where there is none"
 
 
@@ -151,11 +150,25 @@ def test_a_box_that_nothing_fits_is_taken_as_it_is(model: AffinityModel, picture
     torch.nn.init.constant_(silent.up2[-1].weight, 0)  # type: ignore[arg-type]
     torch.nn.init.constant_(silent.up2[-1].bias, -1)  # type: ignore[arg-type]
     features = features_of(model, picture)
-    for box, area in (((64, 64, 128, 128), 32 * 32), ((511.9, 287.9, 512, 288), 1)):
+    for box, area in (((64, 64, 96, 96), 16 * 16), ((511.9, 287.9, 512, 288), 1)):
         pointers = pointers_of(Prompt(box=box), (HEIGHT, WIDTH))
         with torch.inference_mode():
             mask, sure = outline(silent, features.pyramid, features.colours, pointers)
         assert (mask > 0).sum() == area and 0 < float(sure) < 1
+
+
+def test_a_border_is_redrawn_where_the_colours_are_known(picture: Rgb) -> None:
+    """Of what is large enough; a rough mask of the disc becomes the disc."""
+    image = normalise(torch.from_numpy(picture)[None].permute(0, 3, 1, 2))[0]
+    rough = torch.from_numpy(np.roll(disc(130), (5, 7), (0, 1)))
+    better = redrawn(rough, image)
+    assert mask_iou(disc(130), rough.numpy()) < 0.87 < mask_iou(disc(130), better.numpy()) - 0.08
+    kept = torch.zeros_like(rough)
+    kept[:130] = True
+    assert not (redrawn(rough, image, kept) & ~kept).any()
+    small = torch.zeros_like(rough)
+    small[140:160, 120:140] = True
+    assert torch.equal(redrawn(small, image), small)
 
 
 def test_one_click_outlines_real_objects(model: AffinityModel, shared: Path) -> None:
@@ -164,4 +177,4 @@ def test_one_click_outlines_real_objects(model: AffinityModel, shared: Path) -> 
         image, truth = clip.image(0), clip.masks(0)[0]
         prompt = click(truth, (image.shape[1], image.shape[0]))
         ious[clip.name] = mask_iou(truth, answer(model, image, prompt))
-    assert np.mean(list(ious.values())) > 0.5, ious
+    assert np.mean(list(ious.values())) > 0.55, ious
