@@ -190,8 +190,9 @@ class PipelineConfig(Checked):
         "are published",
     )
     min_class_score: float = option(
-        0.0,
-        "pixels and objects less sure of their class than this are unlabelled",
+        0.3,
+        "pixels and objects less sure of their class than this are unlabelled; in scenes unlike "
+        "those that the semantics know all are less sure",
         low=0.0,
         high=1.0,
         live=True,

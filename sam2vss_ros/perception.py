@@ -148,6 +148,11 @@ class Perception:
         """Height and width of the masks for an image of `size`, its height and width."""
         return self.model.mask_size(size)
 
+    @property
+    def usual_confidence(self) -> float:
+        """Mean confidence of the dense head on images of its world."""
+        return self._semantics.usual_confidence
+
     def classifies_masks(self, mode: str) -> bool:
         """Whether a mode asks the mask classifier."""
         return mode not in DENSE_MODES

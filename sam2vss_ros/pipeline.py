@@ -122,7 +122,7 @@ class VssPipeline:
         watch.lap("classify")
 
         answer = compose.compose(
-            perception, context, seen.log_dense, batch, stream.objects, keyframe
+            perception, context, seen.log_dense, seen.familiar, batch, stream.objects, keyframe
         )
         if stream.tracker.may_rest:
             stream.interleave.note([t.track_id for t in batch.tracks], batch.tracked)
@@ -131,15 +131,17 @@ class VssPipeline:
 
     def _label_alone(self, context: FrameContext, watch: Stopwatch) -> SemanticFrame:
         """Mode network: the dense prediction is the answer, nothing is followed."""
-        dense = self.perception.predict(context.frame)
+        perception, stream, familiar = self.perception, self.stream, 1.0
+        dense = perception.predict(context.frame)
         if dense is None:
-            dense = self.perception.run_head(context.frame).logits[0].float().log_softmax(0)
+            dense = perception.run_head(context.frame).logits[0].float().log_softmax(0)
+            familiar = stream.familiarity.add(dense, perception.usual_confidence)
             watch.lap("encode")
         else:
             watch.lap("network")
-        nothing = ObjectBatch.of([], self.stream.tracker.nothing())
+        nothing = ObjectBatch.of([], stream.tracker.nothing())
         answer = compose.compose(
-            self.perception, context, dense, nothing, self.stream.objects, keyframe=False
+            perception, context, dense, familiar, nothing, stream.objects, keyframe=False
         )
         watch.lap("fuse")
         return answer

@@ -157,6 +157,8 @@ class AffinityMemory:
         self._last_masks[index] = 0
         self._known[:, index] = False
         self._reach[:, index] = False
+        if not self._known.any():
+            self._age = 0  # as in a memory that has just begun
 
     def remember(self, keys: Tensor, masks: Tensor) -> None:
         """Keep a frame's (h, w, C) keys and (objects, h * patch, w * patch) soft masks, as

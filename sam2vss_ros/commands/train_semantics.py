@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,7 @@ def _train_semantics(args: argparse.Namespace) -> None:
         rough = score(trunk, semantics, kept)
         semantics = calibrated(semantics, loss_weights(used, catalog), rough)
         found = score(trunk, semantics, kept)
+        semantics = replace(semantics, usual_confidence=round(found.usual_confidence(), 3))
         card["held_out"] = found.as_json()
     save_semantics(semantics, args.out, card)
     print(f"\nwrote {args.out}, trained on {len(used)} images; curves: {run / 'curves.png'}")

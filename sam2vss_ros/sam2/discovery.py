@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
@@ -123,10 +124,7 @@ class RegionSource:
         free = cv2.morphologyEx(
             unexplained.cpu().numpy().astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)
         )
-        wanted = (free > 0) if self._stuff else (free > 0) & self._things[label]
-        regions = connected_regions(label, wanted)
-        if view.middles is not None:
-            regions = divided(regions, self._things[label], view.middles.float().cpu().numpy())
+        regions = thing_regions(view, self._things, free > 0, stuff=self._stuff)
         found: list[tuple[bool, int, float, np.ndarray]] = []
         for number, area in enumerate(areas_of(regions).tolist()[1:], 1):
             mask = regions == number
@@ -140,6 +138,27 @@ class RegionSource:
             torch.from_numpy(masks).to(unexplained.device),
             torch.tensor([r[2] for r in found], device=unexplained.device),
         )
+
+
+def thing_regions(
+    view: View,
+    things: npt.NDArray[np.bool_],
+    inside: npt.NDArray[np.bool_] | None = None,
+    *,
+    stuff: bool = False,
+) -> npt.NDArray[np.int32]:
+    """(h, w) int32: the number of the thing, by the dense prediction, at each pixel; 0 for none.
+
+    things: (K,), which classes are countable. inside: (h, w), where to look; None: everywhere.
+    stuff: connected regions of other classes get numbers, too.
+    """
+    label = view.probabilities.argmax(0).cpu().numpy()
+    countable = things[label]
+    wanted = np.ones_like(countable) if stuff else countable
+    regions = connected_regions(label, wanted if inside is None else wanted & inside)
+    if view.middles is None:
+        return regions
+    return divided(regions, countable, view.middles.float().cpu().numpy())
 
 
 def select(candidates: Candidates, unexplained: Tensor, least_area: int, most: int) -> Candidates:

@@ -6,7 +6,7 @@ its features are shared; beside a SAM 2 the semantics run it themselves.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,17 @@ IMAGE_SIZE = 512
 
 @dataclass(frozen=True)
 class SemanticModel:
-    """catalog: what it knows. image_size: pixels of the longer side of its images."""
+    """What a semantics file holds.
+
+    catalog: what it knows. image_size: pixels of the longer side of its images. usual_confidence:
+    mean confidence of the head on images of its world, see `familiarity`.
+    """
 
     catalog: ClassCatalog
     image_size: int
     head: DenseHead
     classifier: MaskClassifier
+    usual_confidence: float = 0.0
 
 
 def new_semantics(catalog: ClassCatalog, image_size: int = IMAGE_SIZE) -> SemanticModel:
@@ -51,6 +56,7 @@ def save_semantics(model: SemanticModel, path: Path, card: dict[str, Any]) -> No
     about = {
         "catalog": catalog_data(model.catalog),
         "image_size": model.image_size,
+        "usual_confidence": model.usual_confidence,
         "card": card,
     }
     save_weights(path, tensors, about)
@@ -68,7 +74,7 @@ def load_semantics(
     head = folded(model.head).to(device, dtype)
     head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     classifier = model.classifier.to(device).eval().requires_grad_(False)
-    return SemanticModel(model.catalog, model.image_size, head, classifier)
+    return replace(model, head=head, classifier=classifier)
 
 
 def read_semantics(name_or_path: str) -> SemanticModel:
@@ -89,4 +95,4 @@ def read_semantics(name_or_path: str) -> SemanticModel:
                 if k.startswith(f"{name}.")
             }
             module.load_state_dict(own)
-    return model
+        return replace(model, usual_confidence=float(about["usual_confidence"]))

@@ -19,13 +19,15 @@ def compose(
     perception: Perception,
     context: FrameContext,
     log_dense: Tensor,
+    familiar: float,
     batch: ObjectBatch,
     objects: ObjectMemory,
     keyframe: bool,
 ) -> SemanticFrame:
     """The answer to a frame, but for the time it took.
 
-    log_dense: (K, ., .) log probabilities. batch: the visible objects. objects: all there are.
+    log_dense: (K, ., .) log probabilities. familiar: from 0 to 1, what confidences and scores of
+    classes are multiplied by. batch: the visible objects. objects: all there are.
     """
     config, catalog = context.config, perception.catalog
     height, width = context.size
@@ -36,7 +38,7 @@ def compose(
         batch.posteriors(len(catalog)).to(perception.device),
         label_size(perception, context.size, log_dense),
     )
-    sure, owner = fused.confidence.cpu().numpy(), fused.owner.short().cpu().numpy()
+    sure, owner = familiar * fused.confidence.cpu().numpy(), fused.owner.short().cpu().numpy()
     label_dtype = catalog.label_dtype(config.unlabelled_id)
     labels = catalog.ids.astype(label_dtype).take(fused.classes.cpu().numpy())
     labels[sure < config.min_class_score] = config.unlabelled_id
@@ -52,7 +54,9 @@ def compose(
         confidence_image=confidence,
         instance_image=instances,
         objects=tuple(
-            _describe(perception, context, t, owner == position[t] if t in position else None)
+            _describe(
+                perception, context, familiar, t, owner == position[t] if t in position else None
+            )
             for t in objects.all()
         ),
         keyframe=keyframe,
@@ -77,13 +81,14 @@ def label_size(perception: Perception, size: tuple[int, int], log_dense: Tensor)
 def _describe(
     perception: Perception,
     context: FrameContext,
+    familiar: float,
     track: Track,
     owned: npt.NDArray[np.bool_] | None,
 ) -> TrackedObject:
     """An object as it is published; owned: (H, W), its pixels, None where it is not visible."""
     probabilities = track.posterior.probabilities().numpy()
     best = int(probabilities.argmax())
-    score = float(probabilities[best])
+    score = familiar * float(probabilities[best])
     sure = score >= context.config.min_class_score
     x, y, width, height = (0, 0, 0, 0) if owned is None else cv2.boundingRect(owned.view(np.uint8))
     mask = np.zeros((0, 0), bool) if owned is None else owned[y : y + height, x : x + width]

@@ -27,7 +27,7 @@ class FrameFeatures:
     (K, ., .) log probabilities. probabilities: (K, h, w) on the grid of the tracker's masks.
     colours: (1, 64, ., .), the image's `colour_maps` on the grid of the finest features. flow: to
     the frame before, None where there is none. moving: what moves by itself, where it is looked
-    for.
+    for. familiar: from 0 to 1, how far the scene is of the head's world; 1 for other networks.
     """
 
     image: Features
@@ -38,6 +38,7 @@ class FrameFeatures:
     colours: Tensor
     flow: Flow | None = None
     moving: Moving | None = None
+    familiar: float = 1.0
 
     def view(self) -> View:
         """What a search sees of it."""
@@ -63,8 +64,13 @@ def see(
     moving = None
     if context.config.discovery == "objects":
         moving = stream.movers.add(stream.motion.image, flow)
+    familiar = 1.0
+    if dense is None:
+        familiar = stream.familiarity.add(features.log_dense, perception.usual_confidence)
     evidence = stream.smoothing.add(features.log_dense, flow)
-    return dataclasses.replace(features, log_dense=evidence, flow=flow, moving=moving)
+    return dataclasses.replace(
+        features, log_dense=evidence, flow=flow, moving=moving, familiar=familiar
+    )
 
 
 def extract(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.semantics.familiarity import Familiarity
 from sam2vss_ros.stream.budget import Budget, Effort, Level
 from sam2vss_ros.stream.interleave import Interleave
 from sam2vss_ros.stream.motion import Motion
@@ -60,6 +61,7 @@ class StreamState:
         self.motion = Motion()
         self.movers = Movers()
         self.smoothing = EvidenceMemory()
+        self.familiarity = Familiarity()
         self.interleave = Interleave(self.tracker.nothing())
         self.search = SearchSchedule()
         self.memories = MemorySchedule()
@@ -87,6 +89,7 @@ class StreamState:
             self.motion.clear()
             self.movers.clear()
             self.smoothing.clear()
+            self.familiarity.clear()
         for track_id in taken.removals:
             if track_id in self.objects:
                 self.objects.remove(track_id)

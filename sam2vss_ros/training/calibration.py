@@ -23,6 +23,9 @@ CORRECTIONS = np.linspace(0, 1, 6)
 TEMPERATURES = np.geomspace(0.4, 3, 28)
 CONFIDENCE_BINS = 15
 
+UNUSUAL = 0.1
+"""Share of the images of a network's own world of which it may be less sure than usual."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -30,7 +33,7 @@ class Score:
 
     matrix: of all pixels. scores: (N, K) log probabilities of every fourth row's and column's
     pixels, with truth: (N,) class index. mask_scores: (M, K) of the classifier for masks such as a
-    tracker's, with shares: (M, K) of the classes in them.
+    tracker's, with shares: (M, K) of the classes in them. confidences: (I,), an image's mean.
     """
 
     matrix: ConfusionMatrix
@@ -38,6 +41,7 @@ class Score:
     truth: Tensor
     mask_scores: Tensor
     shares: Tensor
+    confidences: Tensor
 
     def masks_right(self) -> float:
         """Share of the masks whose likeliest class is the one most of their pixels have."""
@@ -53,6 +57,10 @@ class Score:
         """Calibration error of the masks: a score is to be the share of its class in the mask."""
         confidence, best = self.mask_scores.softmax(1).max(1)
         return calibration_error(confidence, self.shares.gather(1, best[:, None])[:, 0])
+
+    def usual_confidence(self) -> float:
+        """What all images but a few of them exceed."""
+        return float(self.confidences.quantile(UNUSUAL))
 
     def as_json(self) -> dict[str, Any]:
         """mIoU, IoU by class (None where a class is not there), and the rest, 0..1."""
@@ -86,13 +94,14 @@ def score(
     """Label whole stills, at their own size, and compare with the truth."""
     catalog = semantics.catalog
     matrix = ConfusionMatrix(catalog)
-    scores, truths, mask_scores, shares = [], [], [], []
+    scores, truths, mask_scores, shares, confidences = [], [], [], [], []
     semantics.head.eval()
     semantics.classifier.eval()
     for i, still in enumerate(tqdm(stills, unit="image", desc="score")):
         dense = semantics.head(_features(trunk, semantics, still))
         size = (still.labels.shape[0], still.labels.shape[1])
         logits = dense.logits.float()
+        confidences.append(logits.softmax(1).amax(1).mean().cpu())
         upsampled = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)[0].cpu()
         known = still.labels != VOID_LABEL
         best = upsampled.argmax(0).numpy()
@@ -112,6 +121,7 @@ def score(
         torch.cat(truths),
         torch.cat(mask_scores or [nothing]),
         torch.cat(shares or [nothing]),
+        torch.stack(confidences),
     )
 
 
