@@ -1,0 +1,94 @@
+"""Masks of known things are mended: a car that drives into the picture is completed, for example.
+
+A tracker follows what it was given, and may spill over. Where the dense prediction sees one thing
+of an object's class where the object is, but with another outline, the object begins again as that
+thing and what else of its mask may be of the class.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sam2vss_ros.perception import Perception
+from sam2vss_ros.sam2.discovery import LEAST_CONFIDENCE, thing_regions
+from sam2vss_ros.stages.batch import ObjectBatch
+from sam2vss_ros.stages.features import FrameFeatures
+from sam2vss_ros.stream.objects import Track
+from sam2vss_ros.stream.state import StreamState
+
+INSIDE, LEAST_PART = 0.5, 0.2
+"""Least share of an object's mask that lies in the thing, and of the thing that the mask covers."""
+
+ALIKE = 0.85
+"""IoU from which a mask is as good as the mended one."""
+
+POSSIBLE = 0.2
+"""Probability of its class below which a place outside of the thing is not of the object."""
+
+OTHERS = 0.1
+"""Share of a thing that others may hold; beyond it the thing may be several."""
+
+
+def mend(
+    perception: Perception, stream: StreamState, features: FrameFeatures, batch: ObjectBatch
+) -> ObjectBatch:
+    """The same objects, some with other masks."""
+    if features.middles is None or not len(batch):
+        return batch
+    mended = _mended(
+        batch.tracks,
+        (batch.masks > 0).cpu().numpy(),
+        thing_regions(features.view(), perception.catalog.things),
+        features.probabilities.cpu().numpy(),
+    )
+    if not mended:
+        return batch
+    index = list(mended)
+    tracks = [batch.tracks[i] for i in index]
+    found = stream.tracker.from_masks(
+        features.image,
+        [track.slot for track in tracks],
+        torch.from_numpy(np.stack(list(mended.values()))).to(perception.device),
+    )
+    found = dataclasses.replace(found, predicted_iou=batch.tracked.predicted_iou[index])
+    stream.tracker.start(features.image, found)
+    others = batch.take([i for i in range(len(batch)) if i not in mended])
+    return ObjectBatch.join([others, ObjectBatch.of(tracks, found)])
+
+
+def _mended(
+    tracks: Sequence[Track],
+    masks: npt.NDArray[np.bool_],
+    regions: npt.NDArray[np.int32],
+    probabilities: npt.NDArray[np.float32],
+) -> dict[int, npt.NDArray[np.bool_]]:
+    """Position -> the new (h, w) mask of each object that needs one.
+
+    masks: (N, h, w). regions: (h, w), the number of the thing at each pixel, 0 for none.
+    probabilities: (K, h, w) of the classes.
+    """
+    areas = np.bincount(regions.ravel(), minlength=2)
+    held = np.stack([np.bincount(regions[m], minlength=len(areas)) for m in masks])
+    mended: dict[int, npt.NDArray[np.bool_]] = {}
+    for i, (track, mask) in enumerate(zip(tracks, masks, strict=True)):
+        number = int(held[i, 1:].argmax()) + 1
+        part, area = held[i, number], areas[number]
+        alone = held[:, number].sum() - part <= OTHERS * area
+        belongs = part >= INSIDE * mask.sum() and part >= LEAST_PART * area > 0
+        if track.prompted or not (alone and belongs):
+            continue
+        likely = probabilities[int(track.posterior.probabilities().argmax())]
+        thing = regions == number
+        whole = thing | (mask & (likely >= POSSIBLE))
+        if likely[thing].mean() >= LEAST_CONFIDENCE and part and _iou(mask, whole) < ALIKE:
+            mended[i] = whole
+    return mended
+
+
+def _iou(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
+    return float((a & b).sum() / max(1, (a | b).sum()))

@@ -1,0 +1,143 @@
+"""Masks of known things are mended by what the dense prediction sees of them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from sam2vss_ros.sam2.tracker import Tracked
+from sam2vss_ros.semantics.posterior import ClassPosterior
+from sam2vss_ros.stages import features
+from sam2vss_ros.stages.batch import ObjectBatch
+from sam2vss_ros.stages.features import FrameFeatures
+from sam2vss_ros.stages.mend import mend
+from sam2vss_ros.types import Frame
+from streams import pipeline
+
+SIZE = (120, 160)
+ROAD, CAR, PEDESTRIAN = 3, 8, 9
+CAR_PLACE = (40, 30, 120, 90)
+
+Box = tuple[int, int, int, int]
+
+
+class Scene:
+    """A pipeline and what it sees of a picture whose classes are painted as a test likes."""
+
+    def __init__(self, *things: tuple[int, Box], sure: float = 0.96) -> None:
+        self.pipe = pipeline()
+        image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+        perception = self.pipe.perception
+        with perception.arithmetic():
+            seen = features.extract(perception, Frame(image, 1), "fused")
+        self.height, self.width = seen.probabilities.shape[-2:]
+        classes = torch.full((self.height, self.width), ROAD)
+        for index, place in things:
+            classes[torch.from_numpy(self.mask(place))] = index
+        count = len(perception.catalog)
+        one_hot = torch.nn.functional.one_hot(classes, count).permute(2, 0, 1).float()
+        probabilities = one_hot * sure + (1 - one_hot) * (1 - sure) / (count - 1)
+        nothing = torch.full((3, 8, 8), -9.0)
+        self.seen: FrameFeatures = dataclasses.replace(
+            seen, probabilities=probabilities, middles=nothing
+        )
+
+    def mask(self, place: Box) -> npt.NDArray[np.bool_]:
+        """A box of the image on the grid of the masks."""
+        x0, y0, x1, y1 = place
+        rows = np.arange(self.height) * SIZE[0] / self.height
+        columns = np.arange(self.width) * SIZE[1] / self.width
+        inside = ((rows >= y0) & (rows < y1))[:, None] & ((columns >= x0) & (columns < x1))
+        return np.asarray(inside)
+
+    def mended(
+        self, *objects: tuple[int, Box], prompted: bool = False
+    ) -> dict[int, npt.NDArray[np.bool_]]:
+        """Masks by track id of objects that were followed to these places."""
+        stream, perception = self.pipe.stream, self.pipe.perception
+        tracks, masks = [], []
+        for index, place in objects:
+            posterior = ClassPosterior(len(perception.catalog), index)
+            track = stream.objects.start(stream.objects.new_id(), posterior, prompted)
+            tracks.append(track)
+            masks.append(torch.from_numpy(self.mask(place)))
+        with perception.arithmetic():
+            slots = [track.slot for track in tracks]
+            found: Tracked = stream.tracker.from_masks(self.seen.image, slots, torch.stack(masks))
+            stream.tracker.start(self.seen.image, found)
+            batch = mend(perception, stream, self.seen, ObjectBatch.of(tracks, found))
+        return {
+            track.track_id: mask.numpy() > 0
+            for track, mask in zip(batch.tracks, batch.masks, strict=True)
+        }
+
+
+def iou(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+def test_a_part_becomes_the_whole() -> None:
+    scene = Scene((CAR, CAR_PLACE))
+    masks = scene.mended((CAR, (40, 30, 70, 90)))
+    assert iou(masks[1], scene.mask(CAR_PLACE)) > 0.95
+
+
+def test_what_spills_over_is_cut_off() -> None:
+    scene = Scene((CAR, CAR_PLACE))
+    masks = scene.mended((CAR, (10, 30, 120, 90)))
+    assert iou(masks[1], scene.mask(CAR_PLACE)) > 0.95
+
+
+def test_what_may_be_of_the_class_is_kept() -> None:
+    """Where the prediction is in doubt the tracker knows better."""
+    scene = Scene((CAR, CAR_PLACE))
+    doubtful = torch.from_numpy(scene.mask((10, 30, 40, 90)))
+    scene.seen.probabilities[CAR, doubtful] = 0.4
+    masks = scene.mended((CAR, (10, 30, 90, 90)))
+    assert iou(masks[1], scene.mask((10, 30, 120, 90))) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("objects", "why"),
+    [
+        (((CAR, (42, 32, 120, 90)),), "good as it is"),
+        (((PEDESTRIAN, (40, 30, 70, 90)),), "of another class"),
+        (((CAR, (110, 30, 150, 90)),), "mostly elsewhere"),
+        (((CAR, (40, 30, 48, 38)),), "too small a part"),
+        (((CAR, (40, 30, 70, 90)), (CAR, (80, 30, 120, 90))), "two things that look like one"),
+    ],
+)
+def test_other_masks_stay(objects: tuple[tuple[int, Box], ...], why: str) -> None:
+    scene = Scene((CAR, CAR_PLACE))
+    masks = scene.mended(*objects)
+    for (_, place), mask in zip(objects, masks.values(), strict=True):
+        assert iou(mask, scene.mask(place)) > 0.9, why
+
+
+def test_a_users_mask_stays() -> None:
+    scene = Scene((CAR, CAR_PLACE))
+    masks = scene.mended((CAR, (40, 30, 70, 90)), prompted=True)
+    assert iou(masks[1], scene.mask((40, 30, 70, 90))) > 0.95
+
+
+def test_an_unsure_prediction_mends_nothing() -> None:
+    scene = Scene((CAR, CAR_PLACE), sure=0.4)
+    masks = scene.mended((CAR, (40, 30, 70, 90)))
+    assert iou(masks[1], scene.mask((40, 30, 70, 90))) > 0.95
+
+
+def test_the_tracker_goes_on_with_the_mended_mask() -> None:
+    scene = Scene((CAR, CAR_PLACE))
+    (track_id,) = scene.mended((CAR, (40, 30, 70, 90)))
+    stream, perception = scene.pipe.stream, scene.pipe.perception
+    (track,) = stream.objects.active()
+    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    with perception.arithmetic():
+        seen = features.extract(perception, Frame(image, 2), "fused")
+        found = stream.tracker.step(seen.image, [track.slot])
+    assert track.track_id == track_id
+    assert iou(found.masks[0].numpy() > 0, scene.mask(CAR_PLACE)) > 0.85
