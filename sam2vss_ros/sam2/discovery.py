@@ -28,7 +28,7 @@ DUPLICATE_IOU = 0.7
 POINTS_PER_BATCH = 64
 
 LEAST_CONFIDENCE = 0.5
-"""Mean class probability that makes a region of the dense prediction an object."""
+"""Mean class probability, as far as it is believed, that makes a region an object."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,15 @@ class View(NamedTuple):
 
     features: the tracking model's. probabilities: (K, h, w) dense class probabilities on the grid
     of the tracker's masks. middles: the head's (3, ., .) `Dense.middles`, where it was asked.
-    moving: what moves by itself, where the options ask for it.
+    moving: what moves by itself, where the options ask for it. familiar: from 0 to 1, how far the
+    probabilities are to be believed.
     """
 
     features: Any
     probabilities: Tensor
     middles: Tensor | None = None
     moving: Moving | None = None
+    familiar: float = 1.0
 
 
 class Source(Protocol):
@@ -128,7 +130,7 @@ class RegionSource:
         found: list[tuple[bool, int, float, np.ndarray]] = []
         for number, area in enumerate(areas_of(regions).tolist()[1:], 1):
             mask = regions == number
-            score = float(best[mask].mean())
+            score = view.familiar * float(best[mask].mean())
             if score >= LEAST_CONFIDENCE:
                 found.append((bool(self._things[label[mask][0]]), area, score, mask))
         found.sort(key=lambda r: (r[0], r[1]), reverse=True)

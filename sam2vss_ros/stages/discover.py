@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sam2vss_ros.affinity.discovery import CLEAR
 from sam2vss_ros.perception import Perception
-from sam2vss_ros.sam2.discovery import Source, select, without_duplicates
+from sam2vss_ros.sam2.discovery import LEAST_CONFIDENCE, Source, select, without_duplicates
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.semantics.pointing import region_at
 from sam2vss_ros.stages.batch import ObjectBatch
@@ -59,7 +59,10 @@ def novelty(perception: Perception, features: FrameFeatures, batch: ObjectBatch)
     classes = features.probabilities[:, ::COARSER, ::COARSER].argmax(0).cpu().numpy()
     free = ~batch.explained()[::COARSER, ::COARSER].cpu().numpy()
     evidence = cv2.resize(features.moving.evidence, free.shape[::-1], interpolation=cv2.INTER_AREA)
-    return float((free & ((evidence > CLEAR) | perception.catalog.things[classes])).mean())
+    wanted = evidence > CLEAR
+    if features.familiar >= LEAST_CONFIDENCE:
+        wanted |= perception.catalog.things[classes]
+    return float((free & wanted).mean())
 
 
 def is_keyframe(

@@ -42,7 +42,7 @@ class FrameFeatures:
 
     def view(self) -> View:
         """What a search sees of it."""
-        return View(self.image, self.probabilities, self.middles, self.moving)
+        return View(self.image, self.probabilities, self.middles, self.moving, self.familiar)
 
 
 def see(

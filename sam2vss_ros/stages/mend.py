@@ -38,7 +38,7 @@ def mend(
     perception: Perception, stream: StreamState, features: FrameFeatures, batch: ObjectBatch
 ) -> ObjectBatch:
     """The same objects, some with other masks."""
-    if features.middles is None or not len(batch):
+    if features.middles is None or features.familiar < LEAST_CONFIDENCE or not len(batch):
         return batch
     mended = _mended(
         batch.tracks,
