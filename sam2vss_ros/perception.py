@@ -149,9 +149,14 @@ class Perception:
         return self.model.mask_size(size)
 
     @property
-    def usual_confidence(self) -> float:
-        """Mean confidence of the dense head on images of its world."""
-        return self._semantics.usual_confidence
+    def usual_likeness(self) -> float:
+        """The least likeness of images of the world that the semantics know."""
+        return float(self._semantics.world.usual)
+
+    def likeness(self, dense: Dense) -> float:
+        """To the world that the semantics know, of one image: `World.score`."""
+        confidence = dense.logits.float().softmax(1).amax(1).mean()
+        return float(self._semantics.world.score(confidence[None], dense.summary))
 
     def classifies_masks(self, mode: str) -> bool:
         """Whether a mode asks the mask classifier."""

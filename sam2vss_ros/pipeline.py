@@ -134,8 +134,10 @@ class VssPipeline:
         perception, stream, familiar = self.perception, self.stream, 1.0
         dense = perception.predict(context.frame)
         if dense is None:
-            dense = perception.run_head(context.frame).logits[0].float().log_softmax(0)
-            familiar = stream.familiarity.add(dense, perception.usual_confidence)
+            head = perception.run_head(context.frame)
+            dense = head.logits[0].float().log_softmax(0)
+            likeness = perception.likeness(head)
+            familiar = stream.familiarity.add(likeness, perception.usual_likeness)
             watch.lap("encode")
         else:
             watch.lap("network")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +61,7 @@ def _train_semantics(args: argparse.Namespace) -> None:
     from sam2vss_ros.affinity.model import load_affinity_model
     from sam2vss_ros.semantics.catalog import load_catalog
     from sam2vss_ros.semantics.model import save_semantics
-    from sam2vss_ros.training.calibration import calibrated, score
+    from sam2vss_ros.training.calibration import acquaint, calibrated, score
     from sam2vss_ros.training.data import load_stills, split_off
     from sam2vss_ros.training.semantics import loss_weights, train_semantics
 
@@ -95,7 +94,7 @@ def _train_semantics(args: argparse.Namespace) -> None:
         rough = score(trunk, semantics, kept)
         semantics = calibrated(semantics, loss_weights(used, catalog), rough)
         found = score(trunk, semantics, kept)
-        semantics = replace(semantics, usual_confidence=round(found.usual_confidence(), 3))
+        acquaint(trunk, semantics, used, found)
         card["held_out"] = found.as_json()
     save_semantics(semantics, args.out, card)
     print(f"\nwrote {args.out}, trained on {len(used)} images; curves: {run / 'curves.png'}")

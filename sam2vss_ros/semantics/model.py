@@ -14,7 +14,8 @@ import torch
 
 from sam2vss_ros.semantics.catalog import ClassCatalog, catalog_data, parse_catalog
 from sam2vss_ros.semantics.classifier import MaskClassifier
-from sam2vss_ros.semantics.segmenter import DenseHead, folded
+from sam2vss_ros.semantics.familiarity import World
+from sam2vss_ros.semantics.segmenter import DEEPEST, DenseHead, folded
 from sam2vss_ros.semantics.weights_file import load_weights, refusing, save_weights
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "weights" / "street.safetensors"
@@ -27,27 +28,27 @@ IMAGE_SIZE = 512
 class SemanticModel:
     """What a semantics file holds.
 
-    catalog: what it knows. image_size: pixels of the longer side of its images. usual_confidence:
-    mean confidence of the head on images of its world, see `familiarity`.
+    catalog: what it knows. image_size: pixels of the longer side of its images. world: images like
+    those that it was trained on.
     """
 
     catalog: ClassCatalog
     image_size: int
     head: DenseHead
     classifier: MaskClassifier
-    usual_confidence: float = 0.0
+    world: World
 
 
 def new_semantics(catalog: ClassCatalog, image_size: int = IMAGE_SIZE) -> SemanticModel:
     """Untrained semantics."""
     head = DenseHead(len(catalog))
     classifier = MaskClassifier(head.classify.in_channels, len(catalog))
-    return SemanticModel(catalog, image_size, head, classifier)
+    return SemanticModel(catalog, image_size, head, classifier, World(DEEPEST))
 
 
 def save_semantics(model: SemanticModel, path: Path, card: dict[str, Any]) -> None:
     """Write the file in half precision; `card` tells how it was trained."""
-    modules = {"head": model.head, "classifier": model.classifier}
+    modules = {"head": model.head, "classifier": model.classifier, "world": model.world}
     tensors = {
         f"{name}.{key}": value
         for name, module in modules.items()
@@ -56,7 +57,6 @@ def save_semantics(model: SemanticModel, path: Path, card: dict[str, Any]) -> No
     about = {
         "catalog": catalog_data(model.catalog),
         "image_size": model.image_size,
-        "usual_confidence": model.usual_confidence,
         "card": card,
     }
     save_weights(path, tensors, about)
@@ -74,7 +74,7 @@ def load_semantics(
     head = folded(model.head).to(device, dtype)
     head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     classifier = model.classifier.to(device).eval().requires_grad_(False)
-    return replace(model, head=head, classifier=classifier)
+    return replace(model, head=head, classifier=classifier, world=model.world.to(device))
 
 
 def read_semantics(name_or_path: str) -> SemanticModel:
@@ -88,11 +88,11 @@ def read_semantics(name_or_path: str) -> SemanticModel:
     with refusing(f"semantics: {path} is not a semantics file"):
         tensors, about = load_weights(path)
         model = new_semantics(parse_catalog(about["catalog"], str(path)), int(about["image_size"]))
-        for name, module in (("head", model.head), ("classifier", model.classifier)):
+        for name in ("head", "classifier", "world"):
             own = {
                 k.removeprefix(f"{name}."): v
                 for k, v in tensors.items()
                 if k.startswith(f"{name}.")
             }
-            module.load_state_dict(own)
-        return replace(model, usual_confidence=float(about["usual_confidence"]))
+            getattr(model, name).load_state_dict(own)
+    return model

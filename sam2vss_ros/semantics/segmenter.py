@@ -15,6 +15,8 @@ from sam2vss_ros.affinity.trunk import CHANNELS, Bottleneck
 DEEP_STAGES = ((6, 160, 3, 2), (6, 320, 1, 1))
 """The end of MobileNetV2, to stride 32: expansion, channels, blocks, stride of the first one."""
 
+DEEPEST = DEEP_STAGES[-1][1]
+
 CONTEXT_GRIDS = ((1, 1), (2, 2), (4, 4), (6, 1))
 """Rows and columns of the means that the context is made of."""
 
@@ -27,12 +29,13 @@ class Dense(NamedTuple):
 
     logits: (B, classes, H/4, W/4). hidden: (B, width, H/4, W/4), what they are made of. middles:
     (B, 3, H/4, W/4): a logit of being the middle of a thing, and x and y from here to the middle of
-    the thing here, in `MIDDLE_SCALE`.
+    the thing here, in `MIDDLE_SCALE`. summary: (B, DEEPEST), means of the deepest features.
     """
 
     logits: Tensor
     hidden: Tensor
     middles: Tensor
+    summary: Tensor
 
 
 class DenseHead(nn.Module):
@@ -59,11 +62,12 @@ class DenseHead(nn.Module):
 
     def forward(self, pyramid: tuple[Tensor, Tensor, Tensor]) -> Dense:
         """Maps of the trunk at strides 4, 8 and 16 -> Dense at stride 4."""
-        x = self.context(self.deep(pyramid[2]))
+        deep = self.deep(pyramid[2])
+        x = self.context(deep)
         for level, side, mix in zip(reversed(pyramid), self.sides, self.mixes, strict=True):
             size = (level.shape[-2], level.shape[-1])
             x = mix(side(level) + F.interpolate(x, size, mode="bilinear", align_corners=False))
-        return Dense(self.classify(self.dropout(x)), x, self.middles(x))
+        return Dense(self.classify(self.dropout(x)), x, self.middles(x), deep.mean((2, 3)))
 
 
 class Context(nn.Module):

@@ -25,9 +25,10 @@ class FrameFeatures:
 
     image: the tracker's features. hidden, middles: the dense head's, where it is asked. log_dense:
     (K, ., .) log probabilities. probabilities: (K, h, w) on the grid of the tracker's masks.
-    colours: (1, 64, ., .), the image's `colour_maps` on the grid of the finest features. flow: to
-    the frame before, None where there is none. moving: what moves by itself, where it is looked
-    for. familiar: from 0 to 1, how far the scene is of the head's world; 1 for other networks.
+    colours: (1, 64, ., .), the image's `colour_maps` on the grid of the finest features. likeness:
+    to the head's world, `World.score`, where the prediction is the head's. flow: to the frame
+    before, None where there is none. moving: what moves by itself, where it is looked for.
+    familiar: from 0 to 1, how far the prediction is to be believed.
     """
 
     image: Features
@@ -36,6 +37,7 @@ class FrameFeatures:
     log_dense: Tensor
     probabilities: Tensor
     colours: Tensor
+    likeness: float | None = None
     flow: Flow | None = None
     moving: Moving | None = None
     familiar: float = 1.0
@@ -65,8 +67,8 @@ def see(
     if context.config.discovery == "objects":
         moving = stream.movers.add(stream.motion.image, flow)
     familiar = 1.0
-    if dense is None:
-        familiar = stream.familiarity.add(features.log_dense, perception.usual_confidence)
+    if features.likeness is not None:
+        familiar = stream.familiarity.add(features.likeness, perception.usual_likeness)
     evidence = stream.smoothing.add(features.log_dense, flow)
     return dataclasses.replace(
         features, log_dense=evidence, flow=flow, moving=moving, familiar=familiar
@@ -87,16 +89,17 @@ def extract(
     """
     if image is None:
         (image,) = perception.encode_images([frame.image])
-    hidden = middles = None
+    hidden = middles = likeness = None
     if dense is None or perception.classifies_masks(mode):
         head = perception.run_head(frame, image)
         hidden, middles = head.hidden, head.middles[0]
         if dense is None:
             dense = head.logits[0].float().log_softmax(0)
+            likeness = perception.likeness(head)
     size = perception.mask_size((frame.image.shape[0], frame.image.shape[1]))
     probabilities = dense.exp()
     if probabilities.shape[-2:] != size:
         probabilities = F.interpolate(probabilities[None], size, mode="bilinear", antialias=True)[0]
     fine = image.pyramid[0]
     colours = colour_maps(frame.image, (fine.shape[-2], fine.shape[-1]), perception.device)
-    return FrameFeatures(image, hidden, middles, dense, probabilities, colours)
+    return FrameFeatures(image, hidden, middles, dense, probabilities, colours, likeness)

@@ -24,7 +24,7 @@ TEMPERATURES = np.geomspace(0.4, 3, 28)
 CONFIDENCE_BINS = 15
 
 UNUSUAL = 0.1
-"""Share of the images of a network's own world of which it may be less sure than usual."""
+"""Share of the images kept out that may be less familiar than what is usual."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Score:
     matrix: of all pixels. scores: (N, K) log probabilities of every fourth row's and column's
     pixels, with truth: (N,) class index. mask_scores: (M, K) of the classifier for masks such as a
     tracker's, with shares: (M, K) of the classes in them. confidences: (I,), an image's mean.
+    summaries: (I, DEEPEST), an image's `Dense.summary`.
     """
 
     matrix: ConfusionMatrix
@@ -42,6 +43,7 @@ class Score:
     mask_scores: Tensor
     shares: Tensor
     confidences: Tensor
+    summaries: Tensor
 
     def masks_right(self) -> float:
         """Share of the masks whose likeliest class is the one most of their pixels have."""
@@ -57,10 +59,6 @@ class Score:
         """Calibration error of the masks: a score is to be the share of its class in the mask."""
         confidence, best = self.mask_scores.softmax(1).max(1)
         return calibration_error(confidence, self.shares.gather(1, best[:, None])[:, 0])
-
-    def usual_confidence(self) -> float:
-        """What all images but a few of them exceed."""
-        return float(self.confidences.quantile(UNUSUAL))
 
     def as_json(self) -> dict[str, Any]:
         """mIoU, IoU by class (None where a class is not there), and the rest, 0..1."""
@@ -88,13 +86,26 @@ def calibration_error(confidence: Tensor, right: Tensor) -> float:
 
 
 @torch.inference_mode()
+def acquaint(
+    trunk: AffinityModel, semantics: SemanticModel, used: list[LabelledStill], kept: Score
+) -> None:
+    """Tell the semantics which world they know: that of the stills `used`, as `kept` show it."""
+    semantics.head.eval()
+    shown = tqdm(used, unit="image", desc="get acquainted")
+    summaries = [semantics.head(_features(trunk, semantics, still)).summary for still in shown]
+    world = semantics.world
+    world.learn(torch.cat(summaries).float().cpu())
+    world.usual.copy_(world.score(kept.confidences, kept.summaries).quantile(UNUSUAL))
+
+
+@torch.inference_mode()
 def score(
     trunk: AffinityModel, semantics: SemanticModel, stills: list[LabelledStill], seed: int = 0
 ) -> Score:
     """Label whole stills, at their own size, and compare with the truth."""
     catalog = semantics.catalog
     matrix = ConfusionMatrix(catalog)
-    scores, truths, mask_scores, shares, confidences = [], [], [], [], []
+    scores, truths, mask_scores, shares, confidences, summaries = [], [], [], [], [], []
     semantics.head.eval()
     semantics.classifier.eval()
     for i, still in enumerate(tqdm(stills, unit="image", desc="score")):
@@ -102,6 +113,7 @@ def score(
         size = (still.labels.shape[0], still.labels.shape[1])
         logits = dense.logits.float()
         confidences.append(logits.softmax(1).amax(1).mean().cpu())
+        summaries.append(dense.summary[0].float().cpu())
         upsampled = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)[0].cpu()
         known = still.labels != VOID_LABEL
         best = upsampled.argmax(0).numpy()
@@ -122,6 +134,7 @@ def score(
         torch.cat(mask_scores or [nothing]),
         torch.cat(shares or [nothing]),
         torch.stack(confidences),
+        torch.stack(summaries),
     )
 
 
