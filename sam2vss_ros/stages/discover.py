@@ -16,7 +16,7 @@ from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.semantics.pointing import region_at
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.features import FrameFeatures
-from sam2vss_ros.stages.mend import mend
+from sam2vss_ros.stages.mend import let_go, mend
 from sam2vss_ros.stream.objects import Track
 from sam2vss_ros.stream.reid import embed
 from sam2vss_ros.stream.requests import PlacedPrompt, Requests
@@ -111,7 +111,8 @@ def search(
     batch: ObjectBatch,
 ) -> ObjectBatch:
     """Start objects where nothing is explained, or bring lost ones back."""
-    batch = mend(perception, stream, features, _drop_duplicates(stream, batch))
+    batch = let_go(perception, stream, features, _drop_duplicates(stream, batch))
+    batch = mend(perception, stream, features, batch)
     unexplained = ~batch.explained()
     candidates = select(
         source.propose(features.view(), unexplained, context.config),

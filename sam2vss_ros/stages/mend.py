@@ -2,7 +2,7 @@
 
 A tracker follows what it was given, and may spill over. Where the dense prediction sees one thing
 of an object's class where the object is, but with another outline, the object begins again as that
-thing and what else of its mask may be of the class.
+thing and what else of its mask may be of the class; what slid off to road or wall is let go.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from sam2vss_ros.affinity.discovery import CLEAR
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2.discovery import LEAST_CONFIDENCE, thing_regions
 from sam2vss_ros.stages.batch import ObjectBatch
@@ -30,8 +32,37 @@ ALIKE = 0.85
 POSSIBLE = 0.2
 """Probability of its class below which a place outside of the thing is not of the object."""
 
+STUFF = 0.8
+"""Mean probability of stuff inside its mask from which an object that stands still is none."""
+
 OTHERS = 0.1
 """Share of a thing that others may hold; beyond it the thing may be several."""
+
+
+def let_go(
+    perception: Perception, stream: StreamState, features: FrameFeatures, batch: ObjectBatch
+) -> ObjectBatch:
+    """The objects but for those whose mask slid off to stuff, such as road; these are lost.
+
+    What moves by itself stays, and what a user asked for.
+    """
+    if features.moving is None or features.familiar < LEAST_CONFIDENCE or not len(batch):
+        return batch
+    masks = (batch.masks > 0).cpu()
+    things = torch.from_numpy(perception.catalog.things)
+    stuff = features.probabilities.cpu()[~things].sum(0)
+    size = (masks.shape[-1], masks.shape[-2])
+    moving = torch.from_numpy(cv2.resize(features.moving.evidence, size))
+    areas = masks.sum((1, 2)).clamp(min=1)
+    slid = (masks * stuff).sum((1, 2)) / areas >= STUFF
+    still = (masks * moving).sum((1, 2)) / areas < CLEAR
+    kept = []
+    for i, (track, gone) in enumerate(zip(batch.tracks, (slid & still).tolist(), strict=True)):
+        if gone and not track.prompted:
+            stream.objects.lose(track)
+        else:
+            kept.append(i)
+    return batch.take(kept)
 
 
 def mend(
