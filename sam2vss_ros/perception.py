@@ -214,8 +214,9 @@ class Perception:
     def memory_bytes(self) -> int:
         """Bytes of the weights; those of a network from a file of another library not included."""
         models = {id(m): m.network for m in (self.model, self._trunk)}
-        semantics = (self._semantics.head, self._semantics.classifier)
-        modules = [*models.values(), self._trunk.outline, *semantics]
+        semantics = self._semantics
+        own = (semantics.head, semantics.classifier, semantics.world, self._trunk.outline)
+        modules = [*models.values(), *own]
         weights = [t for m in modules for t in (*m.parameters(), *m.buffers())]
         return sum(t.nbytes for t in weights)
 

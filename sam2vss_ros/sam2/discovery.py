@@ -127,10 +127,12 @@ class RegionSource:
             unexplained.cpu().numpy().astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)
         )
         regions = thing_regions(view, self._things, free > 0, stuff=self._stuff)
+        # Who asks for all regions wants them in any scene.
+        believed = 1.0 if self._stuff else view.familiar
         found: list[tuple[bool, int, float, np.ndarray]] = []
         for number, area in enumerate(areas_of(regions).tolist()[1:], 1):
             mask = regions == number
-            score = view.familiar * float(best[mask].mean())
+            score = believed * float(best[mask].mean())
             if score >= LEAST_CONFIDENCE:
                 found.append((bool(self._things[label[mask][0]]), area, score, mask))
         found.sort(key=lambda r: (r[0], r[1]), reverse=True)

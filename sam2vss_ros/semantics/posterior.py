@@ -19,6 +19,11 @@ class ClassPosterior:
         self._count = 0
         self._fixed = fixed_class
 
+    @property
+    def given(self) -> bool:
+        """Whether a user gave the class."""
+        return self._fixed is not None
+
     def add(self, shares: Tensor, keep: float) -> None:
         """Take in one frame's (C,) evidence, summing to 1; `keep` is the share of the past.
 

@@ -88,7 +88,7 @@ def _describe(
     """An object as it is published; owned: (H, W), its pixels, None where it is not visible."""
     probabilities = track.posterior.probabilities().numpy()
     best = int(probabilities.argmax())
-    score = familiar * float(probabilities[best])
+    score = float(probabilities[best]) * (1.0 if track.posterior.given else familiar)
     sure = score >= context.config.min_class_score
     x, y, width, height = (0, 0, 0, 0) if owned is None else cv2.boundingRect(owned.view(np.uint8))
     mask = np.zeros((0, 0), bool) if owned is None else owned[y : y + height, x : x + width]

@@ -22,13 +22,14 @@ STAGES = ["encode", "track", "discover", "classify", "fuse"]
 
 
 def small_config(**options: object) -> PipelineConfig:
-    """Few objects, of any class, and no search before its time: quick and easy to follow."""
+    """Few objects, of any class, in any scene, and no search before its time."""
     defaults = {
         "device": "cpu",
         "image_size": 256,
         "discovery": "regions",
         "max_objects": 4,
         "min_unexplained": 1.0,
+        "min_class_score": 0.0,
     }
     return PipelineConfig.from_mapping(defaults | options)
 
@@ -87,7 +88,8 @@ def assert_consistent(result: SemanticFrame, image: np.ndarray, pipe: VssPipelin
         assert o.class_probabilities.shape == (len(pipe.catalog),)
         assert o.class_probabilities.dtype == np.float32
         assert o.class_probabilities.sum() == pytest.approx(1, abs=1e-4)
-        assert o.class_score == pytest.approx(float(o.class_probabilities.max()))
+        # Less in scenes that are not familiar.
+        assert 0 <= o.class_score <= float(o.class_probabilities.max()) + 1e-6
         assert 0 <= o.predicted_iou <= 1 and 0 <= o.visibility <= 1
         assert o.state in TrackState and o.age >= 0
         assert o.frames_since_seen == 0 or not o.area

@@ -57,7 +57,7 @@ def test_two_cameras_see_what_each_would_see_alone(street: Images, other_street:
             assert_same(one, other)
 
 
-@pytest.mark.parametrize(("model", "networks"), [("mobile", 3), ("nano", 4)])
+@pytest.mark.parametrize(("model", "networks"), [("mobile", 5), ("nano", 6)])
 def test_a_camera_holds_its_own_memory_and_no_networks(
     model: str, networks: int, street: Images, other_street: Images
 ) -> None:
@@ -69,6 +69,8 @@ def test_a_camera_holds_its_own_memory_and_no_networks(
         perception._trunk.network,
         perception._semantics.head,
         perception._semantics.classifier,
+        perception._semantics.world,
+        perception._trunk.outline,
     }
     assert len(modules) == networks, "what follows objects by the trunk shares it"
     tensors = [t for m in modules for t in (*m.parameters(), *m.buffers())]
