@@ -14,7 +14,8 @@ from sam2vss_ros.semantics.posterior import ClassPosterior
 from sam2vss_ros.stages import features
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.features import FrameFeatures
-from sam2vss_ros.stages.mend import mend
+from sam2vss_ros.stages.mend import let_go, mend
+from sam2vss_ros.stream.movers import Moving
 from sam2vss_ros.types import Frame
 from streams import pipeline
 
@@ -43,7 +44,7 @@ class Scene:
         probabilities = one_hot * sure + (1 - one_hot) * (1 - sure) / (count - 1)
         nothing = torch.full((3, 8, 8), -9.0)
         self.seen: FrameFeatures = dataclasses.replace(
-            seen, probabilities=probabilities, middles=nothing
+            seen, probabilities=probabilities, middles=nothing, familiar=1.0
         )
 
     def mask(self, place: Box) -> npt.NDArray[np.bool_]:
@@ -54,10 +55,8 @@ class Scene:
         inside = ((rows >= y0) & (rows < y1))[:, None] & ((columns >= x0) & (columns < x1))
         return np.asarray(inside)
 
-    def mended(
-        self, *objects: tuple[int, Box], prompted: bool = False
-    ) -> dict[int, npt.NDArray[np.bool_]]:
-        """Masks by track id of objects that were followed to these places."""
+    def followed(self, *objects: tuple[int, Box], prompted: bool = False) -> ObjectBatch:
+        """Objects of these classes that were followed to these places."""
         stream, perception = self.pipe.stream, self.pipe.perception
         tracks, masks = [], []
         for index, place in objects:
@@ -69,11 +68,29 @@ class Scene:
             slots = [track.slot for track in tracks]
             found: Tracked = stream.tracker.from_masks(self.seen.image, slots, torch.stack(masks))
             stream.tracker.start(self.seen.image, found)
-            batch = mend(perception, stream, self.seen, ObjectBatch.of(tracks, found))
+        return ObjectBatch.of(tracks, found)
+
+    def mended(
+        self, *objects: tuple[int, Box], prompted: bool = False
+    ) -> dict[int, npt.NDArray[np.bool_]]:
+        """Their masks by track id, mended."""
+        perception = self.pipe.perception
+        batch = self.followed(*objects, prompted=prompted)
+        with perception.arithmetic():
+            batch = mend(perception, self.pipe.stream, self.seen, batch)
         return {
             track.track_id: mask.numpy() > 0
             for track, mask in zip(batch.tracks, batch.masks, strict=True)
         }
+
+    def held(self, *objects: tuple[int, Box], moving: float, prompted: bool = False) -> int:
+        """How many of them are not let go, where there is such evidence that they move."""
+        evidence = np.full((60, 80), moving, np.float32)
+        seen = dataclasses.replace(
+            self.seen, moving=Moving(evidence, np.zeros((60, 80, 3), np.float32)), familiar=1.0
+        )
+        batch = self.followed(*objects, prompted=prompted)
+        return len(let_go(self.pipe.perception, self.pipe.stream, seen, batch))
 
 
 def iou(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
@@ -141,3 +158,18 @@ def test_the_tracker_goes_on_with_the_mended_mask() -> None:
         found = stream.tracker.step(seen.image, [track.slot])
     assert track.track_id == track_id
     assert iou(found.masks[0].numpy() > 0, scene.mask(CAR_PLACE)) > 0.85
+
+
+ON_ROAD = (10, 30, 38, 90)
+
+
+def test_what_slid_off_to_stuff_is_let_go() -> None:
+    assert Scene((CAR, CAR_PLACE)).held((CAR, CAR_PLACE), (CAR, ON_ROAD), moving=0.0) == 1
+    scene = Scene((CAR, CAR_PLACE))
+    assert scene.held((CAR, ON_ROAD), moving=0.0) == 0
+    assert not scene.pipe.stream.objects.active()
+
+
+def test_what_moves_or_was_asked_for_stays() -> None:
+    assert Scene().held((CAR, ON_ROAD), moving=20.0) == 1
+    assert Scene().held((CAR, ON_ROAD), moving=0.0, prompted=True) == 1
