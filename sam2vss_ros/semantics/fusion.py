@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2vss_ros.semantics.regions import areas_of, connected_regions
-
 MASK_EVIDENCE = 0.5
 """Weight of an object's class posterior against one pixel's dense evidence in fused mode."""
 
@@ -18,9 +16,6 @@ PURITY = 3
 
 POSTERIOR_FLOOR = 0.02
 """No object rules a class out: masks drift, and their pixels may say otherwise."""
-
-LEAST_REGION = 0.02
-"""Share of the image below which a region of the dense prediction is too fine for masks."""
 
 SURE_OBJECT, SURE_PIXEL = 0.9, 0.7
 """An object this sure of its class overrules pixels that are less sure of theirs."""
@@ -47,22 +42,18 @@ def fuse(
     it. classify (approach 2): a mask takes the likeliest class of its object. fused: the pixel's
     dense evidence and the object's posterior are added up.
 
-    Unlike the paper, no mask speaks for what it is too coarse to resolve, small regions of the
-    dense prediction (poles, signs); and in refine and classify a mask only overrules pixels that
-    are not sure, and only if nearly all of it is, or probably is, of its class. Everything
-    else keeps the dense label.
+    Unlike the paper, in refine and classify a mask only overrules pixels that are not sure, and
+    only if nearly all of it is, or probably is, of its class. Everything else keeps the dense
+    label.
     """
-    resolved = coarse_enough(dense) if len(masks) else torch.zeros(1, 1, dtype=torch.bool)
     dense = upsample(dense, size)
     owner = owners(upsample(masks, size)) if len(masks) else dense.new_full(size, -1).long()
-    heard = F.interpolate(resolved[None, None].float(), size)[0, 0].to(dense.device) > 0
-    heard &= owner >= 0
     if mode == "fused":
         weight = MASK_EVIDENCE * posteriors.amax(1, keepdim=True) ** PURITY
         bonus = weight * (posteriors + POSTERIOR_FLOOR).log()
         # The last column stands for pixels that no object speaks for.
         table = torch.cat([bonus, bonus.new_zeros(1, len(dense))]).T.contiguous()
-        speaker = torch.where(heard, owner, len(masks)).flatten()
+        speaker = torch.where(owner >= 0, owner, len(masks)).flatten()
         # In place: on a CPU, taking memory for another large map costs as much as filling it.
         evidence = table.index_select(1, speaker).view_as(dense).add_(dense)
         best, classes = strongest(evidence)
@@ -72,20 +63,12 @@ def fuse(
         return Fused(classes, confidence, owner)
     votes = posteriors if mode == "classify" else _votes(classes, owner, len(masks), len(dense))
     best, winner = votes.max(1)
-    overruled = heard & (best[owner] >= SURE_OBJECT) & (confidence < SURE_PIXEL)
+    overruled = (owner >= 0) & (best[owner] >= SURE_OBJECT) & (confidence < SURE_PIXEL)
     return Fused(
         torch.where(overruled, winner[owner], classes),
         torch.where(overruled, best[owner], confidence),
         owner,
     )
-
-
-def coarse_enough(dense: Tensor) -> Tensor:
-    """(h, w) bool on the CPU: pixels of (K, h, w) log probabilities in regions of one class that
-    cover at least LEAST_REGION of the image."""
-    regions = connected_regions(strongest(dense)[1].cpu().numpy(), connectivity=8)
-    large = areas_of(regions) >= LEAST_REGION * regions.size
-    return torch.from_numpy(large[regions])
 
 
 def owners(masks: Tensor) -> Tensor:

@@ -73,19 +73,13 @@ def test_classify_takes_the_objects_own_class() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_no_mask_speaks_for_what_it_is_too_coarse_for(mode: str) -> None:
-    """A pole of one pixel by three in a wall that a mask covers keeps its label."""
+def test_a_sure_mask_overrules_a_doubtful_speck(mode: str) -> None:
+    """A few unsure pixels inside a wall that a mask covers are wall."""
     dense = torch.tensor([0.05, 0.9, 0.05])[:, None, None].repeat(1, 16, 16)
     dense[:, 5:8, 5] = torch.tensor([0.5, 0.4, 0.1])[:, None]
     posterior = torch.tensor([[0.0, 1.0, 0.0]])
     fused = fuse(mode, dense.log(), logits(box(0, 0, 16, 16)), posterior, (16, 16))
-    pole = box(5, 5, 6, 8)
-    assert (fused.classes[pole] == 0).all() and (fused.classes[~pole] == 1).all()
-    assert (fused.owner == 0).all()
-    larger = dense.clone()
-    larger[:, 5:8, 5:8] = torch.tensor([0.5, 0.4, 0.1])[:, None, None]
-    fused = fuse(mode, larger.log(), logits(box(0, 0, 16, 16)), posterior, (16, 16))
-    assert (fused.classes == 1).all()
+    assert (fused.classes == 1).all() and (fused.owner == 0).all()
 
 
 def test_fused_weighs_both() -> None:
