@@ -262,7 +262,10 @@ class AffinityMemory:
         highest = F.max_pool2d(masks, self.reading.patch)
         below, right = (TILE * n - side for n, side in zip(self._tiles, self.grid, strict=True))
         padded = F.pad(highest, (radius, right + radius, radius, below + radius))
-        return F.max_pool2d(padded, TILE + 2 * radius, TILE) > EMPTY
+        # Rows, then columns: a twentieth of the comparisons of both at once.
+        window = TILE + 2 * radius
+        rows = F.max_pool2d(padded, (window, 1), (TILE, 1))
+        return F.max_pool2d(rows, (1, window), (1, TILE)) > EMPTY
 
     def _inner(self, padded: Tensor, frame: int) -> Tensor:
         """The part of (..., H, W, C) storage that lies in the image."""
