@@ -22,7 +22,13 @@ from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame
 from sam2vss_ros.ros.messages import stamp_ns
 
 TOPIC = "/camera/image_raw"
-OPTIONS: dict[str, Any] = {"threads": 1, "image_size": 256, "max_objects": 3}
+# Labels of any scene: a drawn car on plain ground is not what the semantics know.
+OPTIONS: dict[str, Any] = {
+    "threads": 1,
+    "image_size": 256,
+    "max_objects": 3,
+    "min_class_score": 0.0,
+}
 SIZE = (160, 120)
 STAMP = 1_700_000_000_123_456_789
 
