@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -151,10 +152,19 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(wanted)
 
 
+WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
+"""Instruction sets, as `ONEDNN_MAX_CPU_ISA` names them, that emulate it."""
+
+
 def native_bfloat16(device: torch.device) -> bool:
-    """Does the device multiply bfloat16 faster than float32? Unknown counts as no."""
+    """Does the device multiply bfloat16 faster than float32? Unknown counts as no.
+
+    On a CPU oneDNN multiplies, which may be told to use less than there is.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_BFLOAT16:
+        return False
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 

@@ -14,7 +14,7 @@ from sam2.build_sam import build_sam2_video_predictor
 from sam2.modeling.sam2_base import SAM2Base
 
 from sam2vss_ros.errors import ModelUnavailableError
-from sam2vss_ros.sam2.build import load_model, resolve_device
+from sam2vss_ros.sam2.build import load_model, native_bfloat16, resolve_device
 from sam2vss_ros.sam2.cards import CARDS
 from sam2vss_ros.sam2.nano import build_nano
 from sam2vss_ros.sam2.weights import (
@@ -296,3 +296,14 @@ def test_fetching_without_the_hub_client_says_so(
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ModelUnavailableError, match="huggingface_hub.* is not installed"):
         fetch_weights(CARDS[TINY])
+
+
+@pytest.mark.parametrize("less", ["AVX2", "avx512_core"])
+def test_no_bfloat16_where_onednn_may_not_use_it(
+    less: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    assert native_bfloat16(torch.device("cpu"))
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", less)
+    assert not native_bfloat16(torch.device("cpu"))
