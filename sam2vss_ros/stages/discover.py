@@ -111,8 +111,10 @@ def search(
     batch: ObjectBatch,
 ) -> ObjectBatch:
     """Start objects where nothing is explained, or bring lost ones back."""
-    batch = let_go(perception, stream, features, _drop_duplicates(stream, batch))
-    batch = mend(perception, stream, features, batch)
+    batch = _drop_duplicates(stream, batch)
+    if context.config.discovery == "objects":  # others follow what they were given, or found
+        batch = let_go(perception, stream, features, batch)
+        batch = mend(perception, stream, features, batch)
     unexplained = ~batch.explained()
     candidates = select(
         source.propose(features.view(), unexplained, context.config),
