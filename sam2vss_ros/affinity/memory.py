@@ -214,7 +214,9 @@ class AffinityMemory:
         # of it, which are its columns.
         active, place, count = tiles.unique_consecutive(return_inverse=True, return_counts=True)
         column = torch.arange(len(tiles), device=tiles.device) - (count.cumsum(0) - count)[place]
-        most, patch = int(count.max()), self.reading.patch**2
+        # Few sizes: a library of matrix products keeps a kernel for each that it has met.
+        active = F.pad(active, (0, AT_ONCE - len(active)))
+        most, patch = 1 << (int(count.max()) - 1).bit_length(), self.reading.patch**2
         frames = [i for i, known in enumerate(self._known.any(1).tolist()) if known]
         scores = []
         for i in frames:
