@@ -11,7 +11,8 @@ Where the texts at hand of the paper leave it open, this is done here:
   takes all pixels of m, also those that other masklets cover.
 * A pixel in several masklets is painted by the one with the highest mask logit; where these are
   equal, as for the given masks of the first frame, by the one that discovery put first.
-* Masklets are SAM 2's own (the `exact` engine, every frame remembered, none dropped on the way).
+* Masklets are the model's own (SAM 2's by the `exact` engine), every frame remembered, none dropped
+  on the way.
 """
 
 from __future__ import annotations
