@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.affinity.outline import OutlineNet, load_outline
@@ -55,9 +54,8 @@ class AffinityModel:
 
     def encode(self, images: Tensor) -> TrunkFeatures:
         """The trunk's features of (B, 3, h, w) normalised images."""
-        halves = F.avg_pool2d(images, 2)
-        images = images.to(self.trunk_dtype, memory_format=torch.channels_last)
-        return TrunkFeatures(self.network(images), halves)
+        pixels = images.to(self.trunk_dtype, memory_format=torch.channels_last)
+        return TrunkFeatures(self.network(pixels), images)
 
     def new_tracker(self, slots: int, options: TrackingOptions) -> AffinityTracker:
         """A tracker with a memory of its own."""

@@ -40,11 +40,16 @@ LEAST_DOUBT = 1e-4
 class TrunkFeatures:
     """pyramid: (B, C, ., .) maps at strides 4, 8 and 16, C different for each.
 
-    colours: (B, 3, ., .) normalised images at stride 2, as fine as masks.
+    images: (B, 3, h, w), what they are of, normalised.
     """
 
     pyramid: tuple[Tensor, Tensor, Tensor]
-    colours: Tensor
+    images: Tensor
+
+    @property
+    def colours(self) -> Tensor:
+        """(B, 3, ., .) images at stride 2, as fine as masks; made for prompts alone."""
+        return F.avg_pool2d(self.images, 2)
 
     @property
     def mask_size(self) -> tuple[int, int]:
@@ -55,7 +60,7 @@ class TrunkFeatures:
     def select(self, index: Tensor) -> TrunkFeatures:
         """The features of images `index`, (N,) int64."""
         fine, middle, coarse = self.pyramid
-        return TrunkFeatures((fine[index], middle[index], coarse[index]), self.colours[index])
+        return TrunkFeatures((fine[index], middle[index], coarse[index]), self.images[index])
 
 
 class AffinityTracker:

@@ -126,7 +126,7 @@ class RegionSource:
         free = cv2.morphologyEx(
             unexplained.cpu().numpy().astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)
         )
-        regions = thing_regions(view, self._things, free > 0, stuff=self._stuff)
+        regions = thing_regions(label, view.middles, self._things, free > 0, stuff=self._stuff)
         # Who asks for all regions wants them in any scene.
         believed = 1.0 if self._stuff else view.familiar
         found: list[tuple[bool, int, float, np.ndarray]] = []
@@ -145,7 +145,8 @@ class RegionSource:
 
 
 def thing_regions(
-    view: View,
+    label: npt.NDArray[np.integer],
+    middles: Tensor | None,
     things: npt.NDArray[np.bool_],
     inside: npt.NDArray[np.bool_] | None = None,
     *,
@@ -153,16 +154,16 @@ def thing_regions(
 ) -> npt.NDArray[np.int32]:
     """(h, w) int32: the number of the thing, by the dense prediction, at each pixel; 0 for none.
 
-    things: (K,), which classes are countable. inside: (h, w), where to look; None: everywhere.
+    label: (h, w) class index. middles: as in `View`. things: (K,), which classes are countable.
+    inside: (h, w), where to look; None: everywhere.
     stuff: connected regions of other classes get numbers, too.
     """
-    label = view.probabilities.argmax(0).cpu().numpy()
     countable = things[label]
     wanted = np.ones_like(countable) if stuff else countable
     regions = connected_regions(label, wanted if inside is None else wanted & inside)
-    if view.middles is None:
+    if middles is None:
         return regions
-    return divided(regions, countable, view.middles.float().cpu().numpy())
+    return divided(regions, countable, middles.float().cpu().numpy())
 
 
 def select(candidates: Candidates, unexplained: Tensor, least_area: int, most: int) -> Candidates:

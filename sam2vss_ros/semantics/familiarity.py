@@ -53,7 +53,7 @@ class World(nn.Module):
     def score(self, confidence: Tensor, summary: Tensor) -> Tensor:
         """(N,) how familiar images are, by the mean confidence, (N,), and the (N, channels)."""
         away = summary.float() - self.mean
-        distance = ((away @ self.precision.float()) * away).sum(1).clamp(min=0).sqrt()
+        distance = ((away @ self.precision) * away).sum(1).clamp(min=0).sqrt()
         return confidence - FAR * distance
 
 

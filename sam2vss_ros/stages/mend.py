@@ -71,12 +71,10 @@ def mend(
     """The same objects, some with other masks."""
     if features.middles is None or features.familiar < LEAST_CONFIDENCE or not len(batch):
         return batch
-    mended = _mended(
-        batch.tracks,
-        (batch.masks > 0).cpu().numpy(),
-        thing_regions(features.view(), perception.catalog.things),
-        features.probabilities.cpu().numpy(),
-    )
+    probabilities = features.probabilities.cpu().numpy()
+    regions = thing_regions(probabilities.argmax(0), features.middles, perception.catalog.things)
+    masks = (batch.masks > 0).cpu().numpy()
+    mended = _mended(batch.tracks, masks, regions, probabilities)
     if not mended:
         return batch
     index = list(mended)
