@@ -274,6 +274,13 @@ class PipelineConfig(Checked):
         high=1.0,
         live=True,
     )
+    max_step_back: float = option(
+        1.0,
+        "seconds by which an image may be older than the last and is no more than out of order: it "
+        "is dropped and counted; a larger step back in time begins the stream anew",
+        low=0.0,
+        high=3600.0,
+    )
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ from sam2vss_ros.types import Frame
 
 log = logging.getLogger(__name__)
 
+OUT_OF_ORDER = "out of order: it is older than the frame before"
+
 
 @dataclass(frozen=True)
 class LabelledOutput:
@@ -84,7 +86,10 @@ class PipelineLabeller:
                 yield LabelledOutput(None, time.perf_counter() - start, failure=failure)
             else:
                 seconds = time.perf_counter() - start
-                yield LabelledOutput(answer.label_image, seconds, answer.confidence_image)
+                if answer.out_of_order:
+                    yield LabelledOutput(None, 0.0, failure=OUT_OF_ORDER)
+                else:
+                    yield LabelledOutput(answer.label_image, seconds, answer.confidence_image)
 
 
 @dataclass(frozen=True)
