@@ -30,7 +30,7 @@ class Timeline:
         """Where the next frame belongs. Raises ValueError where it has the stamp of the last."""
         if self.last_ns is None or stamp_ns > self.last_ns:
             return Place.NEXT
-        if stamp_ns == self.last_ns:
+        if stamp_ns == self.last_ns and self._late_ns is None:
             raise ValueError(f"two frames with stamp {stamp_ns} ns")
         before = stamp_ns if self._late_ns is None else self._late_ns
         late_for_ns = self._late_for_ns + max(0, stamp_ns - before)
