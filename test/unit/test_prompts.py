@@ -148,25 +148,6 @@ def test_a_search_displaces_nothing_that_was_asked_for(
         assert ids(pipe.process(Frame(255 - street[t], t + 1))) == asked
 
 
-def test_one_of_the_users_objects_may_hide_another_in_a_search(
-    street: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two of those found with one mask would be one."""
-    pipe = pipeline(keyframe_interval=1, max_objects=2)
-    pipe.process(Frame(street[0], 1))
-    asked = [pipe.add_prompt(Prompt(mask=box(x, 10, x + 40, 90))) for x in (5, 75)]
-    run(pipe, np.stack([street[0]] * 2), start=2)
-    step = pipe.stream.tracker.step
-
-    def as_one(*args: Any) -> Tracked:
-        found = step(*args)
-        return dataclasses.replace(found, masks=found.masks[:1].expand_as(found.masks).clone())
-
-    monkeypatch.setattr(pipe.stream.tracker, "step", as_one)
-    result = pipe.process(Frame(street[0], 4))
-    assert result.keyframe and ids(result) == asked
-
-
 def test_prompts_of_another_scene_go_with_it(street: npt.NDArray[np.uint8]) -> None:
     pipe = pipeline(discovery="off")
     prompt = Prompt(mask=box(30, 20, 80, 70))
