@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sam2vss_ros.config import PipelineConfig, options_of
+from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.options import options_of
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.stream.objects import ObjectMemory
 from sam2vss_ros.types import Prompt

@@ -27,14 +27,18 @@ def send_all(bench: Harness, stamps: list[int], before: int = 1) -> None:
     """Send images of one car that stands still, each once the one before is done with."""
     for count, stamp in enumerate(stamps, before + 1):
         bench.send(stamp, image_message(street(), "rgb8", header(0)))
-        bench.ros.wait_until(
-            lambda count=count: done(bench.diagnostics()) == count,
-            lambda stamp=stamp: f"{stamp} ms to be done with: {bench.diagnostics()}",
-        )
+        wait_until_done(bench, count)
 
 
-def done(values: dict[str, str]) -> int:
-    return sum(int(values[f"frames {what}"]) for what in ("processed", "dropped", "failed"))
+def wait_until_done(bench: Harness, count: int) -> None:
+    """Wait until so many images are processed, dropped or failed."""
+
+    def done() -> bool:
+        values = bench.diagnostics()
+        kinds = ("processed", "dropped", "failed")
+        return sum(int(values[f"frames {kind}"]) for kind in kinds) == count
+
+    bench.ros.wait_until(done, lambda: f"{count} images to be done with: {bench.diagnostics()}")
 
 
 def levels_of(bench: Harness, text: str) -> set[bytes]:
