@@ -39,6 +39,15 @@ def test_a_large_step_back_is_a_new_stream() -> None:
     assert places([5000, 4500, 5100], max_step_back=0.4) == "NAN"
 
 
+def test_a_stamp_that_is_far_off_is_undone() -> None:
+    assert places([0, 33, 9_000_000, 100, 133]) == "NNNNN"
+    two_clocks = [t for i in range(5) for t in (33 * i, 9_000_000 + 33 * i)]
+    assert places(two_clocks) == "N" * 10
+    assert places([0, 33, 9000, 9033, 100]) == "NNNNA", "it is another clock for good"
+    assert places([0, 33, 9000, 33, 66]) == "NNNAN", "a clip that loops"
+    assert places([0, 33, 9000, 5000]) == "NNNA", "not where it was"
+
+
 def test_a_clock_that_was_set_back_a_little_is_waited_for() -> None:
     clock = [*range(0, 3000, 33), *range(2100, 4000, 33)]
     found = places(clock)
