@@ -29,10 +29,10 @@ from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.utilities import try_shutdown
+from rclpy.utilities import remove_ros_args, try_shutdown
 
 from sam2vss_ros.config import NodeConfig, PipelineConfig
-from sam2vss_ros.options import Value, options_of
+from sam2vss_ros.options import Value, brief, options_of
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.channel import Channel
@@ -241,6 +241,11 @@ def main(args: list[str] | None = None) -> int:
         return 2
     executor = SingleThreadedExecutor()
     node = VssNode()
+    if unread := remove_ros_args(args)[1:]:
+        node.get_logger().warning(
+            f"not read from the command line: {brief(' '.join(unread))}; a parameter is given as "
+            "--ros-args -p NAME:=VALUE"
+        )
     executor.add_node(node)
     try:
         executor.spin()

@@ -308,3 +308,15 @@ def test_a_command_line_that_rcl_cannot_read(arguments: list[str], said: str) ->
     assert "Traceback" not in done.stderr and "/src/" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("vss_node: error: the command line: ")
     assert said in done.stderr.splitlines()[-1]
+
+
+def test_options_of_another_command_are_told() -> None:
+    """They are those of `sam2vss`, and the node has none."""
+    command = ["vss_node", "--model", "nano", "--ros-args", "-p", "autostart:=false"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as node:
+        assert node.stderr is not None
+        line = node.stderr.readline()
+        node.kill()
+    assert (
+        "not read from the command line: --model nano; a parameter is given as --ros-args" in line
+    )
