@@ -176,8 +176,8 @@ def test_a_silent_camera_is_stale_and_gives_its_memory_back(ros: RosSession, sta
     bench, (front, rear) = start_cameras(start, "front", "rear", **options)
     front.send(100)
     front.answer(100)
+    ros.wait_until(lambda: front.values()["object memory (MB)"] != "0.0", "a memory bank")
     held = front.values()["object memory (MB)"]
-    assert held != "0.0"
     asked = front.call(AddPrompt, "add_prompt", AddPrompt.Request(box=CAR_BOX))
     front.send(200)
     assert [o.track_id for o in front.answer(200).objects] == [asked.track_id]
