@@ -102,6 +102,17 @@ def test_a_frame_out_of_order_is_not_looked_at(street: npt.NDArray[np.uint8]) ->
     assert pipe.stream.frames == 4
 
 
+def test_one_stamp_that_is_far_off_begins_no_new_stream(street: npt.NDArray[np.uint8]) -> None:
+    pipe = pipeline(discovery="off")
+    pipe.process(Frame(street[0], 90 * MS))
+    asked = pipe.add_prompt(Prompt(mask=box(0, 66, 128, 96)))
+    stamps = (100, 110, 9_000_000, 120, 130)
+    results = [pipe.process(Frame(street[0], stamp * MS)) for stamp in stamps]
+    assert [r.time_jump for r in results] == [False, False, True, False, False]
+    assert not any(r.began_anew or r.out_of_order for r in results)
+    assert [ids(r) for r in results] == [[asked]] * 5
+
+
 def test_max_step_back_is_where_a_new_stream_begins(street: npt.NDArray[np.uint8]) -> None:
     pipe = pipeline(max_step_back=0.05)
     before = run(pipe, street[:2], start=SECOND)[-1]
