@@ -6,104 +6,9 @@ prints `config/vss.yaml` and the README's table from them.
 
 from __future__ import annotations
 
-import dataclasses
-import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
-Value = bool | int | float | str | tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Option:
-    """What is known of one option: its meaning and its allowed values.
-
-    `choices` lists the allowed strings; `low` and `high` bound a number (both included).
-    `live` options may change while the pipeline runs; the others are read when it is built.
-    `heading` begins a new part of the parameter file, up to the next option that has one.
-    """
-
-    description: str
-    choices: Sequence[str] = ()
-    low: float | None = None
-    high: float | None = None
-    live: bool = False
-    heading: str = ""
-
-    @property
-    def meaning(self) -> str:
-        """The description, followed by the choices where it does not name them all itself."""
-        if all(re.search(rf"\b{re.escape(c)}\b", self.description) for c in self.choices):
-            return self.description
-        return f"{self.description}. One of {', '.join(self.choices)}"
-
-
-def option(default: Value, description: str, **others: Any) -> Any:
-    """A dataclass field that carries its `Option`."""
-    return dataclasses.field(default=default, metadata={"option": Option(description, **others)})
-
-
-def options_of(config: type) -> dict[str, tuple[Value, Option]]:
-    """Name -> (default, Option) of a dataclass made of `option` fields, in order."""
-    return {
-        f.name: (cast(Value, f.default), f.metadata["option"]) for f in dataclasses.fields(config)
-    }
-
-
-def check(name: str, value: object, default: Value, limits: Option) -> Value:
-    """Return `value`, converted to the type of `default`.
-
-    Raises TypeError or ValueError, naming the option and what it allows.
-    """
-    if type(default) is float and type(value) is int:
-        value = float(value)
-    if type(default) is tuple:
-        value = _names(name, value)
-    if type(value) is not type(default):
-        kind = type(default).__name__
-        raise TypeError(f"{name}: {value!r} is a {type(value).__name__}, it takes a {kind}")
-    if limits.choices and value not in limits.choices:
-        raise ValueError(f"{name}: {value!r} is not one of {', '.join(limits.choices)}")
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        low, high = limits.low, limits.high
-        if (low is not None and not value >= low) or (high is not None and not value <= high):
-            bounds = f"{'-inf' if low is None else low} to {'inf' if high is None else high}"
-            raise ValueError(f"{name}: {value} is outside {bounds}")
-    return value  # type: ignore[return-value]
-
-
-def _names(name: str, value: object) -> tuple[str, ...]:
-    """A list of names, each of which can be a part of a ROS name, and none of which is there twice.
-
-    Raises TypeError or ValueError.
-    """
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise TypeError(f"{name}: {value!r} is a {type(value).__name__}, it takes a list of names")
-    for item in value:
-        if not isinstance(item, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", item):
-            raise ValueError(f"{name}: {item!r} is no name: letters, digits and _, a letter first")
-    if len(set(value)) < len(value):
-        raise ValueError(f"{name}: {', '.join(value)}: each name counts once")
-    return tuple(value)
-
-
-class Checked:
-    """Base of configuration dataclasses: checks every field when an instance is made."""
-
-    def __post_init__(self) -> None:
-        for name, (default, limits) in options_of(type(self)).items():
-            object.__setattr__(self, name, check(name, getattr(self, name), default, limits))
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, object]) -> Any:
-        """Build from a mapping. Raises ValueError for a name that does not exist."""
-        known = options_of(cls)
-        for name in values:
-            if name not in known:
-                raise ValueError(f"{name}: no such option; there are {', '.join(known)}")
-        return cls(**values)
-
+from sam2vss_ros.options import Checked, Option, Value, option, options_of
 
 DENSE_MODES = ("network", "refine")
 """Modes that need no more than the dense prediction."""
@@ -273,6 +178,13 @@ class PipelineConfig(Checked):
         low=0.0,
         high=1.0,
         live=True,
+    )
+    max_step_back: float = option(
+        1.0,
+        "seconds by which an image may be older than the last and is no more than out of order: it "
+        "is dropped and counted; a larger step back in time begins the stream anew",
+        low=0.0,
+        high=3600.0,
     )
 
 

@@ -23,6 +23,7 @@ from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stream.requests import Requests
 from sam2vss_ros.stream.state import FrameContext, StreamState
 from sam2vss_ros.stream.stopwatch import Clock, Stopwatch
+from sam2vss_ros.stream.timeline import Place
 from sam2vss_ros.tracking import Features
 from sam2vss_ros.types import Frame, Prompt, SemanticFrame
 
@@ -78,14 +79,17 @@ class VssPipeline:
         image: its `Perception.encode_images`, where they are known already. elsewhere: seconds that
         other streams have taken since this one's last frame; they count against `target_fps`.
 
-        Time running backwards starts the stream afresh. After a scene cut all objects are lost
-        until they are recognised; after a jump in time or at a new image size those are that do
-        not look like themselves. Raises ValueError for a second frame with the stamp of the last
+        A frame that is `out_of_order` is not looked at: the answer is the last one's, marked so.
+        Time running backwards by more starts the stream afresh. After a scene cut all objects are
+        lost until they are recognised; after a jump in time or at a new image size those are that
+        do not look like themselves. Raises ValueError for a second frame with the stamp of the last
         one, and MissingLabelsError where `network` is topic, no labels came with the frame and the
         dense head cannot stand in; the stream is then as it was.
         """
-        self.stream.check(frame)
+        out_of_order = self.out_of_order(frame.stamp_ns)
         self.perception.check(frame)
+        if out_of_order and self.stream.answer is not None:
+            return dataclasses.replace(self.stream.answer, out_of_order=True)
         height, width = frame.image.shape[:2]
         context = self.stream.begin(frame, self.requests.take((height, width)))
         watch = Stopwatch(self._clock)
@@ -99,9 +103,19 @@ class VssPipeline:
             self.requests.give_back(context.prompts, self.stream.objects)
             raise
         answer = dataclasses.replace(answer, timings_ms=watch.milliseconds())
-        self.stream.end(sum(answer.timings_ms.values()) / 1e3 + elsewhere)
+        self.stream.end(answer, sum(answer.timings_ms.values()) / 1e3 + elsewhere)
         self.requests.note(self.stream.objects)
         return answer
+
+    def out_of_order(self, stamp_ns: int) -> bool:
+        """Whether a frame taken at this time would be dropped: `max_step_back` older than the last
+        at the most. For the thread that processes frames.
+
+        Raises ValueError where it has the stamp of the last one.
+        """
+        if self.requests.resets:
+            return False
+        return self.stream.timeline.place(stamp_ns) == Place.LATE
 
     def _follow_objects(
         self, context: FrameContext, image: Features | None, watch: Stopwatch
@@ -155,8 +169,9 @@ class VssPipeline:
     def add_prompt(self, prompt: Prompt) -> int:
         """Track what the user points at from the next frame on; returns its track id.
 
-        Raises ValueError where the prompt lies outside the image, its class is not in the catalog,
-        or there is no room for another object.
+        Where all places are taken, the least certain object that was found gives way to it. Raises
+        ValueError where the prompt lies outside the image, its class is not in the catalog, or
+        users have asked for as many objects as there are places.
         """
         return self.requests.add_prompt(prompt)
 

@@ -8,19 +8,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sam2vss_ros.config import PipelineConfig, options_of
+from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.errors import InputError, ModelUnavailableError
+from sam2vss_ros.options import options_of
+from sam2vss_ros.spelling import nearest
 
 if TYPE_CHECKING:
     from sam2vss_ros.pipeline import VssPipeline
 
 BAD_INPUT = 2
+UNRECOGNISED = "unrecognized arguments:"
+"""How argparse begins to speak of what no parser knows."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line and say where help is."""
+    """An argument parser whose errors are one line, know misspelt options and say where help is."""
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith(UNRECOGNISED):
+            flags = (word.partition("=")[0] for word in message.split() if word.startswith("--"))
+            known = options_of(PipelineConfig)
+            meant = [name for flag in flags if (name := nearest(flag.strip("-"), known))]
+            if meant:
+                message += f"; do you mean {', '.join(flag_of(name) for name in meant)}?"
         self.exit(BAD_INPUT, f"sam2vss: error: {message} (see {self.prog} --help)\n")
 
 
@@ -45,6 +55,11 @@ def add_command(
     return parser
 
 
+def flag_of(option: str) -> str:
+    """How the command line spells an option of the pipeline."""
+    return f"--{option.replace('_', '-')}"
+
+
 def add_pipeline_options(parser: argparse.ArgumentParser, without: Sequence[str] = ()) -> None:
     """Declare every option of `PipelineConfig` as a flag; `pipeline_options` reads them back."""
     group = parser.add_argument_group("options of the pipeline")
@@ -53,7 +68,7 @@ def add_pipeline_options(parser: argparse.ArgumentParser, without: Sequence[str]
             continue
         shown = "" if default == "" else f" (default {default})"
         group.add_argument(
-            f"--{name.replace('_', '-')}",
+            flag_of(name),
             dest=name,
             default=argparse.SUPPRESS,
             type=type(default),

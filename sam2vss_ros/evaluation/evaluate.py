@@ -29,6 +29,8 @@ from sam2vss_ros.types import Frame
 
 log = logging.getLogger(__name__)
 
+OUT_OF_ORDER = "out of order: it is older than the frame before, and dropped as by the node"
+
 
 @dataclass(frozen=True)
 class LabelledOutput:
@@ -84,7 +86,10 @@ class PipelineLabeller:
                 yield LabelledOutput(None, time.perf_counter() - start, failure=failure)
             else:
                 seconds = time.perf_counter() - start
-                yield LabelledOutput(answer.label_image, seconds, answer.confidence_image)
+                if answer.out_of_order:
+                    yield LabelledOutput(None, 0.0, failure=OUT_OF_ORDER)
+                else:
+                    yield LabelledOutput(answer.label_image, seconds, answer.confidence_image)
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,7 @@ class Evaluation:
         self.labels_unmatched = 0
         """Label images that have no frame."""
         self.first_failure = ""
+        self.disorder_told = False
 
     @property
     def fps(self) -> float:
@@ -206,8 +212,11 @@ def _score(
     if failure:
         evaluation.frames_failed += 1
         evaluation.first_failure = evaluation.first_failure or f"{stream}: {item.name}: {failure}"
-        evaluation.scores.start_stream()
-        log.warning("%s: %s: %s", stream, item.name, failure)
+        if failure == OUT_OF_ORDER:
+            _tell_disorder(evaluation, f"{stream}: {item.name}: {failure}")
+        else:
+            evaluation.scores.start_stream()
+            log.warning("%s: %s: %s", stream, item.name, failure)
     else:
         evaluation.frames_unmatched += labels is None
         evaluation.frames_scored += labels is not None
@@ -215,6 +224,13 @@ def _score(
         flow_image = image if evaluation.flow else None
         score = evaluation.scores.update(labels, output.label_image, flow_image)
     return FrameResult(stream, index, item.name, item.frame, labels, output, score, failure)
+
+
+def _tell_disorder(evaluation: Evaluation, what: str) -> None:
+    """It may be every second frame, and does not part those around it."""
+    if not evaluation.disorder_told:
+        evaluation.disorder_told = True
+        log.warning("%s (told once, counted on)", what)
 
 
 def _check_scored(evaluation: Evaluation, truth: ClassCatalog) -> None:

@@ -231,7 +231,7 @@ def label_bag(
     for name in ("label_image", "overlay", "class_catalog", "label_info"):
         if f"{namespace}/{name}" in bag.topics:
             raise InputError(f"{bag.path} has a topic {namespace}/{name}: give another --namespace")
-    result, decoder = Labelling(), FrameDecoder()
+    result, decoder = Labelling(), FrameDecoder(bag, image_topic)
     progress = tqdm(total=bag.topics[image_topic].count, unit="frame", desc=out.name)
     with new_bag(out, storage) as copy, progress:
         for connection in bag.connections:
@@ -252,12 +252,15 @@ def label_bag(
             progress.update()
             try:
                 message = bag.decode(connection, data)
-                frame = decoder.frame(message)
+                frame = decoder.frame(message, recorded)
             except ImageError as error:
                 result.skipped[error.reason] += 1
                 continue
             start = time.perf_counter()
             answer = pipeline.process(frame)
+            if answer.out_of_order:
+                result.skipped["out of order"] += 1
+                continue
             result.seconds += time.perf_counter() - start
             result.frames += 1
             labels = label_message(answer.label_image, message.header)

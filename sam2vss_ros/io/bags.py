@@ -6,6 +6,8 @@ messages come in the order in which they were recorded, as a player sends them.
 
 from __future__ import annotations
 
+import itertools
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +33,10 @@ from sam2vss_ros.io.readers import (
     read_labels,
 )
 from sam2vss_ros.io.ros_images import RgbImage, compressed_to_rgb, image_to_rgb, label_ids
+from sam2vss_ros.io.stamps import STANDSTILL, CaptureTimes, stand_still
 from sam2vss_ros.types import Frame
+
+log = logging.getLogger(__name__)
 
 RAW_IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 TO_RGB: dict[str, Callable[[Any], RgbImage]] = {
@@ -140,23 +145,32 @@ class Bag:
 
 
 class FrameDecoder:
-    """Makes frames of a topic's image messages, and refuses those that the live node skips."""
+    """Makes frames of a topic's image messages, and refuses those that the live node skips.
 
-    def __init__(self) -> None:
-        self._last_stamp: int | None = None
+    Where the camera did not stamp its images, they go by the time of their recording.
+    """
 
-    def frame(self, message: Any) -> Frame:
+    def __init__(self, bag: Bag, topic: str) -> None:
+        self._times = CaptureTimes(stand_still(_first_stamps(bag, topic)))
+        self._place = f"{bag.path}, topic {topic}"
+        self._told = False
+
+    def frame(self, message: Any, recorded_ns: int) -> Frame:
         """The next frame, with the stamp of the message's header.
 
         Raises ImageError for a broken image and for one with the stamp of the frame before.
         """
-        stamp = header_stamp_ns(message)
-        if stamp == self._last_stamp:
-            raise ImageError("stamp used twice", f"two images in a row have the stamp {stamp} ns")
         image = TO_RGB[message.__msgtype__](message)
-        self._last_stamp = stamp
+        time_ns = self._times.of(header_stamp_ns(message), recorded_ns)
+        if self._times.unstamped and not self._told:
+            self._told = True
+            log.warning(
+                "%s: the camera does not stamp its images, so that they go by the time of their "
+                "recording and labels are joined to them in order",
+                self._place,
+            )
         # What lies in the bytes of a message is read-only; torch wants to be able to write.
-        return Frame(image if image.flags.writeable else image.copy(), stamp)
+        return Frame(image if image.flags.writeable else image.copy(), time_ns)
 
 
 def open_bag(
@@ -183,7 +197,7 @@ def open_bag(
     """
     bag = Bag(path)
     image_topic = bag.find_image_topic(image_topic, besides=label_topic)
-    _check_encoding(bag, image_topic, FrameDecoder().frame)
+    _check_encoding(bag, image_topic, lambda message: TO_RGB[message.__msgtype__](message))
     if label_topic is not None:
         bag.check_topic(label_topic, [RAW_IMAGE])
         _check_encoding(bag, label_topic, label_ids)
@@ -277,13 +291,14 @@ class LabelFolder:
 def _read(
     bag: Bag, topic: str, source: LabelSource | None
 ) -> Iterator[LabelledFrame | BrokenFrame]:
-    decoder, broken, frames = FrameDecoder(), "", 0
+    decoder, broken, frames = FrameDecoder(bag, topic), "", 0
     for index, (connection, time, data) in enumerate(bag.messages(topic)):
         name, frame = f"{index:06d}", None
         try:
-            frame = decoder.frame(bag.decode(connection, data))
+            message = bag.decode(connection, data)
+            frame = decoder.frame(message, time)
             frames += 1
-            labels = source.find(index, frame.stamp_ns, time) if source else None
+            labels = source.find(index, header_stamp_ns(message), time) if source else None
             if labels is not None and labels.shape != frame.image.shape[:2]:
                 (h, w), (height, width) = labels.shape, frame.image.shape[:2]
                 raise ImageError("labels of another size", f"{w}x{h}, image {width}x{height}")
@@ -299,6 +314,15 @@ def _read(
             f"{bag.path}, topic {topic}: none of the {source.total} label images is of one of its "
             f"images: {source.rule}"
         )
+
+
+def _first_stamps(bag: Bag, topic: str) -> list[int]:
+    """In ns, as many as tell whether a camera stamps its images; none where one is damaged."""
+    first = itertools.islice(bag.messages(topic), STANDSTILL)
+    try:
+        return [header_stamp_ns(bag.decode(c, data)) for c, _, data in first]
+    except ImageError:
+        return []
 
 
 def _check_encoding(bag: Bag, topic: str, take: Callable[[Any], object]) -> None:

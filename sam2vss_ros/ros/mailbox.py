@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from sensor_msgs.msg import CompressedImage, Image
 
+from sam2vss_ros.ros.messages import stamp_ns
+
 
 @dataclass(frozen=True)
 class Arrival:
@@ -20,28 +22,34 @@ class Arrival:
 class Mailbox:
     """At most `size` images wait. When one more comes, `latest` discards the oldest that waits and
     otherwise the newcomer is refused, so that what is taken is an unbroken beginning of what came.
+    A newcomer that is at most `max_step_back` seconds older than the newest does not displace it.
 
     `since` is when the first of them began to wait, in monotonic seconds, None while nothing waits.
     The worker's lock guards it.
     """
 
-    def __init__(self, size: int, latest: bool) -> None:
+    def __init__(self, size: int, latest: bool, max_step_back: float = 0.0) -> None:
         self.since: float | None = None
         self._size = size
         self._latest = latest
+        self._most_late_ns = round(max_step_back * 1e9)
         self._held: Arrival | None = None
         self._waiting: deque[Arrival] = deque()
 
     def put(self, arrival: Arrival) -> bool:
         """Take an image; False when one (this or an older) was dropped."""
         full = len(self._waiting) >= self._size
-        if full and not self._latest:
+        if full and (not self._latest or self._is_late(arrival)):
             return False
         if full:
             self._waiting.popleft()
         self._waiting.append(arrival)
         self.since = self.since or arrival.time
         return not full
+
+    def _is_late(self, arrival: Arrival) -> bool:
+        newest, stamp = (stamp_ns(a.message.header.stamp) for a in (self._waiting[-1], arrival))
+        return 0 < newest - stamp <= self._most_late_ns
 
     def first(self) -> Arrival | None:
         """The image that is to be taken next."""

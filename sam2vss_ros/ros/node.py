@@ -15,7 +15,9 @@ them, and decides nothing about images.
 from __future__ import annotations
 
 import dataclasses
+import re
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -27,9 +29,10 @@ from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.utilities import try_shutdown
+from rclpy.utilities import remove_ros_args, try_shutdown
 
-from sam2vss_ros.config import NodeConfig, PipelineConfig, Value, options_of
+from sam2vss_ros.config import NodeConfig, PipelineConfig
+from sam2vss_ros.options import Value, brief, options_of
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.channel import Channel
@@ -59,7 +62,7 @@ class VssNode(LifecycleNode):
         super().__init__("vss", automatically_declare_parameters_from_overrides=True, **kwargs)
         self._load = load
         self._make_pipeline = make_pipeline
-        self._options = Parameters(self)
+        self._options = Parameters(self, [*(kwargs.get("cli_args") or ()), *sys.argv])
         self._config = NodeConfig()
         self._perception: Perception | None = None
         self._channels: list[Channel] = []
@@ -221,14 +224,28 @@ class VssNode(LifecycleNode):
         return message
 
 
+def without_places(text: str) -> str:
+    """What rcl says, in a line and without the places in its source."""
+    return re.sub(r",? at \S+:\d+", "", " ".join(text.split()))
+
+
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; both end it with exit code 0."""
     # Under `ros2 launch` Ctrl-C arrives twice. rclpy handles the first one while it is initialised,
     # the second must not interrupt the clean-up.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    rclpy.init(args=args)
+    try:
+        rclpy.init(args=args)
+    except (RuntimeError, ValueError) as error:  # arguments or a parameter file it cannot read
+        print(f"vss_node: error: the command line: {without_places(str(error))}", file=sys.stderr)
+        return 2
     executor = SingleThreadedExecutor()
     node = VssNode()
+    if unread := remove_ros_args(args)[1:]:
+        node.get_logger().warning(
+            f"not read from the command line: {brief(' '.join(unread))}; a parameter is given as "
+            "--ros-args -p NAME:=VALUE"
+        )
     executor.add_node(node)
     try:
         executor.spin()

@@ -54,7 +54,7 @@ class Continuity:
         self._interval_ns: int | None = None
 
     def compare(self, frame: Frame) -> Break:
-        """Take in the next frame, whose stamp is later than the last one's."""
+        """Take in the next frame. Its stamp is later than the last one's, unless that was wrong."""
         glance_before, self._glance = self._glance, glance(frame.image)
         size_before, self._size = self._size, frame.image.shape[:2]
         gap, self._stamp_ns = frame.stamp_ns - self._stamp_ns, frame.stamp_ns

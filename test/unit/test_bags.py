@@ -307,3 +307,58 @@ def test_a_bag_without_a_whole_image(tmp_path: Path) -> None:
     stream = open_bag(write(tmp_path / "bag", (IMAGES, broken, 0)))
     with pytest.raises(InputError, match=r"no image can be used: corrupt image: 20 bytes"):
         list(stream.read())
+
+
+# Time that is not perfect.
+
+
+def stamped(path: Path, *stamps: int, labels: bool = True) -> Path:
+    """A bag of images with these stamps, recorded STEP apart, and of their labels."""
+    messages = [
+        (IMAGES, image_message(picture(i), "rgb8", header(stamp, "front")), i)
+        for i, stamp in enumerate(stamps)
+    ]
+    if labels:
+        messages += [
+            (LABELS, label_message(ids(i), header(stamp, "front")), i)
+            for i, stamp in enumerate(stamps)
+        ]
+    return write(path, *sorted(messages, key=lambda m: m[2]))
+
+
+@pytest.mark.parametrize("stamp", [0, 5, STAMP])
+def test_images_without_stamps_go_by_the_time_of_their_recording(
+    tmp_path: Path, stamp: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    bag = stamped(tmp_path / "bag", *[stamp] * 5)
+    for _ in range(2):
+        read = frames(open_bag(bag, IMAGES, LABELS).read())
+        assert [item.frame.stamp_ns for item in read] == [STAMP + i * STEP for i in range(5)]
+        for i, item in enumerate(read):
+            assert_labels(item, ids(i))
+    said = f"{bag}, topic {IMAGES}: the camera does not stamp its images"
+    assert caplog.text.count(said) == 2, "once a reading"
+
+
+def test_a_simulation_begins_at_zero(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bag = stamped(tmp_path / "bag", 0, STEP, 2 * STEP)
+    read = frames(open_bag(bag, IMAGES, LABELS).read())
+    assert [item.frame.stamp_ns for item in read] == [0, STEP, 2 * STEP]
+    assert not caplog.text
+
+
+def test_a_stamp_that_stands_still_later_on(tmp_path: Path) -> None:
+    """The second image with it may be the first once more; from the third on it is no stamp."""
+    bag = stamped(tmp_path / "bag", 10, 20, 20, 20, 20, labels=False)
+    read = list(open_bag(bag, IMAGES).read())
+    times = [i.frame.stamp_ns if isinstance(i, LabelledFrame) else None for i in read]
+    assert times == [10, 20, None, 20 + 2 * STEP, 20 + 3 * STEP]
+
+
+def test_a_damaged_first_message_hides_no_stamps(tmp_path: Path) -> None:
+    broken = raw(0)
+    broken.data = broken.data[:10]
+    bag = write(tmp_path / "bag", (IMAGES, broken, 0), (IMAGES, raw(1), 1), (IMAGES, raw(2), 2))
+    first, *others = open_bag(bag).read()
+    assert isinstance(first, BrokenFrame)
+    assert [i.frame.stamp_ns for i in frames(others)] == [STAMP + STEP, STAMP + 2 * STEP]

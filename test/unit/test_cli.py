@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from cli_streams import HEIGHT, WIDTH, WITHOUT_LIBRARIES, run, street, write_folders, write_video
-from sam2vss_ros.config import PipelineConfig, options_of
+from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.options import options_of
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.sam2.cards import CARDS
 from sam2vss_ros.types import Frame, SemanticFrame
@@ -165,7 +166,12 @@ EVALUATE = "evaluate --images {images} --classes camvid "
         (EVALUATE + "--labels {void} --compare refine,fused refine", "compare: refine is there tw"),
         (EVALUATE + "--labels {void} --compare mode=best", "compare: mode=best: mode: 'best' is"),
         (EVALUATE + "--labels {void} --compare max_objects=many", "max_objects: 'many' is no int"),
-        (EVALUATE + "--labels {void} --compare speed=1", "compare: 'speed=1' is not OPTION=VALUE"),
+        (
+            EVALUATE + "--labels {void} --compare speed=1",
+            "compare: no option speed: `sam2vss config",
+        ),
+        (EVALUATE + "--labels {void} --compare modle=nano", "no option modle: do you mean model?"),
+        (EVALUATE + "--labels {void} --modle nano", "--modle nano; do you mean --model?"),
         (EVALUATE + "--labels {void} --baseline {missing}", "neither a variant .fused. nor a file"),
         (EVALUATE + "--labels {void} --fail-under iou=1", "fail-under: 'iou=1' is not .*miou, "),
         (EVALUATE + "--labels {void} --fail-under miou", "fail-under: 'miou' is not KEY=NUMBER"),
