@@ -108,7 +108,7 @@ def open_frames(path: str | Path, rate: float = 0.0) -> FrameSource:
     own_rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
     capture.release()
     return FrameSource(
-        path, rate or own_rate or DEFAULT_RATE, max(0, int(count)), lambda: _read_video(path)
+        path, rate or own_rate or DEFAULT_RATE, max(0, int(count)), lambda: read_video(path)
     )
 
 
@@ -229,14 +229,11 @@ def _with_labels(
         return BrokenFrame(name, str(error), frame)
 
 
-def _open_video(path: Path) -> cv2.VideoCapture:
-    capture = cv2.VideoCapture(str(path))
-    if not capture.isOpened():
-        raise InputError(f"{path} cannot be opened as a video: damaged, or a codec OpenCV lacks")
-    return capture
+def read_video(path: Path | str) -> Iterator[Rgb]:
+    """The frames of a video file, or of a recording at an address, as (H, W, 3) uint8 RGB.
 
-
-def _read_video(path: Path) -> Iterator[Rgb]:
+    Raises InputError where there is none; the log tells where it ends early.
+    """
     capture = _open_video(path)
     claimed, count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0
     try:
@@ -249,3 +246,10 @@ def _read_video(path: Path) -> Iterator[Rgb]:
         raise InputError(f"{path} has no frame that can be decoded")
     if count < claimed:
         log.warning("%s ends after %d of the %d frames it claims to have", path, count, claimed)
+
+
+def _open_video(path: Path | str) -> cv2.VideoCapture:
+    capture = cv2.VideoCapture(str(path))
+    if not capture.isOpened():
+        raise InputError(f"{path} cannot be opened as a video: damaged, or a codec OpenCV lacks")
+    return capture

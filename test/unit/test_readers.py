@@ -9,29 +9,19 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from videos import write_video
 
 from sam2vss_ros.errors import InputError
+from sam2vss_ros.io.image_files import image_size, read_image
+from sam2vss_ros.io.image_folders import files_by_number, list_images
+from sam2vss_ros.io.label_files import read_labels
 from sam2vss_ros.io.readers import (
     BrokenFrame,
     LabelledFrame,
-    files_by_number,
-    image_size,
     labelled_folder,
     labelled_video,
-    list_images,
     open_frames,
-    read_image,
-    read_labels,
 )
-
-
-def write_video(path: Path, frames: int = 5, rate: float = 25.0) -> Path:
-    """Frames of 64 x 48 pixels: red, brighter from frame to frame."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, (64, 48))
-    for i in range(frames):
-        writer.write(np.full((48, 64, 3), (0, 0, 50 + 40 * i), np.uint8))
-    writer.release()
-    return path
 
 
 def test_video(tmp_path: Path) -> None:
