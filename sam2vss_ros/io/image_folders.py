@@ -176,7 +176,7 @@ def _chosen(folder: Path, names: Iterable[str]) -> list[Path]:
         for name in names
         if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
     ]
-    return sorted(images, key=lambda path: natural_order(path.stem))
+    return sorted(images, key=lambda path: (natural_order(path.stem), path.name))
 
 
 def _without(path: Path, suffix: str) -> str | None:
