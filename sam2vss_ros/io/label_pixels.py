@@ -240,7 +240,7 @@ def settle(attempts: Iterable[Callable[[], object]]) -> None:
 
 
 def plain_ids(
-    pixels: npt.NDArray[Any], name: str = "a label image", void: int = NO_CLASS
+    pixels: npt.NDArray[Any], name: str = "it", void: int = NO_CLASS
 ) -> LabelIds:
     """(H, W) ids as uint8 or uint16, of (H, W) integers, or of (H, W, C) with equal channels.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -39,9 +40,11 @@ from sam2vss_ros.io.bag_writer import (
     types,
 )
 from sam2vss_ros.io.bags import Bag, LabelTopic, open_bag
+from sam2vss_ros.io.label_files import LabelRules
 from sam2vss_ros.io.label_pixels import LabelDecoder
 from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame
 from sam2vss_ros.io.ros_images import ENCODINGS
+from sam2vss_ros.semantics.catalog import load_catalog
 
 
 def write_stream(path: Path, labelled: bool = True, storage: str = "mcap") -> Path:
@@ -96,6 +99,65 @@ def test_a_stream_without_end_takes_no_more_memory(
         most = max(most, len(source._held))
     assert 10 <= most <= 12
     assert (source.total, source.joined) == (60, 0)
+
+
+CAMVID = load_catalog("camvid")
+
+
+def coded(name: str, pixels: np.ndarray, kind: str) -> Any:
+    """A sensor_msgs/CompressedImage of label pixels."""
+    return types().types["sensor_msgs/msg/CompressedImage"](
+        header=header(STAMP, name),
+        format=f"mono8; {kind} compressed ",
+        data=cv2.imencode(f".{kind}", pixels)[1].reshape(-1),
+    )
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        image_message(ids(5).astype(np.int32), "32SC1", header(STAMP, "")),
+        image_message(ids(5).astype(np.int16), "16SC1", header(STAMP, "")),
+        image_message(np.dstack([ids(5)] * 3), "rgb8", header(STAMP, "")),
+        image_message(np.dstack([ids(5)] * 3 + [ids(5)]), "bgra8", header(STAMP, "")),
+        image_message(CAMVID.palette()[ids(5)][..., ::-1], "bgr8", header(STAMP, "")),
+        coded("grey", ids(5), "png"),
+        coded("deep", ids(5, np.uint16), "png"),
+        coded("colours", CAMVID.palette()[ids(5)][..., ::-1], "png"),
+    ],
+    ids=["32SC1", "16SC1", "rgb8", "bgra8", "colours", "png", "16 bit png", "png of colours"],
+)
+def test_labels_of_a_topic_in_every_coding(message: Any, tmp_path: Path) -> None:
+    bag = write(tmp_path / "bag", (IMAGES, raw(0), 0), (LABELS, message, 0))
+    stream = open_bag(bag, IMAGES, LABELS, rules=LabelRules(CAMVID))
+    (item,) = frames(stream.read())
+    assert_labels(item, ids(5))
+    assert stream.notes() == []
+
+
+def test_labels_of_a_topic_below_zero_are_void(tmp_path: Path) -> None:
+    pixels = ids(5).astype(np.int32)
+    pixels[:5] = -1
+    message = image_message(pixels, "32SC1", header(STAMP, ""))
+    bag = write(tmp_path / "bag", (IMAGES, raw(0), 0), (LABELS, message, 0))
+    (item,) = frames(open_bag(bag, IMAGES, LABELS, rules=LabelRules(CAMVID)).read())
+    assert_labels(item, np.where(pixels < 0, 11, pixels))
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (coded("lossy", ids(5), "jpg"), r"compressed with loss \(JPEG\)"),
+        (image_message(picture(0), "rgb8", header(STAMP, "")), "colours that no class of camvid"),
+        (image_message(ids(0).astype("f4"), "32FC1", header(STAMP, "")), "unknown encoding: '32F"),
+    ],
+)
+def test_label_topics_of_no_use_are_refused_at_once(
+    message: Any, reason: str, tmp_path: Path
+) -> None:
+    bag = write(tmp_path / "bag", (IMAGES, raw(0), 0), (LABELS, message, 0))
+    with pytest.raises(InputError, match=rf"bag, topic {LABELS}.*{reason}"):
+        open_bag(bag, IMAGES, LABELS, rules=LabelRules(CAMVID))
 
 
 @pytest.mark.parametrize("name", ["{stamp}.png", "front_{stamp}.png", "{index:06d}.png"])
