@@ -162,8 +162,8 @@ def test_labels_of_other_classes_have_no_stand_in(start: Start, tmp_path: Path) 
 
 def test_what_is_no_label_image_is_named(start: Start) -> None:
     bench, network, labels = start_with_network(start)
-    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    network.send_message(image_message(picture, "rgb8", header(0)))
+    depth = np.zeros((HEIGHT, WIDTH), np.float32)
+    network.send_message(image_message(depth, "32FC1", header(0)))
     bench.send(0)
     bench.wait_for_value("failed: labels: unknown encoding", "1")
     network.send(100)
