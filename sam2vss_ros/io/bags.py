@@ -24,9 +24,9 @@ from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from sam2vss_ros.errors import ImageError, InputError
-from sam2vss_ros.io.image_files import read_label_pixels
+from sam2vss_ros.io.image_files import ImageHeader, read_header, read_label_pixels
 from sam2vss_ros.io.image_folders import files_by_number
-from sam2vss_ros.io.label_files import LabelReader, LabelRules
+from sam2vss_ros.io.label_files import LabelReader, LabelRules, fitting_turn, turned_back
 from sam2vss_ros.io.label_pixels import LabelDecoder, UnfitLabelsError, settle
 from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame, LabelledStream
 from sam2vss_ros.io.ros_images import RgbImage, compressed_to_rgb, image_to_rgb, label_pixels
@@ -177,7 +177,8 @@ def open_bag(
     after it.
     labels: a folder of label images whose names end with a number: all with the stamp of their
     image in nanoseconds, or all with its index among the messages of the topic, from 0.
-    rules: what ids and colours mean, and what comes after the numbers of files.
+    rules: what ids and colours mean, what comes after the numbers of files, and to which pixels
+    their labels belong: images stay as they are stored, whatever orientation a JPEG notes.
 
     Raises InputError for what is no bag or a damaged one, a missing, empty or unsuitable topic and
     a folder that cannot be joined; at the end of reading, where no image or no labels could be
@@ -194,6 +195,9 @@ def open_bag(
     count = bag.topics[image_topic].count
     files = {} if labels is None else files_by_number(labels, rules.label_suffix)
     reader.settle(files[number] for number in sorted(files))
+    orientation = rules.orientation if files else "stored"
+    if orientation == "auto":
+        _check_orientation(bag, image_topic)
     source: LabelSource | None = None
 
     def read() -> Iterator[LabelledFrame | BrokenFrame]:
@@ -202,7 +206,7 @@ def open_bag(
             source = LabelTopic(bag, label_topic, reader.decoder)
         elif files:
             source = LabelFolder(files, max(files) < count, reader)
-        yield from _read(bag, image_topic, source)
+        yield from _read(bag, image_topic, source, orientation)
 
     def unmatched() -> int:
         return source.total - source.joined if source else 0
@@ -303,15 +307,18 @@ class LabelFolder:
 
 
 def _read(
-    bag: Bag, topic: str, source: LabelSource | None
+    bag: Bag, topic: str, source: LabelSource | None, orientation: str
 ) -> Iterator[LabelledFrame | BrokenFrame]:
     decoder, broken, frames = FrameDecoder(), "", 0
     for index, (connection, time, data) in enumerate(bag.messages(topic)):
         name, frame = f"{index:06d}", None
         try:
-            frame = decoder.frame(bag.decode(connection, data))
+            message = bag.decode(connection, data)
+            frame = decoder.frame(message)
             frames += 1
             labels = source.find(index, frame.stamp_ns, time) if source else None
+            if labels is not None and orientation != "stored":
+                labels = turned_back(labels, _header(message), orientation, f"image {index}")
             if labels is not None and labels.shape != frame.image.shape[:2]:
                 (h, w), (height, width) = labels.shape, frame.image.shape[:2]
                 raise ImageError("labels of another size", f"{w}x{h}, image {width}x{height}")
@@ -327,6 +334,23 @@ def _read(
             f"{bag.path}, topic {topic}: none of the {source.total} label images is of one of its "
             f"images: {source.rule}"
         )
+
+
+def _header(message: Any) -> ImageHeader:
+    if message.__msgtype__ == RAW_IMAGE:
+        return ImageHeader((message.width, message.height))
+    return read_header(BytesIO(message.data))
+
+
+def _check_orientation(bag: Bag, topic: str) -> None:
+    """Raise InputError where the first image is turned by EXIF and labels would fit both ways."""
+    connection, _, data = next(bag.messages(topic))
+    try:
+        header = _header(bag.decode(connection, data))
+    except (ImageError, InputError):
+        return  # damaged: a frame that fails when it is its turn
+    name = f"{bag.path}, topic {topic}"
+    fitting_turn(header.stored_size, header, "auto", f"labels of {name}", name)
 
 
 def _check_encoding(bag: Bag, topic: str, take: Callable[[Any], object]) -> None:

@@ -20,9 +20,12 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.io.label_pixels import UnfitLabelsError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 UPRIGHT = 1
 """The EXIF orientation of an image that is stored as it is to be shown."""
+
+INVERSE = {6: 8, 8: 6}
+"""The orientation that turns back, where it is not the same."""
 
 LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "RGB", "RGBA", "LA")
 """Pillow's names of what label images may be: ids of 1 to 32 bits, or channels of 8 bits."""
@@ -49,9 +52,9 @@ class ImageHeader:
         return self.size[::-1] if self.orientation > 4 else self.size
 
 
-def read_header(path: Path) -> ImageHeader:
+def read_header(source: Path | BinaryIO) -> ImageHeader:
     """Size and orientation of an image, without decoding it. Raises InputError."""
-    with _opened(path, f"{path}", "an image") as image:
+    with _opened(source, str(source), "an image") as image:
         orientation = _orientation(image)
         # Pillow gives a TIFF's size as it is shown, that of others as it is stored.
         turned = orientation > 4 and image.format != "TIFF"

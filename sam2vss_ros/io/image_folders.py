@@ -77,11 +77,11 @@ def images_by_stem(folder: Path, suffix: str = "") -> Files:
 def files_by_number(folder: Path, suffix: str = "") -> dict[int, Path]:
     """The images of a folder by the number at the end of their names, `000012.png` or `a_12.png`.
 
-    suffix: as for `images_by_stem`. Raises InputError for a name without a number and for two
-    files with one number.
+    suffix: as for `images_by_stem`; words that all names end with, as in `000012_mask.png`, are no
+    part of them anyway. Raises InputError for a name without a number and for two files with one.
     """
     files: dict[int, Path] = {}
-    for name, path in images_by_stem(folder, suffix).items():
+    for name, path in _without_end(images_by_stem(folder, suffix)).items():
         digits = re.search(r"\d+$", name)
         if digits is None:
             raise InputError(
@@ -98,24 +98,21 @@ def files_by_number(folder: Path, suffix: str = "") -> dict[int, Path]:
 def join(folders: Mapping[str, Files]) -> dict[str, Files]:
     """The files of several folders under common names, as far as they have any.
 
-    Where those of a folder have no name in common with those of the first, the words that all of
-    its names end with are no part of them: `a_01_leftImg8bit` is `a_01`, and `a_01_gtFine_labelIds`
-    too. That is told in the log.
+    Where those of a folder have no name in common with those of the first, sub-folders are no part
+    of them, as long as all are different, nor the words that all names of a folder end with:
+    `a_01_leftImg8bit` is `a_01`, and `a_01_gtFine_labelIds` too. That is told in the log.
     """
     first, *others = (name for name, files in folders.items() if files)
-    if all(folders[first].keys() & folders[name].keys() for name in others):
-        return dict(folders)
-    endings = {name: _endings(files) for name, files in folders.items()}
-    plain = {
-        name: _cut(files, endings[name][0]) if len(endings[name]) == 1 else files
-        for name, files in folders.items()
-    }
-    if not all(plain[first].keys() & plain[name].keys() for name in others):
-        return dict(folders)
-    for name in (first, *others):
-        if plain[name] is not folders[name]:
-            log.info("%s: names are joined without their end %s", name, endings[name][0])
-    return plain
+
+    def meet(files: Mapping[str, Files]) -> bool:
+        return all(files[first].keys() & files[name].keys() for name in others)
+
+    plain = {name: _without_end(files) for name, files in folders.items()}
+    for joined in (folders, _regardless_of_folders(folders), plain, _regardless_of_folders(plain)):
+        if meet(joined):
+            _tell_cuts(folders, joined)
+            return dict(joined)
+    return dict(folders)
 
 
 def unjoined(folders: Mapping[Path, Files]) -> str:
@@ -123,7 +120,7 @@ def unjoined(folders: Mapping[Path, Files]) -> str:
     told = []
     for folder, files in folders.items():
         endings = [ending for ending in _endings(files) if ending]
-        example = next(iter(files.values())).name
+        example = next(iter(files.values())).relative_to(folder)
         told.append(
             f"{folder} has {example}" + (f" (ends: {_few(endings)})" if len(endings) > 1 else "")
         )
@@ -193,9 +190,41 @@ def _endings(names: Iterable[str]) -> list[str]:
     return sorted({end[0] for end in ends if end})
 
 
-def _cut(files: Files, ending: str) -> Files:
-    cut = {name.removesuffix(ending): path for name, path in files.items()}
-    return cut if ending and len(cut) == len(files) else files
+def _tell_cuts(folders: Mapping[str, Files], joined: Mapping[str, Files]) -> None:
+    """Log by which names files are joined where these are not their own."""
+    for folder, files in folders.items():
+        if files.keys() != joined[folder].keys():
+            own, name = next(iter(files)), next(iter(joined[folder]))
+            log.info("%s: files are joined by other names than theirs: %s is %s", folder, own, name)
+
+
+def _without_end(files: Files) -> Files:
+    """The files by their names without the words that all of them end with."""
+    endings = _endings(files)
+    if len(endings) != 1 or not endings[0]:
+        return files
+    return {name.removesuffix(endings[0]): path for name, path in files.items()}
+
+
+def _regardless_of_folders(folders: Mapping[str, Files]) -> dict[str, Files]:
+    """The files by the longest name, sub-folders included, that any folder has for them.
+
+    As they are where a folder has two of one name.
+    """
+    longest: dict[str, str] = {}
+    for files in folders.values():
+        if len({_bare(name) for name in files}) < len(files):
+            return dict(folders)
+        for name in files:
+            longest[_bare(name)] = max(longest.get(_bare(name), ""), name, key=len)
+    return {
+        folder: {longest[_bare(name)]: path for name, path in files.items()}
+        for folder, files in folders.items()
+    }
+
+
+def _bare(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def _few(names: list[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.io.image_files import (
+    INVERSE,
     UPRIGHT,
     ImageHeader,
     read_header,
@@ -100,6 +101,16 @@ def fitting_turn(
             "shown or as it is stored"
         )
     return fitting.pop()
+
+
+def turned_back(ids: LabelIds, image: ImageHeader, orientation: str, name: str) -> LabelIds:
+    """Labels of an image in a message, laid over its pixels as they are stored.
+
+    Raises InputError as `fitting_turn` does.
+    """
+    turn = fitting_turn(ids.shape[::-1], image, orientation, f"labels of {name}", name)
+    back = UPRIGHT if turn == image.orientation else image.orientation
+    return turned(ids, INVERSE.get(back, back))
 
 
 def _by(size: tuple[int, int]) -> str:

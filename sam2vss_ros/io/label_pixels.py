@@ -239,9 +239,7 @@ def settle(attempts: Iterable[Callable[[], object]]) -> None:
         raise unsure
 
 
-def plain_ids(
-    pixels: npt.NDArray[Any], name: str = "it", void: int = NO_CLASS
-) -> LabelIds:
+def plain_ids(pixels: npt.NDArray[Any], name: str = "it", void: int = NO_CLASS) -> LabelIds:
     """(H, W) ids as uint8 or uint16, of (H, W) integers, or of (H, W, C) with equal channels.
 
     Ids below 0, which many write for no class, become `void`. Raises UnfitLabelsError for colours

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -101,6 +102,7 @@ def open_frames(path: str | Path, rate: float = 0.0) -> FrameSource:
         raise InputError(f"rate: {rate} is not a positive number of frames per second")
     if path.is_dir():
         images = list_images(path)
+        _warn_of_twins(images)
         return FrameSource(path, rate or DEFAULT_RATE, len(images), lambda: map(read_image, images))
     if not path.is_file():
         raise InputError(f"{path} does not exist")
@@ -135,6 +137,11 @@ def labelled_folder(
         raise InputError(
             f"no image in {images} has labels in {labels}: "
             f"{unjoined({images: image_of, labels: labels_of})}"
+        )
+    if image_of[common[0]].resolve() == labels_of[common[0]].resolve():
+        raise InputError(
+            f"{image_of[common[0]]} would be an image and its own labels: say which files are what "
+            "with --image-suffix and --label-suffix"
         )
     reader = LabelReader(rules)
     turns = {name: reader.turn_of(labels_of[name], image_of[name]) for name in common}
@@ -195,6 +202,13 @@ def labelled_video(
 def stamp_ns(index: int, rate: float) -> int:
     """Capture time in nanoseconds of frame `index` at `rate` frames per second."""
     return round(index * 1e9 / rate)
+
+
+def _warn_of_twins(images: Sequence[Path]) -> None:
+    for one, other in itertools.pairwise(images):
+        if one.stem == other.stem:
+            log.warning("%s and %s have one name but for the suffix: both are frames", one, other)
+            return
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.typesys import Stores, get_typestore
 
@@ -133,6 +135,35 @@ def test_labels_of_a_topic_in_every_coding(message: Any, tmp_path: Path) -> None
     (item,) = frames(stream.read())
     assert_labels(item, ids(5))
     assert stream.notes() == []
+
+
+@pytest.mark.parametrize("tag", [6, 3])
+@pytest.mark.parametrize("drawn_on", ["shown", "stored"])
+def test_labels_in_files_meet_turned_jpegs(tag: int, drawn_on: str, tmp_path: Path) -> None:
+    """Images of messages stay as they are stored; the labels are turned onto them."""
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    stored = ids(5)
+    stored[:, 40:] = 9
+    of_viewer = np.rot90(stored, {6: -1, 3: 2}[tag])
+    cv2.imwrite(str(labels / "0.png"), of_viewer if drawn_on == "shown" else stored)
+    exif = Image.Exif()
+    exif[0x112] = tag
+    jpeg = BytesIO()
+    Image.fromarray(picture(0)).save(jpeg, "JPEG", exif=exif)
+    message = types().types["sensor_msgs/msg/CompressedImage"](
+        header=header(STAMP, ""),
+        format="rgb8; jpeg compressed bgr8",
+        data=np.frombuffer(jpeg.getvalue(), np.uint8),
+    )
+    bag = write(tmp_path / "bag", (IMAGES, message, 0))
+    if tag == 3:
+        with pytest.raises(InputError, match="EXIF orientation 3, .* fit both ways"):
+            open_bag(bag, IMAGES, labels=labels)
+    rules = LabelRules(orientation=drawn_on if tag == 3 else "auto")
+    (item,) = frames(open_bag(bag, IMAGES, labels=labels, rules=rules).read())
+    assert item.frame.image.shape[:2] == (HEIGHT, WIDTH)
+    assert_labels(item, stored)
 
 
 def test_labels_of_a_topic_below_zero_are_void(tmp_path: Path) -> None:

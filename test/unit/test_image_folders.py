@@ -109,6 +109,16 @@ def test_names_that_meet_are_left_alone(tmp_path: Path) -> None:
     assert join(kinds) == kinds, "which of them is not known"
 
 
+def test_sub_folders_that_only_one_side_has(tmp_path: Path) -> None:
+    images = {"rec1/a_1_left": tmp_path, "rec2/a_2_left": tmp_path}
+    for labels, end in (({"a_1_left": tmp_path}, "_left"), ({"a_1_ids": tmp_path}, "")):
+        files = join({"labels": labels, "images": images})
+        assert list(files["labels"]) == [f"rec1/a_1{end}"]
+        assert list(files["images"]) == [f"rec1/a_1{end}", f"rec2/a_2{end}"]
+    twice = {"labels": {"1": tmp_path}, "images": {"rec1/1": tmp_path, "rec2/1": tmp_path}}
+    assert join(twice) == twice, "of which of the two it is, is not known"
+
+
 def test_a_sub_folder_is_a_stream_or_several() -> None:
     stems = ["rec2/000010", "rec2/000009", "rec1/a_1", "rec1/b_1", "rec10/x", "7", "c_2", "c_10"]
     assert stems_by_stream(stems) == {
@@ -122,6 +132,10 @@ def test_a_sub_folder_is_a_stream_or_several() -> None:
 
 
 def test_numbers_before_a_suffix(tmp_path: Path) -> None:
+    assert sorted(files_by_number(touch(tmp_path / "alike", "000012_mask.png 7_mask.png"))) == [
+        7,
+        12,
+    ]
     touch(tmp_path, "000012_mask.png a_7_mask.png 000012_color.png")
     assert sorted(files_by_number(tmp_path, "_mask")) == [7, 12]
     with pytest.raises(

@@ -123,6 +123,19 @@ def test_several_kinds_of_labels_in_one_folder_are_named(tmp_path: Path) -> None
     check(images, labels, image_suffix="_leftImg8bit", label_suffix="_gtFine_labelTrainIds")
 
 
+def test_images_and_labels_in_one_folder(tmp_path: Path) -> None:
+    images, labels = write(tmp_path, "x_{}.jpg", "x_{}.png")
+    for path in [*labels.iterdir()]:
+        path.rename(images / path.name)
+    labels.rmdir()
+    labels.symlink_to(images)
+    check(images, labels, image_suffix=".jpg", label_suffix=".png")
+    with pytest.raises(InputError, match="have one name but for the suffix"):
+        labelled_folder(images, images)
+    with pytest.raises(InputError, match="would be an image and its own labels"):
+        labelled_folder(images, images, rules=LabelRules(CAMVID, ".png", ".png"))
+
+
 def test_recordings_in_sub_folders_are_streams(tmp_path: Path) -> None:
     for folder in ("rec10", "rec9"):
         write(tmp_path, folder + "/{}.png", folder + "/{}.png")

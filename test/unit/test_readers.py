@@ -53,6 +53,13 @@ def test_folder_in_the_order_of_names(tmp_path: Path) -> None:
     assert image_size(tmp_path / "a.PNG") == (6, 4)
 
 
+def test_twins_in_a_folder_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.png", "a.jpg", "b.png"):
+        Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / name)
+    assert open_frames(tmp_path).count == 3
+    assert "a.jpg and" in caplog.text and "have one name but for the suffix" in caplog.text
+
+
 def test_grey_images_become_rgb(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 6), 77, np.uint8)).save(tmp_path / "grey.png")
     image = read_image(tmp_path / "grey.png")
