@@ -108,7 +108,8 @@ def turned_back(ids: LabelIds, image: ImageHeader, orientation: str, name: str) 
 
     Raises InputError as `fitting_turn` does.
     """
-    turn = fitting_turn(ids.shape[::-1], image, orientation, f"labels of {name}", name)
+    size = ids.shape[1], ids.shape[0]
+    turn = fitting_turn(size, image, orientation, f"labels of {name}", name)
     back = UPRIGHT if turn == image.orientation else image.orientation
     return turned(ids, INVERSE.get(back, back))
 
