@@ -20,7 +20,7 @@ from sam2vss_ros.commands.arguments import (
     pipeline_options,
     write_json,
 )
-from sam2vss_ros.commands.labelled import add_label_options, label_rules
+from sam2vss_ros.commands.labelled import add_label_options, label_rules, print_notes
 from sam2vss_ros.commands.variants import PAPER_REFINE, Options, modes, parse_variants
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.errors import InputError
@@ -172,8 +172,7 @@ def _evaluate(args: argparse.Namespace) -> int:
             report.write(document, shown, baseline)
     write_json(args.json, document)
     _print_results(shown, truth)
-    for note in about["label_notes"]:
-        print(f"doubtful: {note}")
+    print_notes(about["label_notes"])
     missed = _missed(results, limits)
     if missed:
         print(f"sam2vss: fail-under: {'; '.join(missed)}", file=sys.stderr)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,3 +42,9 @@ def label_rules(args: argparse.Namespace, catalog: ClassCatalog | None = None) -
     from sam2vss_ros.io.label_files import LabelRules
 
     return LabelRules(catalog, args.image_suffix, args.label_suffix, args.label_orientation)
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Say under the figures why they are to be doubted."""
+    for note in notes:
+        print(f"sam2vss: doubtful: {note}", file=sys.stderr)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam2vss_ros.commands.arguments import add_command, add_json_option, check_json, write_json
-from sam2vss_ros.commands.labelled import add_label_options, label_rules
+from sam2vss_ros.commands.labelled import add_label_options, label_rules, print_notes
 from sam2vss_ros.errors import InputError
 
 if TYPE_CHECKING:
@@ -140,8 +140,7 @@ def _print(scores: FolderScores) -> None:
         print(f"{_percent(unlabelled, 2)} % of the scored pixels are predicted as no class")
     for id_, count in sorted(matrix.foreign_pixels.items()):
         print(f"not scored: {count} pixels with id {id_}, which is no class of {matrix.truth.name}")
-    for note in scores.label_notes:
-        print(f"doubtful: {note}")
+    print_notes(scores.label_notes)
 
 
 def _percent(value: float | None, digits: int = 1) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sam2vss_ros.errors import InputError
+from sam2vss_ros.errors import InputError, few
 from sam2vss_ros.evaluation.metrics import Scoreboard
 from sam2vss_ros.evaluation.stq import SegmentationAndTrackingQuality
 from sam2vss_ros.io.image_files import UPRIGHT, Rgb, read_image
@@ -115,9 +115,11 @@ def score_folders(
                         raise InputError(f"ids: frame {stem} has labels, but not both id images")
                     tracking.update(labels, ids, prediction, predicted_ids)
     if not board.matrix.truth_pixels.any():
+        foreign = sorted(board.matrix.foreign_pixels)
+        found = f"[{few(foreign)}]" if foreign else truth.ignore_id
         raise InputError(
-            f"the labels hold none of the classes of {truth.name}, only the ids "
-            f"{sorted(board.matrix.foreign_pixels) or truth.ignore_id}: is it the right class file?"
+            f"the labels hold none of the classes of {truth.name}, only the ids {found}: is it the "
+            "right class file?"
         )
     return FolderScores(
         board,

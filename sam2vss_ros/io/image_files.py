@@ -104,9 +104,7 @@ def read_label_pixels(
         if shown.mode == "LA":
             shown = shown.convert("RGBA")
         pixels = np.asarray(shown)
-        if shown.mode == "1":
-            return pixels.astype(np.uint8), None
-        return pixels // STRETCHED.get(kind, 1), None
+        return pixels // STRETCHED[kind] if kind in STRETCHED else pixels, None
 
 
 def turned(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
@@ -128,7 +126,7 @@ def _opened(source: Path | BinaryIO, name: str, what: str) -> Iterator[Image.Ima
             count = getattr(image, "n_frames", 1)
             if count > 1 and image.format != "MPO":  # a phone's JPEG, with previews behind it
                 raise InputError(
-                    f"{name} holds {count} pictures, of which {what} is one: give each a file"
+                    f"{name} holds {count} pictures, not one: give each a file of its own"
                 )
             yield image
     except InputError:

@@ -8,16 +8,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from sam2vss_ros.errors import InputError
+from sam2vss_ros.errors import InputError, few
 from sam2vss_ros.io.image_files import IMAGE_SUFFIXES
 
 log = logging.getLogger(__name__)
 
 Files = dict[str, Path]
 """Files by name: without suffix, and after that of the sub-folder they lie in, `aachen/000012`."""
-
-MOST_NAMED = 4
-"""Folders or endings that a message names."""
 
 
 def natural_order(name: str) -> tuple[tuple[str | int, ...], str]:
@@ -36,8 +33,7 @@ def list_images(folder: Path) -> list[Path]:
         below = sorted({path.parent for path in _images_below(folder)})
         if below:
             raise InputError(
-                f"{folder} holds no images itself, but its sub-folders do: give one of "
-                f"{_few([str(path) for path in below])}"
+                f"{folder} holds no images itself, but its sub-folders do: give one of {few(below)}"
             )
         raise InputError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return images
@@ -53,7 +49,7 @@ def images_by_stem(folder: Path, suffix: str = "") -> Files:
     if not found:
         found = list(_images_below(folder)) or list_images(folder)  # which says why
     elif below := sorted({path.parent.name for path in _images_below(folder)}):
-        log.info("%s: images in its sub-folders are left out: %s", folder, _few(below))
+        log.info("%s: images in its sub-folders are left out: %s", folder, few(below))
     files: Files = {}
     for path in found:
         stem = _without(path, suffix)
@@ -69,7 +65,7 @@ def images_by_stem(folder: Path, suffix: str = "") -> Files:
     if not files:
         raise InputError(
             f"{folder} holds no images whose names end with {suffix}; they end with "
-            f"{_few(_endings(path.stem for path in found))}"
+            f"{few(_endings(path.stem for path in found))}"
         )
     return files
 
@@ -122,7 +118,7 @@ def unjoined(folders: Mapping[Path, Files]) -> str:
         endings = [ending for ending in _endings(files) if ending]
         example = next(iter(files.values())).relative_to(folder)
         told.append(
-            f"{folder} has {example}" + (f" (ends: {_few(endings)})" if len(endings) > 1 else "")
+            f"{folder} has {example}" + (f" (ends: {few(endings)})" if len(endings) > 1 else "")
         )
     return (
         f"files are joined by their names without suffix; {' and '.join(told)}; what is no part of "
@@ -225,8 +221,3 @@ def _regardless_of_folders(folders: Mapping[str, Files]) -> dict[str, Files]:
 
 def _bare(name: str) -> str:
     return name.rpartition("/")[2]
-
-
-def _few(names: list[str]) -> str:
-    rest = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sam2vss_ros.errors import InputError
+from sam2vss_ros.errors import InputError, few
 from sam2vss_ros.semantics.catalog import IMAGE_ID_LIMIT, ClassCatalog
 
 log = logging.getLogger(__name__)
@@ -21,9 +21,6 @@ NO_CLASS = IMAGE_ID_LIMIT - 1
 """The id of pixels below 0, where nothing says which id stands for no class."""
 
 BLACK = 0
-MOST_NAMED = 3
-"""Colours or ids that a message names; of the others it says how many there are."""
-
 LEAST_BORDERS = 200
 MOST_PASSED = 0.1
 """Of the places where ids differ, the share that a true label image may step through: three ids in
@@ -68,7 +65,7 @@ class LabelDecoder:
         name: str,
         palette: npt.NDArray[np.uint8] | None = None,
     ) -> LabelIds:
-        """(H, W) class ids of (H, W) integers or (H, W, 3 or 4) uint8 RGB or RGBA.
+        """(H, W) class ids of (H, W) integers or bools, or (H, W, 3 or 4) uint8 RGB or RGBA.
 
         palette: (N, 3) uint8, the colours of the integers. name: whose pixels they are, for
         messages. Raises UnfitLabelsError for colours that no class has and for ids beyond 16 bits,
@@ -76,6 +73,7 @@ class LabelDecoder:
         """
         if palette is not None:
             pixels = self._without_palette(pixels, palette, name)
+        self._note_coding(pixels, name)
         if pixels.ndim == 2:
             ids = plain_ids(pixels, name, self._void)
         else:
@@ -136,9 +134,10 @@ class LabelDecoder:
             ids_fit, colours_fit = bool(self._known[values].all()), bool((by_colour >= 0).all())
             if ids_fit == colours_fit:
                 if ids_fit and (values != by_colour).any():
+                    both = few(np.unique(values))
                     raise UnsureLabelsError(
                         f"{name} has several channels and nothing but values that are both ids and "
-                        f"colours of {self._classes} ({_few(values)}): save its ids as grey"
+                        f"colours of {self._classes} ({both}): save its ids as grey"
                     )
                 return True
             self._grey_is_ids = ids_fit
@@ -196,13 +195,21 @@ class LabelDecoder:
         )
         return shown[indices.astype(np.int64)]
 
+    def _note_coding(self, pixels: npt.NDArray[Any], name: str) -> None:
+        """Note values that other programs may mean otherwise."""
+        if pixels.dtype == bool and self._known[2:].any() and self.catalog is not None:
+            self.note("bits", f"{name} has one bit per pixel: it is taken for the ids 0 and 1")
+        if pixels.dtype.kind == "i" and (below := np.count_nonzero(pixels < 0)):
+            self.note("below 0", f"{name}: {below} pixels below 0 are taken for unlabelled")
+
     def _doubt(self, ids: LabelIds, name: str) -> None:
         """Note ids that are no classes, and borders that an interpolation has made."""
         unknown = ids[~self._known[ids]]
         if len(unknown):
+            unlisted = few(np.unique(unknown))
             self.note(
                 "ids",
-                f"{name} has {len(unknown)} pixels with ids ({_few(unknown)}) that {self._classes} "
+                f"{name} has {len(unknown)} pixels with ids ({unlisted}) that {self._classes} "
                 "lacks: they count for no class; is it the right class file?",
             )
         if "interpolated" not in self.notes and (share := passed_borders(ids)) > MOST_PASSED:
@@ -249,6 +256,8 @@ def plain_ids(pixels: npt.NDArray[Any], name: str = "it", void: int = NO_CLASS) 
         if (pixels[..., :3] != pixels[..., :1]).any():
             raise UnfitLabelsError(f"{name} is a colour image, not one id per pixel")
         pixels = pixels[..., 0]
+    if pixels.dtype == bool:
+        return pixels.astype(np.uint8)
     if pixels.dtype in (np.uint8, np.uint16):
         return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     largest = int(pixels.max())
@@ -280,10 +289,3 @@ def _code(colour: tuple[int, int, int]) -> int:
 def _codes(rgb: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """(...,) one number per (..., 3) colour."""
     return np.asarray(rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2], np.int64)
-
-
-def _few(values: npt.NDArray[Any]) -> str:
-    """The first of the values that there are, in words."""
-    seen = np.unique(values).tolist()
-    rest = len(seen) - MOST_NAMED
-    return ", ".join(map(str, seen[:MOST_NAMED])) + (f" and {rest} more" if rest > 0 else "")

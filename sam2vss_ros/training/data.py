@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from sam2vss_ros.errors import InputError
+from sam2vss_ros.errors import InputError, few
 from sam2vss_ros.io.image_files import read_image
 from sam2vss_ros.io.image_folders import images_by_stem, join, natural_order
 from sam2vss_ros.io.label_files import LabelReader, LabelRules
@@ -125,8 +125,8 @@ def _load_still(
         raise InputError(f"{label_path} is {width}x{height}, its image {path} is {columns}x{rows}")
     labels = index[ids]
     if (labels == UNKNOWN).any():
-        unknown = np.unique(ids[labels == UNKNOWN]).tolist()
-        raise InputError(f"{label_path}: label ids {unknown} are not in the class catalog")
+        unknown = few(np.unique(ids[labels == UNKNOWN]))
+        raise InputError(f"{label_path}: label ids [{unknown}] are not in the class catalog")
     return LabelledStill(name, image, labels.astype(np.uint8))
 
 

@@ -187,13 +187,23 @@ def test_ids_below_zero_are_no_class() -> None:
     ids[SQUARE] = -1
     expected = IDS.copy()
     expected[SQUARE] = VOID
-    np.testing.assert_array_equal(decode(ids), expected)
+    decoder = LabelDecoder(CAMVID)
+    np.testing.assert_array_equal(decoder.decode(ids, "x.tif"), expected)
+    assert decoder.notes["below 0"] == "x.tif: 16 pixels below 0 are taken for unlabelled"
     assert decode(ids).dtype == np.uint8
     assert (plain_ids(ids)[SQUARE] == 65535).all()
     big = IDS.astype(">u2") + 300
     assert plain_ids(big).dtype == np.dtype("u2") and plain_ids(big)[0, 0] == 300 + SKY
     with pytest.raises(UnfitLabelsError, match="holds ids from 1 to 70000; they end at 65535"):
         decode(np.array([[BUILDING, 70000]], np.int32))
+
+
+def test_one_bit_is_the_ids_0_and_1_and_noted_where_there_are_others() -> None:
+    two = ClassCatalog("two", CAMVID.classes[:2], None)
+    for catalog, noted in ((CAMVID, True), (two, True), (None, False)):
+        decoder = LabelDecoder(catalog)
+        np.testing.assert_array_equal(decoder.decode(IDS > 3, "x.png"), IDS > 3)
+        assert ("bits" in decoder.notes) == noted
 
 
 def test_void_is_free_where_the_class_file_has_none() -> None:
