@@ -147,7 +147,10 @@ def _reason(source: Path | BinaryIO, error: Exception) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
-    value = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+    # For a PNG getexif() decodes the image, to see what comes after its pixels.
+    late = image.format == "PNG" and "exif" not in image.info and _png_has_exif(image)
+    exif = image.getexif() if late else Image.Image.getexif(image)
+    value = exif.get(ExifTags.Base.Orientation, UPRIGHT)
     return value if value in range(1, 9) else UPRIGHT
 
 
@@ -167,6 +170,17 @@ def _check_lossless(image: Image.Image, name: str) -> None:
             f"{name} is compressed with loss ({kind}), which changes ids at every border: save "
             "labels as PNG"
         )
+
+
+def _png_has_exif(image: Image.Image) -> bool:
+    """Whether a chunk of the file is eXIf; `image` has not been decoded yet."""
+    file = image.fp  # type: ignore[attr-defined]
+    before = file.tell()
+    file.seek(8)
+    while len(head := file.read(8)) == 8 and head[4:] not in (b"eXIf", b"IEND"):
+        file.seek(int.from_bytes(head[:4], "big") + 4, 1)
+    file.seek(before)
+    return head[4:] == b"eXIf"
 
 
 def _is_lossless_webp(image: Image.Image) -> bool:

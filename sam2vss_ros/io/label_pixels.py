@@ -51,7 +51,7 @@ class LabelDecoder:
         self.notes: dict[str, str] = {}
         self._check_ids = check_ids
         self._grey_is_ids: bool | None = None  # of images whose channels are equal; None: not known
-        self._codes = np.zeros(0, np.int64)
+        self._codes = np.zeros(0, np.int32)
         self._ids = np.zeros(0, np.int64)
         self._known = np.ones(IMAGE_ID_LIMIT, bool)
         if catalog is not None:
@@ -98,10 +98,10 @@ class LabelDecoder:
         if len(id_of) < len(catalog):
             return
         id_of.setdefault(BLACK, catalog.void_id)
-        self._codes = np.array(sorted(id_of), np.int64)
+        self._codes = np.array(sorted(id_of), np.int32)
         self._ids = np.array([id_of[code] for code in sorted(id_of)], np.int64)
 
-    def _look_up(self, codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def _look_up(self, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
         """Ids by colour, -1 where no class has it; of codes of any shape."""
         if len(self._codes) == 0:
             return np.full(codes.shape, -1, np.int64)
@@ -109,42 +109,41 @@ class LabelDecoder:
         return np.where(self._codes[place] == codes, self._ids[place], -1)
 
     def _of_channels(self, pixels: npt.NDArray[Any], name: str) -> LabelIds:
-        rgb = pixels[..., :3].astype(np.int64)
-        opaque = pixels[..., 3] != 0 if pixels.shape[2] == 4 else np.ones(pixels.shape[:2], bool)
+        opaque = pixels[..., 3] > 0 if pixels.shape[2] == 4 else np.ones(pixels.shape[:2], bool)
         if not opaque.all():
             if self.catalog is None:
                 raise UnfitLabelsError(
                     f"{name} has transparent pixels: only a class file (--classes) tells their id"
                 )
             self.note("transparent", f"{name}: transparent pixels are taken for unlabelled")
-        grey = bool((rgb == rgb[..., :1])[opaque].all())
-        codes = _codes(rgb)
+        values = pixels[..., 0]
+        grey = (values == pixels[..., 1]) & (values == pixels[..., 2])
+        if (grey | ~opaque).all() and self._holds_ids(values[opaque], name):
+            return plain_ids(np.where(opaque, values, self._void), name)
+        codes = _codes(pixels)
         by_colour = np.where(opaque, self._look_up(codes), self._void)
-        if grey and self._holds_ids(rgb[..., 0][opaque], by_colour[opaque], name):
-            return plain_ids(np.where(opaque, rgb[..., 0], self._void), name, self._void)
         self._refuse_unknown(codes, by_colour, name)
         self._grey_is_ids = False
-        return plain_ids(by_colour, name, self._void)
+        return plain_ids(by_colour, name)
 
-    def _holds_ids(
-        self, values: npt.NDArray[np.int64], by_colour: npt.NDArray[np.int64], name: str
-    ) -> bool:
+    def _holds_ids(self, values: npt.NDArray[Any], name: str) -> bool:
         """Whether equal channels hold ids; what is not sure follows what the source has shown."""
         if self._grey_is_ids is None:
+            values = np.unique(values)
+            by_colour = self._look_up(_codes(np.stack([values] * 3, axis=-1)))
             ids_fit, colours_fit = bool(self._known[values].all()), bool((by_colour >= 0).all())
             if ids_fit == colours_fit:
                 if ids_fit and (values != by_colour).any():
-                    both = few(np.unique(values))
                     raise UnsureLabelsError(
                         f"{name} has several channels and nothing but values that are both ids and "
-                        f"colours of {self._classes} ({both}): save its ids as grey"
+                        f"colours of {self._classes} ({few(values)}): save its ids as grey"
                     )
                 return True
             self._grey_is_ids = ids_fit
         return self._grey_is_ids
 
     def _refuse_unknown(
-        self, codes: npt.NDArray[np.int64], by_colour: npt.NDArray[np.int64], name: str
+        self, codes: npt.NDArray[np.int32], by_colour: npt.NDArray[np.int64], name: str
     ) -> None:
         """Raise UnfitLabelsError for colours of no class."""
         unknown = codes[by_colour < 0]
@@ -176,7 +175,7 @@ class LabelDecoder:
         Programs that make files smaller turn colours or greys into a palette, in any order. Such a
         palette has nothing but colours of classes, or nothing but ids as greys.
         """
-        codes = _codes(palette.astype(np.int64))
+        codes = _codes(palette)
         if len(np.unique(codes[codes != BLACK])) < 2 or self.catalog is None:
             return indices
         shown = self._look_up(codes)
@@ -286,6 +285,7 @@ def _code(colour: tuple[int, int, int]) -> int:
     return colour[0] << 16 | colour[1] << 8 | colour[2]
 
 
-def _codes(rgb: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(...,) one number per (..., 3) colour."""
-    return np.asarray(rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2], np.int64)
+def _codes(rgb: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """(...) one number per colour of (..., 3 or 4)."""
+    red, green, blue = (rgb[..., i].astype(np.int32) for i in range(3))
+    return red << 16 | green << 8 | blue

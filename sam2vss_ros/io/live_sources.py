@@ -87,7 +87,8 @@ class LiveSource:
         self._clock_ns = time.time_ns() - time.monotonic_ns()
         self._handlers: dict[signal.Signals, Any] = {}
         # A daemon: a driver that hangs must not keep the process.
-        threading.Thread(target=self._receive, args=(capture,), daemon=True).start()
+        self._receiver = threading.Thread(target=self._receive, args=(capture,), daemon=True)
+        self._receiver.start()
 
     def __enter__(self) -> LiveSource:
         self._handlers = {number: signal.signal(number, self._end) for number in ENDING_SIGNALS}
@@ -96,6 +97,8 @@ class LiveSource:
     def __exit__(self, *_: object) -> None:
         self.stop()
         self._restore_handlers()
+        # Python aborts where it ends while a thread is inside of OpenCV.
+        self._receiver.join(READ_SECONDS + 1)
 
     def __iter__(self) -> Iterator[Frame]:
         """At most `rate` frames per second until the source ends; those in between are dropped.
@@ -214,15 +217,16 @@ def _check_answers(address: str) -> None:
     """Raise OSError with the reason where nobody listens at an address."""
     try:
         parts = urlsplit(address)
-        port = parts.port or PORTS[parts.scheme]
+        port = parts.port
     except ValueError as error:
         raise OSError(f"it is no address: {error}") from error
-    except KeyError as error:
-        raise OSError(f"{error} is not one of {', '.join(PORTS)}") from error
+    if parts.scheme not in PORTS:
+        raise OSError(f"{parts.scheme!r} is not one of {', '.join(PORTS)}")
     if not parts.hostname:
         raise OSError("it names no host")
     try:
-        socket.create_connection((parts.hostname, port), OPEN_SECONDS).close()
+        end = parts.hostname, port or PORTS[parts.scheme]
+        socket.create_connection(end, OPEN_SECONDS).close()
     except TimeoutError as error:
         raise OSError(f"no answer within {OPEN_SECONDS:.0f} s") from error
     except UnicodeError as error:

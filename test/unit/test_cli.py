@@ -133,7 +133,7 @@ EVALUATE = "evaluate --images {images} --classes camvid "
         (EVALUATE + "--labels {small}", "a_0.png is 160x60, its image"),
         (EVALUATE + "--labels {other_names}", "has labels in"),
         (EVALUATE + "--labels {void}", "hold none of the classes of camvid"),
-        (EVALUATE + "--labels {colored}", "mode RGB"),
+        (EVALUATE + "--labels {colored}", "colours that no class of camvid has"),
         (EVALUATE + "--labels {void} --mode best", "mode: 'best' is not one of"),
         (EVALUATE + "--labels {void} --rate 0", "rate: 0.0 is not a positive number"),
         (EVALUATE + "--labels {void} --json {missing}/x.json", "does not exist"),

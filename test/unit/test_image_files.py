@@ -48,6 +48,27 @@ def test_an_orientation_that_is_none_counts_for_none(tmp_path: Path) -> None:
     assert read_header(path).orientation == 1 and read_image(path).shape == (HEIGHT, WIDTH, 3)
 
 
+def test_a_header_is_read_without_decoding_the_image(tmp_path: Path) -> None:
+    """Also where the orientation of a PNG comes after its pixels."""
+    whole = save_turned(tmp_path / "a.png", scene_image(), 6).read_bytes()
+    start = whole.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(whole[start : start + 4], "big")
+    late = whole[:start] + whole[end:-12] + whole[start:end] + whole[-12:]
+    (tmp_path / "late.png").write_bytes(late)
+    assert read_header(tmp_path / "late.png").orientation == 6
+    np.testing.assert_array_equal(read_image(tmp_path / "late.png"), scene_image())
+    for name, data, size in (
+        ("turned", whole, (WIDTH, HEIGHT)),
+        ("upright", whole[:start] + whole[end:], (HEIGHT, WIDTH)),
+    ):
+        pixels = data.index(b"IDAT") + 4
+        path = tmp_path / f"{name}.png"
+        path.write_bytes(data[:pixels] + bytes(20) + data[pixels + 20 :])  # what cannot be decoded
+        assert read_header(path).size == size
+        with pytest.raises(InputError):
+            read_image(path)
+
+
 def test_every_kind_of_image_becomes_rgb(tmp_path: Path) -> None:
     """As OpenCV reads them where it can, so that a bag of the same files is the same."""
     rgb, grey = scene_image(), scene_image()[..., 0]

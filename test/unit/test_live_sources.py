@@ -39,6 +39,7 @@ def test_what_is_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("97", "there is no /dev/video97"),
         ("/dev/video97", "there is no /dev/video97"),
         ("ftp://127.0.0.1/x.mp4", "'ftp' is not one of rtsp, rtsps, http, https, rtmp"),
+        ("udp://127.0.0.1:9", "'udp' is not one of"),
         ("http://127.0.0.1:port/x", "it is no address"),
         ("http:///x", "it names no host"),
     ],
