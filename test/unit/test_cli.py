@@ -207,7 +207,8 @@ def test_a_missing_library_is_told_before_the_work(
     script = [sys.executable, "-c", WITHOUT_LIBRARIES, library]
     done = subprocess.run([*script, *arguments], capture_output=True, text=True)
     assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    *told, line = done.stderr.splitlines()
+    assert all("ids (200) that camvid lacks" in doubt for doubt in told), "of the labels"
     assert re.match(f'sam2vss: error: .*{library}.*pip install "sam2vss_ros\\[report]"', line)
     assert not list(tmp_path.glob("out*"))
 
