@@ -5,7 +5,7 @@ They live apart from what raises them, so that a command can name them without l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -27,6 +27,13 @@ class MissingLabelsError(ValueError):
 
 class ModelUnavailableError(RuntimeError):
     """A model's weights are not at hand or are not its own; the message says what to do."""
+
+
+def few(values: Iterable[object], most: int = 4) -> str:
+    """Values for a message, the first `most` of them and how many there are besides."""
+    words = [str(value) for value in values]
+    rest = len(words) - most
+    return ", ".join(words[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2vss_ros.commands.arguments import Parser, add_command
+from sam2vss_ros.commands.labelled import add_label_options, label_rules
 from sam2vss_ros.commands.train_mobile import add_train_mobile
 from sam2vss_ros.commands.train_semantics import add_train_semantics
 from sam2vss_ros.errors import InputError
@@ -50,6 +51,7 @@ def add_train(commands: Any) -> None:
     nano.add_argument("--data", required=True, type=Path, metavar="DIR", help="labelled images")
     nano.add_argument("--out", required=True, type=Path, metavar="FILE", help=".safetensors")
     nano.add_argument("--classes", default="camvid", help="class file or its shipped name")
+    add_label_options(nano)
     nano.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     nano.add_argument("--seed", type=int, default=0, help="(default 0)")
     nano.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
@@ -64,7 +66,7 @@ def _train_nano(args: argparse.Namespace) -> None:
 
     try:
         catalog = load_catalog(args.classes)
-        stills = load_stills(args.data, catalog)
+        stills = load_stills(args.data, catalog, label_rules(args))
         network = train_nano(
             stills,
             catalog,

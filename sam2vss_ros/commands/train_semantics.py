@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam2vss_ros.commands.arguments import add_command
+from sam2vss_ros.commands.labelled import add_label_options, label_rules
 from sam2vss_ros.errors import InputError, ModelUnavailableError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def add_train_semantics(kinds: Any) -> None:
     parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="labelled images")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help=".safetensors")
     parser.add_argument("--classes", default="camvid", help="class file or its shipped name")
+    add_label_options(parser)
     parser.add_argument("--steps", type=int, default=4000, help="of eight views (default 4000)")
     parser.add_argument(
         "--pretrained", type=Path, metavar="FILE", help="weights of a MobileNetV2 (.pt)"
@@ -74,7 +76,8 @@ def _train_semantics(args: argparse.Namespace) -> None:
     run = args.out.with_suffix(".run")
     try:
         catalog = load_catalog(args.classes)
-        used, kept = split_off(load_stills(args.data, catalog), args.holdout)
+        stills = load_stills(args.data, catalog, label_rules(args))
+        used, kept = split_off(stills, args.holdout)
         trunk = load_affinity_model("mobile", device=args.device)
         semantics = train_semantics(
             trunk,

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from sam2vss_ros.errors import InputError
+from sam2vss_ros.errors import InputError, few
 from sam2vss_ros.evaluation.latency import Latencies
 from sam2vss_ros.evaluation.metrics import FrameScore, Scoreboard
 from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame, LabelledStream
@@ -247,9 +247,11 @@ def _check_scored(evaluation: Evaluation, truth: ClassCatalog) -> None:
         )
     matrix = evaluation.scores.matrix
     if not matrix.truth_pixels.any():
+        foreign = sorted(matrix.foreign_pixels)
+        found = f"[{few(foreign)}]" if foreign else truth.ignore_id
         raise InputError(
-            f"the labels hold none of the classes of {truth.name}, only the ids "
-            f"{sorted(matrix.foreign_pixels) or truth.ignore_id}: is `--classes` the right one?"
+            f"the labels hold none of the classes of {truth.name}, only the ids {found}: is "
+            "`--classes` the right one?"
         )
 
 

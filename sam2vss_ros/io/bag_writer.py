@@ -182,7 +182,7 @@ def make_bag(
             image, stamp = item.frame.image, item.frame.stamp_ns + FIRST_STAMP_NS
             head = header(stamp, frame_id)
             if catalog is not None and frames == 0:
-                write_classes(bag, CAMERA, catalog, unlabelled_id(catalog), stamp)
+                write_classes(bag, CAMERA, catalog, catalog.void_id, stamp)
             info = calibrate(image.shape[1], image.shape[0])
             bag.write(f"{CAMERA}/camera_info", camera_info_message(info, head), stamp)
             if compressed:
@@ -302,13 +302,6 @@ def write_classes(
     )
     bag.write(f"{namespace}/class_catalog", own, time_ns, LATCHED)
     bag.write(f"{namespace}/label_info", info, time_ns, LATCHED)
-
-
-def unlabelled_id(catalog: ClassCatalog) -> int:
-    """The id of pixels without a class: the catalog's void, else the first free one from 255 on."""
-    if catalog.ignore_id is not None:
-        return catalog.ignore_id
-    return next(i for i in itertools.count(255) if i not in catalog.ids)
 
 
 def header(stamp_ns: int, frame_id: str) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,14 +26,12 @@ from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from sam2vss_ros.errors import ImageError, InputError
-from sam2vss_ros.io.readers import (
-    BrokenFrame,
-    LabelledFrame,
-    LabelledStream,
-    files_by_number,
-    read_labels,
-)
-from sam2vss_ros.io.ros_images import RgbImage, compressed_to_rgb, image_to_rgb, label_ids
+from sam2vss_ros.io.image_files import ImageHeader, read_header, read_label_pixels
+from sam2vss_ros.io.image_folders import files_by_number
+from sam2vss_ros.io.label_files import LabelReader, LabelRules, fitting_turn, turned_back
+from sam2vss_ros.io.label_pixels import LabelDecoder, UnfitLabelsError, settle
+from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame, LabelledStream
+from sam2vss_ros.io.ros_images import RgbImage, compressed_to_rgb, image_to_rgb, label_pixels
 from sam2vss_ros.io.stamps import STANDSTILL, CaptureTimes, stand_still
 from sam2vss_ros.types import Frame
 
@@ -178,6 +177,7 @@ def open_bag(
     image_topic: str | None = None,
     label_topic: str | None = None,
     labels: Path | None = None,
+    rules: LabelRules | None = None,
 ) -> LabelledStream:
     """Open the images of a bag, with label images from another of its topics or from a folder.
 
@@ -186,10 +186,13 @@ def open_bag(
     in the live node, an image that is broken or has the stamp of the one before is left out: it is
     a BrokenFrame.
 
-    label_topic: raw images in an encoding of LABEL_ENCODINGS. An image's labels are those with
-    exactly its stamp, recorded at most LABEL_WINDOW_NS before or after it.
+    label_topic: raw images in an encoding of LABEL_ENCODINGS, or compressed without loss (PNG). An
+    image's labels are those with exactly its stamp, recorded at most LABEL_WINDOW_NS before or
+    after it.
     labels: a folder of label images whose names end with a number: all with the stamp of their
     image in nanoseconds, or all with its index among the messages of the topic, from 0.
+    rules: what ids and colours mean, what comes after the numbers of files, and to which pixels
+    their labels belong: images stay as they are stored, whatever orientation a JPEG notes.
 
     Raises InputError for what is no bag or a damaged one, a missing, empty or unsuitable topic and
     a folder that cannot be joined; at the end of reading, where no image or no labels could be
@@ -198,25 +201,33 @@ def open_bag(
     bag = Bag(path)
     image_topic = bag.find_image_topic(image_topic, besides=label_topic)
     _check_encoding(bag, image_topic, lambda message: TO_RGB[message.__msgtype__](message))
+    rules = rules or LabelRules()
+    reader = LabelReader(rules)
     if label_topic is not None:
-        bag.check_topic(label_topic, [RAW_IMAGE])
-        _check_encoding(bag, label_topic, label_ids)
+        bag.check_topic(label_topic, list(TO_RGB))
+        LabelTopic(bag, label_topic, reader.decoder).check()
     count = bag.topics[image_topic].count
-    files = {} if labels is None else files_by_number(labels)
+    files = {} if labels is None else files_by_number(labels, rules.label_suffix)
+    reader.settle(files[number] for number in sorted(files))
+    orientation = rules.orientation if files else "stored"
+    if orientation == "auto":
+        _check_orientation(bag, image_topic)
     source: LabelSource | None = None
 
     def read() -> Iterator[LabelledFrame | BrokenFrame]:
         nonlocal source
         if label_topic is not None:
-            source = LabelTopic(bag, label_topic)
+            source = LabelTopic(bag, label_topic, reader.decoder)
         elif files:
-            source = LabelFolder(files, by_index=max(files) < count)
-        yield from _read(bag, image_topic, source)
+            source = LabelFolder(files, max(files) < count, reader)
+        yield from _read(bag, image_topic, source, orientation)
 
     def unmatched() -> int:
         return source.total - source.joined if source else 0
 
-    return LabelledStream(bag.path.name, count, read, unmatched)
+    return LabelledStream(
+        bag.path.name, count, read, unmatched, lambda: list(reader.decoder.notes.values())
+    )
 
 
 def header_stamp_ns(message: Any) -> int:
@@ -243,9 +254,10 @@ class LabelTopic:
 
     rule = "their stamps must be equal to the nanosecond"
 
-    def __init__(self, bag: Bag, topic: str) -> None:
+    def __init__(self, bag: Bag, topic: str, decoder: LabelDecoder) -> None:
         self.total, self.joined = bag.topics[topic].count, 0
-        self._bag = bag
+        self._bag, self._topic, self._decoder = bag, topic, decoder
+        self._name = f"{bag.path}, topic {topic}"
         self._coming = bag.messages(topic)
         self._newest = 0
         self._held: dict[int, tuple[int, Any]] = {}  # time and message by stamp, oldest first
@@ -268,7 +280,27 @@ class LabelTopic:
             return None
         del self._held[stamp_ns]
         self.joined += 1
-        return label_ids(message)
+        return self._ids(message)
+
+    def check(self) -> None:
+        """Raise InputError where the first label image says that all are of no use."""
+        _check_encoding(self._bag, self._topic, self._pixels)
+        settle(
+            lambda c=connection, d=data: self._ids(self._bag.decode(c, d))  # type: ignore[misc]
+            for connection, _, data in self._bag.messages(self._topic)
+        )
+
+    def _ids(self, message: Any) -> Labels:
+        pixels, palette = self._pixels(message)
+        return self._decoder.decode(pixels, self._name, palette)
+
+    def _pixels(self, message: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8] | None]:
+        """The pixels and the palette of a label image, raw or compressed, for the decoder."""
+        if message.__msgtype__ == RAW_IMAGE:
+            return label_pixels(message), None
+        if "compressedDepth" in message.format:
+            raise UnfitLabelsError(f"{self._name} is depth: record labels raw or as PNG")
+        return read_label_pixels(BytesIO(message.data), self._name)
 
 
 class LabelFolder:
@@ -276,20 +308,20 @@ class LabelFolder:
 
     rule = "their names must end with its stamp in nanoseconds, or with its index from 0"
 
-    def __init__(self, files: Mapping[int, Path], by_index: bool) -> None:
+    def __init__(self, files: Mapping[int, Path], by_index: bool, reader: LabelReader) -> None:
         self.total, self.joined = len(files), 0
-        self._files, self._by_index = files, by_index
+        self._files, self._by_index, self._reader = files, by_index, reader
 
     def find(self, index: int, stamp_ns: int, time_ns: int) -> Labels | None:
         file = self._files.get(index if self._by_index else stamp_ns)
         if file is None:
             return None
         self.joined += 1
-        return read_labels(file)
+        return self._reader.read(file)
 
 
 def _read(
-    bag: Bag, topic: str, source: LabelSource | None
+    bag: Bag, topic: str, source: LabelSource | None, orientation: str
 ) -> Iterator[LabelledFrame | BrokenFrame]:
     decoder, broken, frames = FrameDecoder(bag, topic), "", 0
     for index, (connection, time, data) in enumerate(bag.messages(topic)):
@@ -299,6 +331,8 @@ def _read(
             frame = decoder.frame(message, time)
             frames += 1
             labels = source.find(index, header_stamp_ns(message), time) if source else None
+            if labels is not None and orientation != "stored":
+                labels = turned_back(labels, _header(message), orientation, f"image {index}")
             if labels is not None and labels.shape != frame.image.shape[:2]:
                 (h, w), (height, width) = labels.shape, frame.image.shape[:2]
                 raise ImageError("labels of another size", f"{w}x{h}, image {width}x{height}")
@@ -323,6 +357,23 @@ def _first_stamps(bag: Bag, topic: str) -> list[int]:
         return [header_stamp_ns(bag.decode(c, data)) for c, _, data in first]
     except ImageError:
         return []
+
+
+def _header(message: Any) -> ImageHeader:
+    if message.__msgtype__ == RAW_IMAGE:
+        return ImageHeader((message.width, message.height))
+    return read_header(BytesIO(message.data))
+
+
+def _check_orientation(bag: Bag, topic: str) -> None:
+    """Raise InputError where the first image is turned by EXIF and labels would fit both ways."""
+    connection, _, data = next(bag.messages(topic))
+    try:
+        header = _header(bag.decode(connection, data))
+    except (ImageError, InputError):
+        return  # damaged: a frame that fails when it is its turn
+    name = f"{bag.path}, topic {topic}"
+    fitting_turn(header.stored_size, header, "auto", f"labels of {name}", name)
 
 
 def _check_encoding(bag: Bag, topic: str, take: Callable[[Any], object]) -> None:

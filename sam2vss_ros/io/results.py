@@ -21,6 +21,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from sam2vss_ros.errors import InputError
+from sam2vss_ros.io.live_sources import LiveSource
 from sam2vss_ros.io.overlay import draw_overlay
 from sam2vss_ros.io.readers import FrameSource
 from sam2vss_ros.io.video_writer import VideoWriter
@@ -59,7 +60,7 @@ class RunSummary:
         return self.frames / self.seconds if self.seconds else 0.0
 
 
-def write_results(pipeline: VssPipeline, source: FrameSource, out: Path) -> RunSummary:
+def write_results(pipeline: VssPipeline, source: FrameSource | LiveSource, out: Path) -> RunSummary:
     """Process every frame of `source` and write labels, overlay and objects into `out`.
 
     An earlier run in `out` is replaced. Raises InputError for frames that cannot be read, and for

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sam2vss_ros.errors import ImageError
+from sam2vss_ros.errors import ImageError, InputError
+from sam2vss_ros.io.label_pixels import LabelIds, plain_ids
 
 RgbImage = npt.NDArray[np.uint8]
 
@@ -51,8 +52,15 @@ LABEL_ENCODINGS = {
     "8UC1": Layout(1),
     "mono16": Layout(1, "u2"),
     "16UC1": Layout(1, "u2"),
+    "8SC1": Layout(1, "i1"),
+    "16SC1": Layout(1, "i2"),
+    "32SC1": Layout(1, "i4"),
+    "rgb8": ENCODINGS["rgb8"],
+    "bgr8": ENCODINGS["bgr8"],
+    "rgba8": ENCODINGS["rgba8"],
+    "bgra8": ENCODINGS["bgra8"],
 }
-"""One class id per pixel."""
+"""One class id per pixel; or the same in every channel, or the colour of a class."""
 
 
 def image_to_rgb(message: Any) -> RgbImage:
@@ -63,12 +71,25 @@ def image_to_rgb(message: Any) -> RgbImage:
     return pixels_to_rgb(pixels_of(message), ENCODINGS[message.encoding])
 
 
-def label_ids(message: Any) -> npt.NDArray[np.integer]:
-    """The (height, width) uint8 or uint16 class ids of a raw label image, a view of its data.
+def label_pixels(message: Any) -> npt.NDArray[Any]:
+    """The (height, width) integers, or (height, width, 3) uint8 RGB, of a raw label image.
 
     Raises ImageError for an encoding outside LABEL_ENCODINGS, a zero size and missing data.
     """
-    return pixels_of(message, LABEL_ENCODINGS)
+    pixels, layout = pixels_of(message, LABEL_ENCODINGS), LABEL_ENCODINGS[message.encoding]
+    return pixels if layout.channels == 1 else pixels_to_rgb(pixels, layout)
+
+
+def label_ids(message: Any) -> LabelIds:
+    """The (height, width) uint8 or uint16 class ids of a raw label image without colours.
+
+    Ids below 0 are NO_CLASS. Raises ImageError as `label_pixels` does, for colours and for ids
+    beyond 16 bits.
+    """
+    try:
+        return plain_ids(label_pixels(message))
+    except InputError as error:
+        raise ImageError("no class ids", str(error)) from error
 
 
 def pixels_of(message: Any, encodings: Mapping[str, Layout] = ENCODINGS) -> npt.NDArray[Any]:

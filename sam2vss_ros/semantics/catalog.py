@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -70,6 +71,13 @@ class ClassCatalog:
     def things(self) -> npt.NDArray[np.bool_]:
         """(C,) bool, which class indices are countable objects."""
         return np.array([c.thing for c in self.classes], bool)
+
+    @cached_property
+    def void_id(self) -> int:
+        """The id of pixels without a class: `ignore_id`, else the first free one from 255 on."""
+        if self.ignore_id is not None:
+            return self.ignore_id
+        return next(i for i in itertools.count(255) if i not in self.ids)
 
     def label_dtype(self, unlabelled_id: int) -> type[np.uint8] | type[np.uint16]:
         """uint8 where all ids and `unlabelled_id` fit 8 bits, else uint16.

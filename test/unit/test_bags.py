@@ -39,6 +39,7 @@ from sam2vss_ros.io.bag_writer import (
     types,
 )
 from sam2vss_ros.io.bags import Bag, LabelTopic, open_bag
+from sam2vss_ros.io.label_pixels import LabelDecoder
 from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame
 from sam2vss_ros.io.ros_images import ENCODINGS
 
@@ -89,7 +90,7 @@ def test_a_stream_without_end_takes_no_more_memory(
     monkeypatch.setattr(bags, "LABEL_WINDOW_NS", 5 * STEP)
     odd = [(LABELS, label_message(ids(0), header(STAMP + i * STEP + 1, "")), i) for i in range(60)]
     bag = Bag(write(tmp_path / "bag", *odd))
-    source, most = LabelTopic(bag, LABELS), 0
+    source, most = LabelTopic(bag, LABELS, LabelDecoder()), 0
     for i in range(60):
         assert source.find(i, STAMP + i * STEP, STAMP + i * STEP) is None
         most = max(most, len(source._held))
@@ -287,7 +288,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"image_topic": "/depth"}, "topic /depth: unknown encoding: '32FC1' is not one of rgb8"),
         ({"image_topic": "/left", "label_topic": "/lbl"}, "no topic /lbl; it holds /chatter"),
         ({"image_topic": "/left", "label_topic": "/chatter"}, "String, not sensor_msgs/msg/Image"),
-        ({"image_topic": "/left", "label_topic": "/right"}, "'rgb8' is not one of mono8, 8UC1"),
+        ({"image_topic": "/left", "label_topic": "/right"}, "topic /right is a colour image"),
     ],
 )
 def test_what_does_not_fit_is_said(mixed: Path, topics: dict[str, str], message: str) -> None:

@@ -134,7 +134,7 @@ EVALUATE = "evaluate --images {images} --classes camvid "
         (EVALUATE + "--labels {small}", "a_0.png is 160x60, its image"),
         (EVALUATE + "--labels {other_names}", "has labels in"),
         (EVALUATE + "--labels {void}", "hold none of the classes of camvid"),
-        (EVALUATE + "--labels {colored}", "mode RGB"),
+        (EVALUATE + "--labels {colored}", "colours that no class of camvid has"),
         (EVALUATE + "--labels {void} --mode best", "mode: 'best' is not one of"),
         (EVALUATE + "--labels {void} --rate 0", "rate: 0.0 is not a positive number"),
         (EVALUATE + "--labels {void} --json {missing}/x.json", "does not exist"),
@@ -213,7 +213,8 @@ def test_a_missing_library_is_told_before_the_work(
     script = [sys.executable, "-c", WITHOUT_LIBRARIES, library]
     done = subprocess.run([*script, *arguments], capture_output=True, text=True)
     assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    *told, line = done.stderr.splitlines()
+    assert all("ids (200) that camvid lacks" in doubt for doubt in told), "of the labels"
     assert re.match(f'sam2vss: error: .*{library}.*pip install "sam2vss_ros\\[report]"', line)
     assert not list(tmp_path.glob("out*"))
 

@@ -16,7 +16,8 @@ import cli_streams
 from cli_streams import HEIGHT, WIDTH, WITHOUT_LIBRARIES, write_folders, write_video
 from sam2vss_ros.io.bag_writer import header, image_message, label_message, new_bag
 from sam2vss_ros.io.bags import Bag
-from sam2vss_ros.io.readers import list_images, read_labels
+from sam2vss_ros.io.image_folders import list_images
+from sam2vss_ros.io.label_files import read_labels
 from sam2vss_ros.semantics.catalog import load_catalog
 
 IN_ANY_SCENE = ("--min-class-score", "0")
