@@ -22,7 +22,9 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
+from sam2vss_ros.config import MOST_PIXELS
 from sam2vss_ros.errors import ImageError, InputError
+from sam2vss_ros.io.contrast import Contrast
 from sam2vss_ros.io.readers import (
     BrokenFrame,
     LabelledFrame,
@@ -34,7 +36,7 @@ from sam2vss_ros.io.ros_images import RgbImage, compressed_to_rgb, image_to_rgb,
 from sam2vss_ros.types import Frame
 
 RAW_IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-TO_RGB: dict[str, Callable[[Any], RgbImage]] = {
+TO_RGB: dict[str, Callable[..., RgbImage]] = {
     RAW_IMAGE: image_to_rgb,
     COMPRESSED_IMAGE: compressed_to_rgb,
 }
@@ -140,9 +142,14 @@ class Bag:
 
 
 class FrameDecoder:
-    """Makes frames of a topic's image messages, and refuses those that the live node skips."""
+    """Makes frames of a topic's image messages, and refuses those that the live node skips.
 
-    def __init__(self) -> None:
+    most_pixels: of an image, the option `max_image_pixels`.
+    """
+
+    def __init__(self, most_pixels: int = MOST_PIXELS) -> None:
+        self._most_pixels = most_pixels
+        self._contrast = Contrast()
         self._last_stamp: int | None = None
 
     def frame(self, message: Any) -> Frame:
@@ -153,7 +160,7 @@ class FrameDecoder:
         stamp = header_stamp_ns(message)
         if stamp == self._last_stamp:
             raise ImageError("stamp used twice", f"two images in a row have the stamp {stamp} ns")
-        image = TO_RGB[message.__msgtype__](message)
+        image = TO_RGB[message.__msgtype__](message, self._most_pixels, self._contrast)
         self._last_stamp = stamp
         # What lies in the bytes of a message is read-only; torch wants to be able to write.
         return Frame(image if image.flags.writeable else image.copy(), stamp)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2vss_ros.semantics.catalog import IMAGE_ID_LIMIT, ClassCatalog
+from sam2vss_ros.sizes import other_side
 from sam2vss_ros.types import SemanticFrame, TrackedObject, TrackState
 
 Image = npt.NDArray[np.uint8]
@@ -53,14 +54,14 @@ def contact_sheet(
 ) -> Image:
     """Tile RGB images, in order, row by row; with a catalog, a legend of its classes goes below.
 
-    All cells have the proportions of the first image. Returns (height, width, 3) uint8 RGB.
-    Raises ValueError without images or columns.
+    All cells have the proportions of the first image, within bounds. Returns (height, width, 3)
+    uint8 RGB. Raises ValueError without images or columns.
     """
     tiles = list(images)
     if not tiles or columns < 1:
         raise ValueError(f"a contact sheet needs images and columns, not {len(tiles)}, {columns}")
     height, width = tiles[0].shape[:2]
-    cell = cell_width, max(1, round(cell_width * height / width))
+    cell = cell_width, other_side(cell_width, width, height)
     gap = max(2, cell_width // 100)
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)

@@ -16,6 +16,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from sam2vss_ros.config import NodeConfig, PipelineConfig
 from sam2vss_ros.errors import ImageError, MissingLabelsError
+from sam2vss_ros.io.contrast import Contrast
 from sam2vss_ros.io.ros_images import compressed_to_rgb, label_ids
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.camera import Camera
@@ -82,6 +83,7 @@ class Channel:
         self._last: tuple[int, tuple[int, ...]] | None = None  # stamp and shape
         self._last_time = time.monotonic()
         self._released = False
+        self._contrast = Contrast()
         self._overflow_logged = self._lack_logged = False
         self._breaks_logged: set[str] = set()
 
@@ -171,9 +173,12 @@ class Channel:
         if self._last is not None and stamp == self._last[0]:
             self._skip("stamp used twice", f"two images in a row have the stamp {stamp} ns")
             return None
+        assert self.pipeline is not None
+        most = self.pipeline.config.max_image_pixels
         decode = compressed_to_rgb if isinstance(message, CompressedImage) else image_to_rgb
         try:
-            return Frame(decode(message), stamp, self._take_labels(stamp))
+            image = decode(message, most, self._contrast)
+            return Frame(image, stamp, self._take_labels(stamp))
         except ImageError as error:
             self._skip(error.reason, str(error))
         except Exception as error:  # whatever happens to one frame, the next one is processed

@@ -1,0 +1,71 @@
+"""How large a compressed image is, from its header, before memory is taken for its pixels.
+
+A file of 17 kB may hold 900 million pixels.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import BinaryIO
+
+from PIL import (
+    BmpImagePlugin,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from sam2vss_ros.config import MOST_PIXELS
+from sam2vss_ros.errors import ImageError
+
+# Pillow's readers of headers, by how a file begins; Image.open would have limits of its own.
+_READERS = {
+    b"\xff\xd8": JpegImagePlugin.JpegImageFile,
+    b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
+    b"RIFF": WebPImagePlugin.WebPImageFile,
+    b"II*\0": TiffImagePlugin.TiffImageFile,
+    b"MM\0*": TiffImagePlugin.TiffImageFile,
+    b"II+\0": TiffImagePlugin.TiffImageFile,
+    b"MM\0+": TiffImagePlugin.TiffImageFile,
+    b"BM": BmpImagePlugin.BmpImageFile,
+    b"\0\0\0\x0cjP  ": Jpeg2KImagePlugin.Jpeg2KImageFile,
+    b"\xff\x4f\xff\x51": Jpeg2KImagePlugin.Jpeg2KImageFile,
+    **{b"P%d" % kind: PpmImagePlugin.PpmImageFile for kind in range(1, 7)},
+}
+
+
+def check_pixels(width: int, height: int, most: int = MOST_PIXELS) -> None:
+    """Raise ImageError for an image of more than `most` pixels."""
+    if width * height > most:
+        raise ImageError(
+            "too many pixels",
+            f"the image is {width} x {height}, max_image_pixels allows {most} pixels",
+        )
+
+
+def is_image(data: bytes) -> bool:
+    """Whether a file that begins like `data` is an image of a known format."""
+    return data.startswith(tuple(_READERS))
+
+
+def header_size(source: bytes | BinaryIO) -> tuple[int, int]:
+    """Width and height that the header of an image file tells; no pixel is decoded.
+
+    source: its bytes, or the file, which is read from where it stands. JPEG, PNG, WebP, TIFF, BMP,
+    JPEG 2000 and PNM are known. Raises ImageError for others and damaged headers.
+    """
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    start = file.tell()
+    begin = file.read(16)
+    file.seek(start)
+    reader = next((r for magic, r in _READERS.items() if begin.startswith(magic)), None)
+    if reader is None:
+        raise ImageError("corrupt image", "it begins like no image file")
+    try:
+        width, height = reader(file).size
+    except Exception as error:  # whatever damaged bytes make of a parser
+        raise ImageError("corrupt image", "its header is damaged") from error
+    return width, height
