@@ -15,7 +15,6 @@ from PIL import (
     PngImagePlugin,
     PpmImagePlugin,
     TiffImagePlugin,
-    WebPImagePlugin,
 )
 
 from sam2vss_ros.config import MOST_PIXELS
@@ -25,7 +24,6 @@ from sam2vss_ros.errors import ImageError
 _READERS = {
     b"\xff\xd8": JpegImagePlugin.JpegImageFile,
     b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
-    b"RIFF": WebPImagePlugin.WebPImageFile,
     b"II*\0": TiffImagePlugin.TiffImageFile,
     b"MM\0*": TiffImagePlugin.TiffImageFile,
     b"II+\0": TiffImagePlugin.TiffImageFile,
@@ -35,6 +33,8 @@ _READERS = {
     b"\xff\x4f\xff\x51": Jpeg2KImagePlugin.Jpeg2KImageFile,
     **{b"P%d" % kind: PpmImagePlugin.PpmImageFile for kind in range(1, 7)},
 }
+
+_WEBP = b"RIFF"
 
 
 def check_pixels(width: int, height: int, most: int = MOST_PIXELS) -> None:
@@ -48,7 +48,7 @@ def check_pixels(width: int, height: int, most: int = MOST_PIXELS) -> None:
 
 def is_image(data: bytes) -> bool:
     """Whether a file that begins like `data` is an image of a known format."""
-    return data.startswith(tuple(_READERS))
+    return data.startswith((_WEBP, *_READERS))
 
 
 def header_size(source: bytes | BinaryIO) -> tuple[int, int]:
@@ -59,13 +59,37 @@ def header_size(source: bytes | BinaryIO) -> tuple[int, int]:
     """
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     start = file.tell()
-    begin = file.read(16)
+    begin = file.read(30)
     file.seek(start)
-    reader = next((r for magic, r in _READERS.items() if begin.startswith(magic)), None)
-    if reader is None:
+    if not is_image(begin):
         raise ImageError("corrupt image", "it begins like no image file")
     try:
+        if begin.startswith(_WEBP):
+            return _webp_size(begin)
+        reader = next(r for magic, r in _READERS.items() if begin.startswith(magic))
         width, height = reader(file).size
     except Exception as error:  # whatever damaged bytes make of a parser
         raise ImageError("corrupt image", "its header is damaged") from error
     return width, height
+
+
+def _webp_size(begin: bytes) -> tuple[int, int]:
+    """Of the first 30 bytes of a file; Pillow would take memory for the pixels here.
+
+    Raises ValueError for others.
+    """
+    if begin[8:12] != b"WEBP":
+        raise ValueError("a RIFF file, but not WebP")
+    first = begin[12:16]
+    if first == b"VP8X":
+        return _little(begin[24:27]) + 1, _little(begin[27:30]) + 1
+    if first == b"VP8L":
+        bits = _little(begin[21:25])
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if first == b"VP8 " and len(begin) == 30:
+        return _little(begin[26:28]) & 0x3FFF, _little(begin[28:30]) & 0x3FFF
+    raise ValueError(f"a WebP file that begins with {first!r}")
+
+
+def _little(data: bytes) -> int:
+    return int.from_bytes(data, "little")

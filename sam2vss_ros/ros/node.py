@@ -29,6 +29,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.utilities import try_shutdown
 
+from sam2vss_ros import heap
 from sam2vss_ros.config import NodeConfig, PipelineConfig, Value, options_of
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
@@ -196,6 +197,7 @@ class VssNode(LifecycleNode):
             channel.close()
         if perception is not None:
             perception.close()
+        heap.give_back()
 
     def _watch(self) -> None:
         for channel in self._channels:
