@@ -1,29 +1,39 @@
-"""The memory that the C library keeps for itself when arrays are freed."""
+"""The memory that the C library keeps for itself when arrays are freed.
+
+glibc gives every thread a heap of its own and returns only the end of each to the system: a large
+frame, or networks that were unloaded, would be kept in pieces for good.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable
+
+MOST_HEAPS = 2
+M_ARENA_MAX = -8  # of malloc.h
+
+
+def bound() -> None:
+    """Let the threads that begin from now on share MOST_HEAPS heaps; nothing where not glibc."""
+    library = _glibc()
+    if library is not None:
+        library.mallopt(M_ARENA_MAX, MOST_HEAPS)
 
 
 def give_back() -> None:
-    """Give freed memory back to the system, where the C library can (glibc's malloc_trim).
-
-    Each thread has a heap of its own, of which only the end is given back by itself: one large
-    frame, or a set of networks, would be kept for good. Takes some milliseconds.
-    """
-    trim = _malloc_trim()
-    if trim is not None:
-        trim(0)
+    """Give what is free in all heaps to the system, which takes milliseconds; as `bound`."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
 
 
 @functools.cache
-def _malloc_trim() -> Callable[[int], int] | None:
-    """None where the C library is another one, such as musl."""
+def _glibc() -> ctypes.CDLL | None:
+    """The C library of this process, None where it is another one."""
     try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # TypeError: Windows names its libraries
+        library = ctypes.CDLL(None)
+        library.malloc_trim.argtypes = [ctypes.c_size_t]
+        library.mallopt.argtypes = [ctypes.c_int, ctypes.c_int]
+    except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
         return None
-    trim.argtypes, trim.restype = [ctypes.c_size_t], ctypes.c_int
-    return trim  # type: ignore[no-any-return]
+    return library

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import torch
 
+from sam2vss_ros import heap
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2.discovery import Source
@@ -101,6 +102,8 @@ class VssPipeline:
         answer = dataclasses.replace(answer, timings_ms=watch.milliseconds())
         self.stream.end(sum(answer.timings_ms.values()) / 1e3 + elsewhere)
         self.requests.note(self.stream.objects)
+        if context.stream_break.resized:
+            heap.give_back()  # what images of the size before took
         return answer
 
     def _follow_objects(
@@ -182,6 +185,7 @@ class VssPipeline:
         """
         self.stream.release()
         self.requests.note(self.stream.objects)
+        heap.give_back()
 
     def close(self) -> None:
         """Give the stream's memory back; the pipeline cannot be used afterwards.
@@ -191,3 +195,4 @@ class VssPipeline:
         del self.perception, self.source, self.stream, self.requests
         if self._clock.on_gpu:
             torch.cuda.empty_cache()
+        heap.give_back()

@@ -25,6 +25,8 @@ CLASS_OPACITY = 0.5
 TAG_OPACITY = 0.7
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 GOLDEN_RATIO = 0.618034
+WIDEST_RIM = 4
+"""Pixels, as at 1080 rows; the time to find a rim grows with the square of its width."""
 WHITE, INK = (255, 255, 255), (24, 24, 24)
 
 
@@ -131,7 +133,7 @@ def _blend_classes(image: Image, labels: npt.NDArray, catalog: ClassCatalog) -> 
 
 def _draw_outlines(canvas: Image, instances: npt.NDArray[np.uint16]) -> None:
     """Colour the rim of every object, inside its own pixels, so that neighbours keep theirs."""
-    width = max(1, round(min(canvas.shape[:2]) / 240))
+    width = min(max(1, round(min(canvas.shape[:2]) / 240)), WIDEST_RIM)
     around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
     borders = cv2.morphologyEx(instances, cv2.MORPH_GRADIENT, around)
     pixels = np.flatnonzero(borders)

@@ -57,6 +57,7 @@ class VssNode(LifecycleNode):
         make_pipeline: Callable[[Perception, PipelineConfig], VssPipeline] = VssPipeline,
         **kwargs: Any,
     ) -> None:
+        heap.bound()
         super().__init__("vss", automatically_declare_parameters_from_overrides=True, **kwargs)
         self._load = load
         self._make_pipeline = make_pipeline
