@@ -81,15 +81,20 @@ class VssPipeline:
 
         Time running backwards starts the stream afresh. After a scene cut all objects are lost
         until they are recognised; after a jump in time or at a new image size those are that do
-        not look like themselves. Raises ValueError for a second frame with the stamp of the last
-        one, and MissingLabelsError where `network` is topic, no labels came with the frame and the
-        dense head cannot stand in; the stream is then as it was.
+        not look like themselves. A frame of an odd size among others is labelled, and costs no
+        object. Raises ValueError for a second frame with the stamp of the last one, and
+        MissingLabelsError where `network` is topic, no labels came with the frame and the dense
+        head cannot stand in; the stream is then as it was.
         """
         self.stream.check(frame)
         self.perception.check(frame)
+        watch = Stopwatch(self._clock)
+        if self.stream.is_stray(frame):
+            with self.perception.arithmetic():
+                answer = self._label_alone(self.stream.aside(frame, self.config), watch)
+            return dataclasses.replace(answer, timings_ms=watch.milliseconds())
         height, width = frame.image.shape[:2]
         context = self.stream.begin(frame, self.requests.take((height, width)))
-        watch = Stopwatch(self._clock)
         try:
             with self.perception.arithmetic():
                 if context.config.mode == "network":
@@ -133,7 +138,8 @@ class VssPipeline:
         return answer
 
     def _label_alone(self, context: FrameContext, watch: Stopwatch) -> SemanticFrame:
-        """Mode network: the dense prediction is the answer, nothing is followed."""
+        """Mode network, and stray frames: the dense prediction is the answer, nothing is
+        followed."""
         perception, stream, familiar = self.perception, self.stream, 1.0
         dense = perception.predict(context.frame)
         if dense is None:

@@ -10,6 +10,14 @@ from __future__ import annotations
 MOST_ASPECT = 8
 """Sides are seen as at most so many times as long as each other; longer images are squashed."""
 
+LEAST_SIDE = 8
+"""Pixels on the shorter side of what a camera may send."""
+
+
+def is_odd(height: int, width: int) -> bool:
+    """Whether an image is longer or smaller than cameras make them."""
+    return bounded_aspect(height, width) != (height, width) or min(height, width) < LEAST_SIDE
+
 
 def bounded_aspect(height: float, width: float) -> tuple[float, float]:
     """Height and width whose ratio derived sizes take: the shorter one grows where it must."""

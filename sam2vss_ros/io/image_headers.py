@@ -6,6 +6,7 @@ A file of 17 kB may hold 900 million pixels.
 from __future__ import annotations
 
 import io
+import warnings
 from typing import BinaryIO
 
 from PIL import (
@@ -67,7 +68,9 @@ def header_size(source: bytes | BinaryIO) -> tuple[int, int]:
         if begin.startswith(_WEBP):
             return _webp_size(begin)
         reader = next(r for magic, r in _READERS.items() if begin.startswith(magic))
-        width, height = reader(file).size
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of entries that nobody asked for
+            width, height = reader(file).size
     except Exception as error:  # whatever damaged bytes make of a parser
         raise ImageError("corrupt image", "its header is damaged") from error
     return width, height

@@ -104,6 +104,17 @@ class StreamState:
             () if other_scene else taken.prompts,
         )
 
+    def is_stray(self, frame: Frame) -> bool:
+        """Whether the frame has no place in the stream: `Continuity.is_stray`."""
+        goes_on = self._last_stamp is not None and frame.stamp_ns > self._last_stamp
+        return goes_on and self.continuity.is_stray(frame)
+
+    def aside(self, frame: Frame, config: PipelineConfig) -> FrameContext:
+        """Of a stray frame, which is labelled alone; nothing is remembered of it but its time."""
+        self._last_stamp = frame.stamp_ns
+        effort = self._budget_for(config).effort()
+        return FrameContext(frame, self.frames, config, Break(), effort, ())
+
     def end(self, seconds: float) -> None:
         """The frame in hand is done; it took so long."""
         self.frames += 1
