@@ -80,7 +80,7 @@ MEASUREMENTS = frozenset(
 )
 """Encodings of numbers that are no colours; 16UC1, say, is depth in millimetres."""
 
-IMAGES = ("jpeg", "jpg", "png", "webp", "tif", "bmp", "jp2")
+IMAGES = ("jpeg", "jpg", "png", "webp", "tif", "bmp")
 VIDEOS = (
     "h264",
     "h.264",

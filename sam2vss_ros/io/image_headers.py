@@ -11,7 +11,6 @@ from typing import BinaryIO
 
 from PIL import (
     BmpImagePlugin,
-    Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
     PpmImagePlugin,
@@ -21,7 +20,8 @@ from PIL import (
 from sam2vss_ros.config import MOST_PIXELS
 from sam2vss_ros.errors import ImageError
 
-# Pillow's readers of headers, by how a file begins; Image.open would have limits of its own.
+# Pillow's readers of headers, by how a file begins; Image.open would have limits of its own. Not
+# JPEG 2000: damaged files end the process in OpenCV's decoder.
 _READERS = {
     b"\xff\xd8": JpegImagePlugin.JpegImageFile,
     b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
@@ -30,8 +30,6 @@ _READERS = {
     b"II+\0": TiffImagePlugin.TiffImageFile,
     b"MM\0+": TiffImagePlugin.TiffImageFile,
     b"BM": BmpImagePlugin.BmpImageFile,
-    b"\0\0\0\x0cjP  ": Jpeg2KImagePlugin.Jpeg2KImageFile,
-    b"\xff\x4f\xff\x51": Jpeg2KImagePlugin.Jpeg2KImageFile,
     **{b"P%d" % kind: PpmImagePlugin.PpmImageFile for kind in range(1, 7)},
 }
 
@@ -55,8 +53,8 @@ def is_image(data: bytes) -> bool:
 def header_size(source: bytes | BinaryIO) -> tuple[int, int]:
     """Width and height that the header of an image file tells; no pixel is decoded.
 
-    source: its bytes, or the file, which is read from where it stands. JPEG, PNG, WebP, TIFF, BMP,
-    JPEG 2000 and PNM are known. Raises ImageError for others and damaged headers.
+    source: its bytes, or the file, which is read from where it stands. JPEG, PNG, WebP, TIFF, BMP
+    and PNM are known. Raises ImageError for others and damaged headers.
     """
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     start = file.tell()

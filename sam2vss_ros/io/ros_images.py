@@ -36,8 +36,9 @@ YUV_TO_RGB = np.array([[1.164, 0, 1.596], [1.164, -0.392, -0.813], [1.164, 2.017
 YUV_TO_RGB = np.c_[YUV_TO_RGB, -YUV_TO_RGB @ [16, 128, 128]]
 """(3, 4): what RGB takes of Y, Cb and Cr (BT.601, luma from 16 to 235), and what is added."""
 
+PNG = b"\x89PNG\r\n\x1a\n"
 START_CODES = b"\0\0\0\1", b"\0\0\1"
-"""How a piece of an H.264 or H.265 stream begins."""
+"""How a PNG begins, and a piece of an H.264 or H.265 stream."""
 
 COLOURS = ("rgb", "bgr")
 DEPTHS = (np.uint8, np.uint16)
@@ -188,10 +189,7 @@ def compressed_to_rgb(
     except ImageError as error:
         raise _corrupt(message) from error
     check_pixels(width, height, most_pixels)
-    # OpenCV fills the missing rows of a JPEG with grey and says nothing. A whole one has an end
-    # marker (ffd9) after the start of its last scan (ffda); neither occurs inside coded pixels.
-    if raw.startswith(b"\xff\xd8") and raw.rfind(b"\xff\xd9") < raw.rfind(b"\xff\xda"):
-        raise ImageError("corrupt image", f"the JPEG is cut off after {len(raw)} bytes")
+    _check_whole(raw)
     pixels = _decoded(data)
     if pixels is None or pixels.dtype not in DEPTHS:
         raise _corrupt(message)
@@ -200,6 +198,21 @@ def compressed_to_rgb(
     if _holds_rgb(message.format):
         return np.asarray(pixels, np.uint8)
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _check_whole(raw: bytes) -> None:
+    """Raise ImageError for a JPEG or PNG that is cut off."""
+    # OpenCV fills the missing rows of a JPEG with grey and says nothing. A whole one has an end
+    # marker (ffd9) after the start of its last scan (ffda); neither occurs inside coded pixels.
+    if raw.startswith(b"\xff\xd8") and raw.rfind(b"\xff\xd9") < raw.rfind(b"\xff\xda"):
+        raise ImageError("corrupt image", f"the JPEG is cut off after {len(raw)} bytes")
+    # For a chunk of a PNG OpenCV takes as much memory as its length says.
+    if raw.startswith(PNG):
+        at = len(PNG)
+        while at + 8 <= len(raw) and raw[at + 4 : at + 8] != b"IEND":
+            at += 12 + int.from_bytes(raw[at : at + 4], "big")
+        if at > len(raw):
+            raise ImageError("corrupt image", f"the PNG is cut off after {len(raw)} bytes")
 
 
 def _decoded(data: npt.NDArray[np.uint8]) -> npt.NDArray[Any] | None:
@@ -239,7 +252,7 @@ def _no_image(message: Any, raw: bytes) -> ImageError:
             f"{_named(message)} is not compressed: its place is a sensor_msgs/Image",
         )
     return ImageError(
-        "unknown encoding", f"{_named(message)} is not one of jpeg, png, webp, tiff, bmp, jp2"
+        "unknown encoding", f"{_named(message)} is not one of jpeg, png, webp, tiff, bmp"
     )
 
 
