@@ -53,8 +53,8 @@ def is_image(data: bytes) -> bool:
 def header_size(source: bytes | BinaryIO) -> tuple[int, int]:
     """Width and height that the header of an image file tells; no pixel is decoded.
 
-    source: its bytes, or the file, which is read from where it stands. JPEG, PNG, WebP, TIFF, BMP
-    and PNM are known. Raises ImageError for others and damaged headers.
+    source: its bytes, or the file, which is read from where it stands and then stands there again.
+    JPEG, PNG, WebP, TIFF, BMP and PNM are known. Raises ImageError for others and damaged headers.
     """
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     start = file.tell()
@@ -71,6 +71,8 @@ def header_size(source: bytes | BinaryIO) -> tuple[int, int]:
             width, height = reader(file).size
     except Exception as error:  # whatever damaged bytes make of a parser
         raise ImageError("corrupt image", "its header is damaged") from error
+    finally:
+        file.seek(start)
     return width, height
 
 

@@ -77,6 +77,7 @@ def test_a_file_is_read_from_where_it_stands() -> None:
     file = io.BytesIO(b"before" + written("PNG"))
     file.seek(6)
     assert header_size(file) == SIZE
+    assert file.tell() == 6
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"RIFF", b"BM", b"II*\0", b"P6\n", b"\xff\xd8\xff"])
