@@ -20,7 +20,6 @@ from sam2vss_ros.sam2.weights import (
     load_weights,
     read_weights,
 )
-from sam2vss_ros.sizes import bounded_aspect
 
 SIZE_STEP = 32
 """The sides of an input are multiples of this."""
@@ -44,9 +43,8 @@ class AffinityModel:
 
     def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the input, in the aspect of an image of `size`."""
-        sides = bounded_aspect(*size)
-        scale = self.image_size / max(sides) / SIZE_STEP
-        height, width = (max(1, round(side * scale)) * SIZE_STEP for side in sides)
+        scale = self.image_size / max(size) / SIZE_STEP
+        height, width = (max(1, round(side * scale)) * SIZE_STEP for side in size)
         return height, width
 
     def mask_size(self, size: tuple[int, int]) -> tuple[int, int]:

@@ -165,6 +165,6 @@ def test_the_input_of_the_model_is_bounded() -> None:
     pipe = open_pipeline(PipelineConfig(device="cpu", image_size=512))
     for size in ODD:
         sides = pipe.perception.model.input_size(size)
-        assert max(sides) == 512 and min(sides) >= 512 // MOST_ASPECT and not sides[0] % SIZE_STEP
+        assert max(sides) == 512 and min(sides) >= SIZE_STEP and not sides[0] % SIZE_STEP
     wide = [pipe.perception.model.input_size((100, w))[0] for w in range(100, 3000, 100)]
     assert all(a >= b for a, b in pairwise(wide)) and wide[0] == 512
