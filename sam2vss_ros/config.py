@@ -10,6 +10,12 @@ from dataclasses import dataclass
 
 from sam2vss_ros.options import Checked, Option, Value, option, options_of
 
+MOST_PIXELS = 1 << 26
+"""Of an image that is read, if the user says no more: 67 million, twice an 8K frame."""
+
+MOST_SIDE = 16384
+"""Pixels of a published image on one side."""
+
 DENSE_MODES = ("network", "refine")
 """Modes that need no more than the dense prediction."""
 
@@ -53,6 +59,14 @@ class PipelineConfig(Checked):
         "0: the model's own",
         low=0,
         high=2048,
+    )
+    max_image_pixels: int = option(
+        MOST_PIXELS,
+        "images of more pixels are refused, compressed ones by their header, before they take "
+        "memory",
+        low=1,
+        high=1 << 30,
+        live=True,
     )
     target_fps: float = option(
         0.0,
@@ -253,7 +267,7 @@ class NodeConfig(Checked):
         "width in pixels of the label, confidence and instance images, resized by nearest "
         "neighbour; 0: the camera's, or in proportion to output_height",
         low=0,
-        high=16384,
+        high=MOST_SIDE,
         live=True,
         heading="Output",
     )
@@ -261,7 +275,7 @@ class NodeConfig(Checked):
         0,
         "their height in pixels; 0: the camera's, or in proportion to output_width",
         low=0,
-        high=16384,
+        high=MOST_SIDE,
         live=True,
     )
     diagnostics_period: float = option(

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import torch
 
+from sam2vss_ros import heap
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2.discovery import Source
@@ -82,17 +83,22 @@ class VssPipeline:
         A frame that is `out_of_order` is not looked at: the answer is the last one's, marked so.
         Time running backwards by more starts the stream afresh. After a scene cut all objects are
         lost until they are recognised; after a jump in time or at a new image size those are that
-        do not look like themselves. Raises ValueError for a second frame with the stamp of the last
-        one, and MissingLabelsError where `network` is topic, no labels came with the frame and the
-        dense head cannot stand in; the stream is then as it was.
+        do not look like themselves. A frame of an odd size among others is labelled, and costs no
+        object. Raises ValueError for a second frame with the stamp of the last one, and
+        MissingLabelsError where `network` is topic, no labels came with the frame and the dense
+        head cannot stand in; the stream is then as it was.
         """
         out_of_order = self.out_of_order(frame.stamp_ns)
         self.perception.check(frame)
         if out_of_order and self.stream.answer is not None:
             return dataclasses.replace(self.stream.answer, out_of_order=True)
+        watch = Stopwatch(self._clock)
+        if self.stream.is_stray(frame):
+            with self.perception.arithmetic():
+                answer = self._label_alone(self.stream.aside(frame, self.config), watch)
+            return dataclasses.replace(answer, timings_ms=watch.milliseconds())
         height, width = frame.image.shape[:2]
         context = self.stream.begin(frame, self.requests.take((height, width)))
-        watch = Stopwatch(self._clock)
         try:
             with self.perception.arithmetic():
                 if context.config.mode == "network":
@@ -105,6 +111,8 @@ class VssPipeline:
         answer = dataclasses.replace(answer, timings_ms=watch.milliseconds())
         self.stream.end(answer, sum(answer.timings_ms.values()) / 1e3 + elsewhere)
         self.requests.note(self.stream.objects)
+        if context.stream_break.resized:
+            heap.give_back()  # what images of the size before took
         return answer
 
     def out_of_order(self, stamp_ns: int) -> bool:
@@ -144,7 +152,8 @@ class VssPipeline:
         return answer
 
     def _label_alone(self, context: FrameContext, watch: Stopwatch) -> SemanticFrame:
-        """Mode network: the dense prediction is the answer, nothing is followed."""
+        """Mode network, and stray frames: the dense prediction is the answer, nothing is
+        followed."""
         perception, stream, familiar = self.perception, self.stream, 1.0
         dense = perception.predict(context.frame)
         if dense is None:
@@ -197,6 +206,7 @@ class VssPipeline:
         """
         self.stream.release()
         self.requests.note(self.stream.objects)
+        heap.give_back()
 
     def close(self) -> None:
         """Give the stream's memory back; the pipeline cannot be used afterwards.
@@ -206,3 +216,4 @@ class VssPipeline:
         del self.perception, self.source, self.stream, self.requests
         if self._clock.on_gpu:
             torch.cuda.empty_cache()
+        heap.give_back()

@@ -25,7 +25,9 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
+from sam2vss_ros.config import MOST_PIXELS
 from sam2vss_ros.errors import ImageError, InputError
+from sam2vss_ros.io.contrast import Contrast
 from sam2vss_ros.io.image_files import ImageHeader, read_header, read_label_pixels
 from sam2vss_ros.io.image_folders import files_by_number
 from sam2vss_ros.io.label_files import LabelReader, LabelRules, fitting_turn, turned_back
@@ -38,7 +40,7 @@ from sam2vss_ros.types import Frame
 log = logging.getLogger(__name__)
 
 RAW_IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-TO_RGB: dict[str, Callable[[Any], RgbImage]] = {
+TO_RGB: dict[str, Callable[..., RgbImage]] = {
     RAW_IMAGE: image_to_rgb,
     COMPRESSED_IMAGE: compressed_to_rgb,
 }
@@ -146,10 +148,13 @@ class Bag:
 class FrameDecoder:
     """Makes frames of a topic's image messages, and refuses those that the live node skips.
 
-    Where the camera did not stamp its images, they go by the time of their recording.
+    Where the camera did not stamp its images, they go by the time of their recording. most_pixels:
+    of an image, the option `max_image_pixels`.
     """
 
-    def __init__(self, bag: Bag, topic: str) -> None:
+    def __init__(self, bag: Bag, topic: str, most_pixels: int = MOST_PIXELS) -> None:
+        self._most_pixels = most_pixels
+        self._contrast = Contrast()
         self._times = CaptureTimes(stand_still(_first_stamps(bag, topic)))
         self._place = f"{bag.path}, topic {topic}"
         self._told = False
@@ -159,7 +164,7 @@ class FrameDecoder:
 
         Raises ImageError for a broken image and for one with the stamp of the frame before.
         """
-        image = TO_RGB[message.__msgtype__](message)
+        image = TO_RGB[message.__msgtype__](message, self._most_pixels, self._contrast)
         time_ns = self._times.of(header_stamp_ns(message), recorded_ns)
         if self._times.unstamped and not self._told:
             self._told = True

@@ -16,6 +16,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from sam2vss_ros.config import NodeConfig, PipelineConfig
 from sam2vss_ros.errors import ImageError, MissingLabelsError
+from sam2vss_ros.io.contrast import Contrast
 from sam2vss_ros.io.ros_images import compressed_to_rgb, label_ids
 from sam2vss_ros.io.stamps import CaptureTimes
 from sam2vss_ros.pipeline import VssPipeline
@@ -89,6 +90,7 @@ class Channel:
         self._last_time = time.monotonic()
         self._released = False
         self._logged: set[str] = set()
+        self._contrast = Contrast()
 
     def connect(self, worker: Worker) -> str:
         """Subscribe to the camera; returns the topic of its images."""
@@ -172,9 +174,12 @@ class Channel:
     def read(self, arrival: Arrival) -> Frame | None:
         """The frame of a message; None where it is broken or out of order."""
         message = arrival.message
+        assert self.pipeline is not None
+        most = self.pipeline.config.max_image_pixels
         decode = compressed_to_rgb if isinstance(message, CompressedImage) else image_to_rgb
         try:
-            image, stamp = decode(message), stamp_ns(message.header.stamp)
+            image = decode(message, most, self._contrast)
+            stamp = stamp_ns(message.header.stamp)
             time_ns = self._times.of(stamp, WALL_NS + round(arrival.time * 1e9))
             if self._is_late(time_ns):
                 return None

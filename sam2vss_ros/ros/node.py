@@ -31,6 +31,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.utilities import remove_ros_args, try_shutdown
 
+from sam2vss_ros import heap
 from sam2vss_ros.config import NodeConfig, PipelineConfig
 from sam2vss_ros.options import Value, brief, options_of
 from sam2vss_ros.perception import Perception
@@ -59,6 +60,7 @@ class VssNode(LifecycleNode):
         make_pipeline: Callable[[Perception, PipelineConfig], VssPipeline] = VssPipeline,
         **kwargs: Any,
     ) -> None:
+        heap.bound()
         super().__init__("vss", automatically_declare_parameters_from_overrides=True, **kwargs)
         self._load = load
         self._make_pipeline = make_pipeline
@@ -199,6 +201,7 @@ class VssNode(LifecycleNode):
             channel.close()
         if perception is not None:
             perception.close()
+        heap.give_back()
 
     def _watch(self) -> None:
         for channel in self._channels:

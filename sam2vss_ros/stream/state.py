@@ -106,6 +106,17 @@ class StreamState:
             prompts,
         )
 
+    def is_stray(self, frame: Frame) -> bool:
+        """Whether the frame has no place in the stream: `Continuity.is_stray`."""
+        last = self.timeline.last_ns
+        return last is not None and frame.stamp_ns > last and self.continuity.is_stray(frame)
+
+    def aside(self, frame: Frame, config: PipelineConfig) -> FrameContext:
+        """Of a stray frame, which is labelled alone; nothing is remembered of it but its time."""
+        self.timeline.advance(frame.stamp_ns)
+        effort = self._budget_for(config).effort()
+        return FrameContext(frame, self.frames, config, False, Break(), effort, ())
+
     def end(self, answer: SemanticFrame, seconds: float) -> None:
         """The frame in hand is answered; it took so long."""
         self.answer = answer

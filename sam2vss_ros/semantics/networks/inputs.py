@@ -13,6 +13,11 @@ import torch
 from torch import Tensor
 
 from sam2vss_ros.sam2.functional import PIXEL_MEAN, PIXEL_STD
+from sam2vss_ros.sizes import bounded_aspect
+
+LEAST_SIDE, MOST_SIDE = 32, 2048
+"""Pixels of an input whose size follows from the image's: networks halve it several times, and
+what they hold grows with its area."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +25,8 @@ class Input:
     """Images from 0 to 1, less `mean`, divided by `std`; red first, or with `bgr` blue first.
 
     size: height and width that every image is squashed to. Without it images keep their shape:
-    their shorter side gets `shortest` pixels (0: it keeps its own), fewer where the longer one
-    would exceed `longest` (0: no limit); both are rounded to multiples of `multiple`.
+    their shorter side gets `shortest` pixels (0: its own, but LEAST_SIDE at least), fewer where the
+    longer one would exceed `longest` (0: MOST_SIDE); both are rounded to multiples of `multiple`.
     """
 
     size: tuple[int, int] | None = None
@@ -36,11 +41,12 @@ class Input:
         """Height and width that an image of this height and width gets."""
         if self.size is not None:
             return self.size
-        scale = self.shortest / min(height, width) if self.shortest else 1.0
-        if self.longest:
-            scale = min(scale, self.longest / max(height, width))
+        sides = bounded_aspect(height, width)
+        least, most = min(sides), max(sides)
+        scale = self.shortest / least if self.shortest else max(1.0, LEAST_SIDE / least)
+        scale = min(scale, (self.longest or MOST_SIDE) / most)
         rows, columns = (
-            max(1, round(side * scale / self.multiple)) * self.multiple for side in (height, width)
+            max(1, round(side * scale / self.multiple)) * self.multiple for side in sides
         )
         return rows, columns
 
