@@ -45,6 +45,7 @@ NETWORK_OPTIONS = (
     "image_size",
     "network",
     "network_classes",
+    "allow_torchscript",
     "class_map",
     "threads",
 )
