@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from sam2vss_ros.errors import one_line
+
 Value = bool | int | float | str | tuple[str, ...]
 
 
@@ -62,9 +64,12 @@ def check(name: str, value: object, default: Value, limits: Option) -> Value:
         value = _names(name, value)
     if type(value) is not type(default):
         kind = type(default).__name__
-        raise TypeError(f"{name}: {value!r} is a {type(value).__name__}, it takes a {kind}")
+        shown = one_line(repr(value), 100)
+        raise TypeError(f"{name}: {shown} is a {type(value).__name__}, it takes a {kind}")
     if limits.choices and value not in limits.choices:
-        raise ValueError(f"{name}: {value!r} is not one of {', '.join(limits.choices)}")
+        raise ValueError(
+            f"{name}: {one_line(repr(value), 100)} is not one of {', '.join(limits.choices)}"
+        )
     if isinstance(value, int | float) and not isinstance(value, bool):
         low, high = limits.low, limits.high
         if (low is not None and not value >= low) or (high is not None and not value <= high):
@@ -79,12 +84,14 @@ def _names(name: str, value: object) -> tuple[str, ...]:
     Raises TypeError or ValueError.
     """
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise TypeError(f"{name}: {value!r} is a {type(value).__name__}, it takes a list of names")
+        shown = one_line(repr(value), 100)
+        raise TypeError(f"{name}: {shown} is a {type(value).__name__}, it takes a list of names")
     for item in value:
         if not isinstance(item, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", item):
-            raise ValueError(f"{name}: {item!r} is no name: letters, digits and _, a letter first")
+            shown = one_line(repr(item), 100)
+            raise ValueError(f"{name}: {shown} is no name: letters, digits and _, a letter first")
     if len(set(value)) < len(value):
-        raise ValueError(f"{name}: {', '.join(value)}: each name counts once")
+        raise ValueError(f"{name}: {one_line(', '.join(value))}: each name counts once")
     return tuple(value)
 
 
@@ -101,7 +108,9 @@ class Checked:
         known = options_of(cls)
         for name in values:
             if name not in known:
-                raise ValueError(f"{name}: no such option; there are {', '.join(known)}")
+                raise ValueError(
+                    f"{one_line(name, 100)}: no such option; there are {', '.join(known)}"
+                )
         return cls(**values)
 
 

@@ -48,12 +48,15 @@ def reason_of(error: BaseException) -> str:
 class InputError(ValueError):
     """What the user gave cannot be used; the message names the file or option and the reason."""
 
+    def __init__(self, message: object) -> None:
+        super().__init__(one_line(message, LONGEST_MESSAGE))
+
 
 class ImageError(ValueError):
     """A message that holds no usable image. `reason` is short and the same for all of its kind."""
 
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
+        super().__init__(one_line(f"{reason}: {detail}", LONGEST_MESSAGE))
         self.reason = reason
 
 
@@ -62,11 +65,17 @@ class MissingLabelsError(ValueError):
 
 
 class NetworkError(RuntimeError):
-    """A network of somebody else failed on a frame; the message says why, in one line."""
+    """A network of somebody else failed on a frame; the message says why."""
+
+    def __init__(self, message: object) -> None:
+        super().__init__(one_line(message, LONGEST_MESSAGE))
 
 
 class ModelUnavailableError(RuntimeError):
     """A model's weights are not at hand or are not its own; the message says what to do."""
+
+    def __init__(self, message: object) -> None:
+        super().__init__(one_line(message, LONGEST_MESSAGE))
 
 
 @contextmanager

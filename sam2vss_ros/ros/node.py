@@ -30,6 +30,7 @@ from rclpy.parameter import Parameter
 from rclpy.utilities import try_shutdown
 
 from sam2vss_ros.config import NodeConfig, PipelineConfig, Value, options_of
+from sam2vss_ros.errors import LONGEST_MESSAGE, one_line
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.channel import Channel
@@ -118,7 +119,10 @@ class VssNode(LifecycleNode):
         try:
             act()
         except Exception as error:
-            reason = str(error) if isinstance(error, PEOPLE_ERRORS) else traceback.format_exc()
+            if isinstance(error, PEOPLE_ERRORS):
+                reason = one_line(error, LONGEST_MESSAGE)
+            else:
+                reason = traceback.format_exc()
             self.get_logger().error(f"cannot {what}: {reason}")
             if undo is None:
                 return ERROR

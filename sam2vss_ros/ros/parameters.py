@@ -23,6 +23,7 @@ from sam2vss_ros.config import (
     check,
     options_of,
 )
+from sam2vss_ros.errors import LONGEST_MESSAGE, one_line
 
 
 class Parameters:
@@ -81,7 +82,7 @@ class Parameters:
             if changes and self.apply is not None:
                 self.apply(changes)
         except (TypeError, ValueError) as error:
-            return SetParametersResult(successful=False, reason=str(error))
+            return SetParametersResult(successful=False, reason=one_line(error, LONGEST_MESSAGE))
         for name in changes:
             self._complaints.pop(name, None)
         return SetParametersResult(successful=True)

@@ -143,8 +143,9 @@ def _load(path: Path, begin: bytes, refusal: str) -> Any:
         if sum(entry.file_size for entry in entries) > path.stat().st_size:
             raise ModelUnavailableError(f"{refusal}: it is compressed, torch.save did not write it")
     try:
-        with torch.serialization.safe_globals(_plain_data()):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        # An open file, since by its name torch would take it for another format.
+        with path.open("rb") as file, torch.serialization.safe_globals(_plain_data()):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]{1,100})", str(error))
         if named is None or "not an allowed global" not in str(error):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import torch
+
+from sam2vss_ros.errors import one_line
 
 
 def open_run(folder: Path, resume: bool) -> Path:
@@ -31,11 +34,20 @@ def save_checkpoint(path: Path, step: int, parts: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, parts: Mapping[str, Any]) -> int:
-    """Give `parts` their states back; returns the step."""
-    data = torch.load(path, map_location="cpu", weights_only=True)
-    for name, part in parts.items():
-        part.load_state_dict(data[name])
-    return int(data["step"])
+    """Give `parts` their states back; returns the step.
+
+    Raises ValueError for a file that is damaged, or of a run of something else.
+    """
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(data[name])
+        return int(data["step"])
+    except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
+            pickle.UnpicklingError) as error:  # fmt: skip
+        raise ValueError(
+            f"{path} cannot be resumed, it is damaged or of another run: {one_line(error)}"
+        ) from error
 
 
 def open_log(folder: Path, step: int) -> IO[str]:
