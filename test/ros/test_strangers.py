@@ -28,7 +28,7 @@ def assert_short(text: str) -> None:
 
 
 def log_lines(bench: Harness) -> list[str]:
-    return [line for line in bench.log().splitlines() if "boo" in line]
+    return [line for line in bench.log.splitlines() if "boo" in line]
 
 
 def test_a_class_name_of_a_megabyte(ros: RosSession, start: Start) -> None:
@@ -97,6 +97,6 @@ def test_a_network_that_fails_on_a_frame_is_told_in_a_line(start: Start, tmp_pat
     bench.send(100, image_message(white, "rgb8", header(100)))
     bench.wait_for_value("failed: network failed", "1")
     bench.wait_for_log(f"network: {path} fails on an image of 160x120: boo: a white pixel")
-    assert "Traceback" not in bench.log()
+    assert "Traceback" not in bench.log
     bench.send(200)
     bench.wait_for_value("frames processed", "2")

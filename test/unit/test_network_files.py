@@ -279,10 +279,10 @@ def test_a_network_of_one_size_is_told_how_to_say_so(tmp_path: Path) -> None:
 def test_weights_that_are_not_finite_are_refused(value: float, tmp_path: Path) -> None:
     blocks = Blocks(3)
     with torch.no_grad():
-        blocks.layer.bias[0] = value
+        blocks.layer.weight.view(-1)[0] = value
     path = write_torchscript(tmp_path, blocks)
     write_classes(tmp_path / "network.yaml", *NAMES)
-    with pytest.raises(ValueError, match="its training failed: layer.bias holds NaN or infinite"):
+    with pytest.raises(ValueError, match="its training failed: layer.weight holds NaN or infinite"):
         load_network(str(path), CPU)
     path = write_onnx(tmp_path, blocks)
     with pytest.raises(ValueError, match=r"its scores are not numbers \(NaN\)"):
