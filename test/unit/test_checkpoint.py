@@ -8,6 +8,7 @@ import io
 import pickle
 import re
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,20 @@ def test_a_truncated_checkpoint_is_named(nano: dict[str, Tensor], tmp_path: Path
     ):
         (tmp_path / name).write_bytes(content[: len(content) // 2])
         assert "it is truncated or no checkpoint" in refused(tmp_path / name)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_wherever_it_is_cut_off_it_is_told(old: bool, tmp_path: Path) -> None:
+    """Torch's readers raise AssertionError, struct.error and more."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    buffer = io.BytesIO()
+    torch.save(network.state_dict(), buffer, _use_new_zipfile_serialization=not old)
+    whole, path = buffer.getvalue(), tmp_path / "mine.pt"
+    for size in range(1, len(whole) - 1, len(whole) // 60):
+        for content in (whole[:size], whole[:size] + b"x" + whole[size:]):
+            path.write_bytes(content)
+            with suppress(ModelUnavailableError):
+                load_weights(network, read_weights(path), path, "nano")
 
 
 def test_a_file_that_unpacks_to_more_than_itself_is_no_checkpoint(tmp_path: Path) -> None:

@@ -284,6 +284,19 @@ def test_a_folder_that_asks_for_nonsense(
         load_network(str(folder), CPU)
 
 
+def test_a_backbone_alone_is_refused(offline: Any, segformer: Path, tmp_path: Path) -> None:
+    """What it lacks, the library would draw at random, and label every pixel by that."""
+    from safetensors.torch import load_file, save_file
+
+    folder = copied(segformer, tmp_path / "folder")
+    weights = load_file(folder / "model.safetensors")
+    backbone = {k: v for k, v in weights.items() if not k.startswith("decode_head")}
+    save_file(backbone, folder / "model.safetensors", {"format": "pt"})
+    lacks = len([k for k in weights if k.startswith("decode_head") and "running" not in k]) - 1
+    with pytest.raises(ValueError, match=f"its weights lack {lacks} of those of the network, such"):
+        load_network(str(folder), CPU)
+
+
 def test_broken_weights_are_refused(offline: Any, segformer: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

@@ -111,11 +111,15 @@ def _onnx(path: Path, device: torch.device) -> tuple[Run, tuple[int, int] | None
         raise ValueError(f"network: {path} needs onnxruntime: pip install onnxruntime") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # its errors are ours to tell, once
     wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
     wanted = [p for p in wanted if p in onnxruntime.get_available_providers()]
     try:
         session = onnxruntime.InferenceSession(
-            str(path), options, providers=[*wanted, "CPUExecutionProvider"]
+            str(path),
+            options,
+            providers=[*wanted, "CPUExecutionProvider"],
+            enable_fallback=int(bool(wanted)),
         )
     except Exception as error:  # onnxruntime's own errors have no public base class
         raise ValueError(f"network: {path} is damaged or not ONNX: {reason_of(error)}") from error

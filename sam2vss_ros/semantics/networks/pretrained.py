@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import colorsys
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sam2vss_ros.errors import one_line
 from sam2vss_ros.sam2.functional import PIXEL_MEAN, PIXEL_STD
@@ -63,7 +63,10 @@ def load_pretrained(
             catalog = catalog or _catalog(name, config.id2label)
             # Its own weights hold the backbone's, which are not to be looked for elsewhere.
             _without_pretrained_backbone(config)
-            model = kind.from_pretrained(name, config=config, dtype=torch.float32, **local)
+            model, loaded = kind.from_pretrained(
+                name, config=config, dtype=torch.float32, output_loading_info=True, **local
+            )
+            _refuse_random_weights(model, loaded["missing_keys"])
     except Exception as error:  # a damaged folder makes transformers raise nearly anything
         raise ValueError(
             f"network: {name} cannot be loaded by transformers: {_reason(error)}"
@@ -151,6 +154,18 @@ def _kind(transformers: Any, config: Any) -> tuple[Any, Callable[[Any], Tensor]]
             "are, which are asked for nothing but an image, and any semantic segmentation model"
         )
     raise ValueError(f"a {one_line(config.model_type, 60)} is no segmentation model")
+
+
+def _refuse_random_weights(model: nn.Module, missing: Iterable[str]) -> None:
+    """Raise ValueError where weights are not in the file: transformers draws them at random."""
+    # An auxiliary head is for training alone.
+    needed = {name for name, _ in model.named_parameters() if not name.startswith("auxiliary_")}
+    random = sorted(needed.intersection(missing))
+    if random:
+        raise ValueError(
+            f"its weights lack {len(random)} of those of the network, such as "
+            f"{one_line(random[0], 100)}: is it a backbone alone?"
+        )
 
 
 def _without_pretrained_backbone(config: Any) -> None:

@@ -47,7 +47,7 @@ def load_torchscript(
         module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location=device).eval()
     except _ProgramError:
         raise
-    except (RuntimeError, ValueError, OSError, LookupError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged file makes its readers raise nearly anything
         raise ValueError(
             f"network: {path} is damaged or not TorchScript (torch.jit.trace or script makes it; a "
             "checkpoint of weights alone is none)"
