@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sam2vss_ros.errors import ModelUnavailableError, one_line, reason_of
+from sam2vss_ros.io.stand_ins import BEGIN, stand_in
 
 WRAPPERS = ("model", "state_dict", "model_state_dict", "network", "net", "module", "weights")
 """Keys under which training programs save the weights, beside the optimiser and the like."""
@@ -37,13 +38,15 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """
     refusal = f"checkpoint {path} cannot be read"
     try:
+        instead = stand_in(path)
+        if instead:
+            raise ModelUnavailableError(f"{refusal}, it is no checkpoint: {instead}")
         with path.open("rb") as file:
-            begin = file.read(512)
-        kind = _kind(begin)
-        if kind == "safetensors":
+            begin = file.read(BEGIN)
+        if _is_safetensors(begin):
             return _unwrapped(load_file(path))
-        if kind != "torch":
-            raise ModelUnavailableError(f"{refusal}: {kind}")
+        if not _is_torch(begin):
+            raise ValueError("neither torch.save nor safetensors wrote it")
         content = _load(path, begin, refusal)
     except ModelUnavailableError:
         raise
@@ -111,25 +114,13 @@ def load_weights(
     network.load_state_dict(converted)
 
 
-def _kind(begin: bytes) -> str:
-    """What a file is by its first bytes: torch, safetensors, or in words what it is instead."""
-    text = begin.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if not begin:
-        return "it is empty, truncated or no checkpoint"
-    if begin.startswith(b"version https://git-lfs"):
-        return (
-            "it is a git-lfs pointer, no checkpoint: `git lfs pull` in its repository gets the file"
-        )
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return "it is a web page (HTML), no checkpoint: the download did not get the file itself"
-    if begin.startswith(b"\x1f\x8b"):
-        return "it is compressed (gzip), no checkpoint: unpack it first"
-    if begin[8:9] == b"{" and int.from_bytes(begin[:8], "little") < 1 << 32:
-        return "safetensors"
-    # Of torch.save: a zip, before version 1.6 a pickle (protocol 2 and later), or once a tar.
-    if begin.startswith((b"PK\x03\x04", b"\x80")) or begin[257:262] == b"ustar":
-        return "torch"
-    return "it is truncated or no checkpoint: neither torch.save nor safetensors wrote it"
+def _is_safetensors(begin: bytes) -> bool:
+    return begin[8:9] == b"{" and int.from_bytes(begin[:8], "little") < 1 << 32
+
+
+def _is_torch(begin: bytes) -> bool:
+    """By torch.save: a zip, before version 1.6 a pickle (protocol 2 and later), or once a tar."""
+    return begin.startswith((b"PK\x03\x04", b"\x80")) or begin[257:262] == b"ustar"
 
 
 def _load(path: Path, begin: bytes, refusal: str) -> Any:
@@ -171,13 +162,20 @@ def _plain_data() -> list[Any]:
 
 
 def _find_weights(content: Any, nesting: int = MAX_NESTING) -> dict[str, torch.Tensor] | None:
-    """The mapping of names to tensors: the content, or what is in it under a usual key."""
-    if not isinstance(content, Mapping) or not content or nesting == 0:
+    """The mapping of names to tensors: the content, what is in it under a usual key, or the only
+    one in it."""
+    if not isinstance(content, Mapping) or nesting == 0:
         return None
-    if all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items()):
-        return dict(content)
-    found = (_find_weights(content[key], nesting - 1) for key in WRAPPERS if key in content)
-    return next((weights for weights in found if weights), None)
+    tensors = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
+    # Some are mixed with numbers, such as the epoch.
+    if 2 * len(tensors) > len(content) and all(isinstance(name, str) for name in tensors):
+        return tensors
+    for key in WRAPPERS:
+        found = _find_weights(content.get(key), nesting - 1)
+        if found is not None:
+            return found
+    inside = [w for v in content.values() if (w := _find_weights(v, nesting - 1)) is not None]
+    return inside[0] if len(inside) == 1 else None
 
 
 def _contents(content: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from sam2vss_ros.errors import one_line
+from sam2vss_ros.io.stand_ins import stand_in
 from sam2vss_ros.semantics.catalog import ClassCatalog, catalog_data, parse_catalog
 from sam2vss_ros.semantics.classifier import MaskClassifier
 from sam2vss_ros.semantics.familiarity import World
@@ -89,6 +90,9 @@ def read_semantics(name_or_path: str) -> SemanticModel:
             "a file, and 'street' is the embedded one"
         )
     with refusing(f"semantics: {path} is not a semantics file"):
+        instead = stand_in(path)
+        if instead:
+            raise ValueError(instead)
         tensors, about = load_weights(path)
         if not isinstance(about, dict) or not {"catalog", "image_size"} <= about.keys():
             raise ValueError("it does not say its catalog and image_size")

@@ -54,6 +54,8 @@ WRAPPED: dict[str, Any] = {
     },
     "numpy's numbers": lambda w: {"model": w, "loss": np.float32(0.5), "step": np.int64(3)},
     "argparse": lambda w: {"model": w, "args": argparse.Namespace(lr=1e-4, seed=np.int64(7))},
+    "an own key": lambda w: {"best": {"weights_of_mine": w}, "history": [1, 2]},
+    "beside a number": lambda w: w | {"epoch": 3},
     "double": lambda w: {k: v.double() if v.is_floating_point() else v for k, v in w.items()},
 }
 
@@ -68,6 +70,25 @@ def test_weights_are_found_whatever_wraps_them(
     assert loaded.keys() == nano.keys()
     for key, value in nano.items():
         assert torch.equal(loaded[key].contiguous(), value), key
+
+
+def test_numbers_of_another_numpy_are_read(nano: dict[str, Tensor], tmp_path: Path) -> None:
+    """Versions 1 and 2 keep them in different modules."""
+    here, there = b"numpy.core.multiarray\n", b"numpy._core.multiarray\n"
+    if np.__version__ >= "2":
+        here, there = there, here
+    torch.save({"model": nano, "loss": np.float32(0.5)}, tmp_path / "here.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "here.pt") as source,
+        zipfile.ZipFile(tmp_path / "there.pt", "w") as target,
+    ):
+        for entry in source.infolist():
+            content = source.read(entry)
+            if entry.filename.endswith("data.pkl"):
+                assert content.count(here) == 1
+                content = content.replace(here, there)
+            target.writestr(entry.filename, content)
+    assert read_weights(tmp_path / "there.pt").keys() == nano.keys()
 
 
 def test_the_old_format_of_torch_is_read(nano: dict[str, Tensor], tmp_path: Path) -> None:
@@ -103,8 +124,8 @@ def saved(content: Any) -> bytes:
     ("content", "said"),
     [
         (b"", "it is empty"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "`git lfs pull` in its"),
-        (b"\n <!DOCTYPE html><html>404</html>", r"a web page \(HTML\), no checkpoint"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "no checkpoint: it is a git-lfs pointer"),
+        (b"\n <!DOCTYPE html><html>404</html>", r"it is no checkpoint: it is a web page \(HTML\)"),
         (b"<?xml version='1.0'?><Error>AccessDenied</Error>", r"a web page \(HTML\)"),
         (gzip.compress(b"weights"), r"compressed \(gzip\)"),
         (b"not tensors at all", "truncated or no checkpoint: neither torch.save nor safetensors"),

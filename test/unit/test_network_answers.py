@@ -89,7 +89,7 @@ def load_answers(kind: str, folder: Path) -> SegmentationNetwork:
         ("NotNumbers", r"its scores are not numbers \(NaN\)"),
         ("Infinite", r"its scores are not numbers \(NaN\)"),
         ("Flat", r"its output is \(1, 3\) of torch.float32, not scores"),
-        ("Two", r"its output is \(2, 3, 63, 80\), not \(1, classes, height, width\)"),
+        ("Two", r"its output is \(2, 3, 64, 85\), not \(1, classes, height, width\)"),
     ],
 )
 def test_an_answer_that_is_none_is_told(kind: str, said: str, tmp_path: Path) -> None:

@@ -126,7 +126,16 @@ def test_another_class_count_than_the_class_file_names_both(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(b"not a network", "damaged or not"), (b"", "damaged or not")]
+    ("content", "said"),
+    [
+        (b"not a network", "damaged or not"),
+        (b"", "damaged or not a network: it is empty"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "it is a git-lfs pointer: `git lfs pull`",
+        ),
+        (b"<!doctype html>", "it is a web page"),
+    ],
 )
 @pytest.mark.parametrize("suffix", [".pt", ".onnx"])
 def test_a_broken_file_is_named(suffix: str, content: bytes, said: str, tmp_path: Path) -> None:
@@ -152,7 +161,7 @@ def test_a_label_map_is_no_score(tmp_path: Path) -> None:
 
     path = write_torchscript(tmp_path, Labels(3))
     write_classes(tmp_path / "network.yaml", *NAMES)
-    with pytest.raises(ValueError, match=r"\(1, 63, 80\) of torch.int64, not scores"):
+    with pytest.raises(ValueError, match=r"\(1, 64, 85\) of torch.int64, not scores"):
         load_network(str(path), CPU)
 
 

@@ -240,6 +240,8 @@ def spoiled(original: Path, how: str) -> None:
         original.write_bytes(b"")
     elif how == "no safetensors":
         original.write_bytes(b"PK\x03\x04" + bytes(1000))
+    elif how == "git-lfs":
+        original.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     elif how == "foreign":
         save_file({"weight": torch.zeros(3)}, original)
     elif how == "other metadata":
@@ -249,7 +251,8 @@ def spoiled(original: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "how", ["truncated", "empty", "no safetensors", "foreign", "other metadata", "no json"]
+    "how",
+    ["truncated", "empty", "no safetensors", "git-lfs", "foreign", "other metadata", "no json"],
 )
 def test_what_is_no_semantics_file_is_named(
     how: str, untrained: SemanticModel, tmp_path: Path
@@ -260,6 +263,7 @@ def test_what_is_no_semantics_file_is_named(
     with pytest.raises(ValueError, match="is not a semantics file") as caught:
         load_semantics(str(path), CPU)
     assert str(path) in str(caught.value)
+    assert ("git lfs pull" in str(caught.value)) == (how == "git-lfs")
 
 
 @pytest.mark.parametrize(

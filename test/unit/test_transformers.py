@@ -251,6 +251,26 @@ def test_code_that_a_folder_brings_is_not_run(
     assert not (tmp_path / "ran").exists()
 
 
+class Bomb:
+    """Pickles into code that writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (self.path,))
+
+
+def test_code_in_the_weights_of_a_folder_is_not_run(segformer: Path, tmp_path: Path) -> None:
+    folder = copied(segformer, tmp_path / "folder")
+    (folder / "model.safetensors").unlink()
+    torch.save({"weight": Bomb(tmp_path / "exploded")}, folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="cannot be loaded by transformers") as caught:
+        load_network(str(folder), CPU)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "exploded").exists()
+
+
 @pytest.mark.parametrize("kind", ["OneFormerConfig", "DetrConfig"])
 def test_universal_models_of_another_kind_are_named(
     kind: str, offline: Any, tmp_path: Path
@@ -281,6 +301,13 @@ def test_a_folder_that_asks_for_nonsense(
     folder = copied(segformer, tmp_path / "folder")
     write_settings(folder, **settings)
     with pytest.raises(ValueError, match=said):
+        load_network(str(folder), CPU)
+
+
+def test_a_clone_without_git_lfs_is_told(segformer: Path, tmp_path: Path) -> None:
+    folder = copied(segformer, tmp_path / "folder")
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ValueError, match="its model.safetensors has no weights, .* `git lfs pull`"):
         load_network(str(folder), CPU)
 
 

@@ -86,8 +86,8 @@ class MappedNetwork:
                 "network %s: left out since %s has no such class: %s; not known to it: %s",
                 network.name,
                 target.name,
-                ", ".join(left_out) or "none",
-                ", ".join(missing) or "none",
+                one_line(", ".join(left_out) or "none"),
+                one_line(", ".join(missing) or "none"),
             )
 
     def accepts(self, frame: Frame) -> bool:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from sam2vss_ros.errors import one_line, reason_of
+from sam2vss_ros.io.stand_ins import stand_in
 from sam2vss_ros.semantics.catalog import parse_catalog, read_class_file
 from sam2vss_ros.semantics.networks.inputs import parse_input
 from sam2vss_ros.semantics.networks.network import OutputError, TensorNetwork, refuse_broken_weights
@@ -48,6 +49,9 @@ def load_file(
     """
     if not path.is_file():
         raise FileNotFoundError(f"network: {path} does not exist")
+    instead = stand_in(path)
+    if instead:
+        raise ValueError(f"network: {path} is damaged or not a network: {instead}")
     class_file = path.with_suffix(".yaml")
     if not classes and not class_file.is_file():
         raise FileNotFoundError(

@@ -43,8 +43,8 @@ class SegmentationNetwork(Protocol):
 MULTIPLES = (1, 2, 4, 8, 14, 16, 32, 64)
 """What is tried, where nothing says of which number the sides of an input must be multiples."""
 
-TRIAL = (255, 321)
-"""Height and width, both odd, of about what networks are tried on."""
+TRIAL = (257, 341)
+"""About the height and width of what networks are tried on: both odd, without common factors."""
 
 LEAST = -100.0
 """The least log probability: some networks rule classes out with minus infinity."""

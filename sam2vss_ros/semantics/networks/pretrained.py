@@ -16,12 +16,14 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sam2vss_ros.errors import one_line
+from sam2vss_ros.io.stand_ins import stand_in
 from sam2vss_ros.sam2.functional import PIXEL_MEAN, PIXEL_STD
 from sam2vss_ros.semantics.catalog import LONGEST_NAME, ClassCatalog, SemanticClass
 from sam2vss_ros.semantics.networks.inputs import MAX_SIDE, Input, check_range, is_side
@@ -54,6 +56,7 @@ def load_pretrained(
             local = {"local_files_only": not fetch, "trust_remote_code": False}
             for file in SETTINGS:
                 _refuse_code(_settings_file(transformers, name, file, fetch), file)
+            _refuse_stand_ins(Path(name))
             config = transformers.AutoConfig.from_pretrained(name, **local)
             kind, score = _kind(transformers, config)
             settings, _ = transformers.ImageProcessingMixin.get_image_processor_dict(name, **local)
@@ -140,6 +143,14 @@ def _without_code(entry: dict[str, Any], file: str) -> dict[str, Any]:
             "without that entry transformers' own class of its model_type is taken"
         )
     return entry
+
+
+def _refuse_stand_ins(folder: Path) -> None:
+    """Raise ValueError for weights that a folder, cloned without git-lfs say, only points to."""
+    for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin"))):
+        instead = stand_in(file)
+        if instead:
+            raise ValueError(f"its {file.name} has no weights, {instead}")
 
 
 def _kind(transformers: Any, config: Any) -> tuple[Any, Callable[[Any], Tensor]]:
