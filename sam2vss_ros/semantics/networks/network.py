@@ -147,8 +147,13 @@ class TensorNetwork:
 
 def refuse_broken_weights(name: str, module: nn.Module) -> None:
     """Raise ValueError where weights are not finite: their labels would be of one class."""
+    learned = {key for key, _ in module.named_parameters()}
     for key, value in module.state_dict().items():
-        if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all():
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            continue
+        # Other buffers may be infinite, such as masks of attention.
+        finite = key in learned or "running_" in key
+        if value.isnan().any() or (finite and value.isinf().any()):
             raise ValueError(
                 f"network: {name} is damaged, or its training failed: {one_line(key, 100)} holds "
                 "NaN or infinite weights"
