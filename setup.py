@@ -36,7 +36,6 @@ setup(
         "rosbags>=0.10.9",
     ],
     extras_require={
-        "hub": ["huggingface_hub>=0.23"],
         "networks": ["transformers>=5", "onnxruntime>=1.16"],
         # The report of `sam2vss evaluate` and the curves of `sam2vss train`.
         "report": ["jinja2>=3.0", "matplotlib>=3.5"],

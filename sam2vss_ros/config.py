@@ -94,8 +94,13 @@ class PipelineConfig(Checked):
     network: str = option(
         "head",
         "network of the dense prediction: head (of the semantics), topic (label images of another "
-        "node), a file (TorchScript .pt or .ts, .onnx), or a model of the library transformers "
-        "(folder or name on the hub)",
+        "node), a file (.onnx, or TorchScript .pt or .ts), or a model of the library transformers "
+        "(folder, or name on the hub once it was fetched)",
+    )
+    allow_torchscript: bool = option(
+        False,
+        "run a TorchScript network also where it does more than compute, such as open files; it is "
+        "a program: only where you trust who made it",
     )
     network_classes: str = option(
         "",

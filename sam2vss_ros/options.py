@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import reprlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from sam2vss_ros.errors import one_line
 from sam2vss_ros.spelling import nearest
 
 Value = bool | int | float | str | tuple[str, ...]
@@ -56,10 +56,6 @@ YAML_WORDS = {False: ("off", "no", "false"), True: ("on", "yes", "true")}
 MOST_SHOWN = 80
 """Characters of a value or a name that a message repeats."""
 
-_shown = reprlib.Repr()
-_shown.maxstring = _shown.maxother = MOST_SHOWN
-_shown.maxlist = _shown.maxtuple = _shown.maxdict = _shown.maxarray = 2
-
 
 def check(name: str, value: object, default: Value, limits: Option) -> Value:
     """Return `value`, converted to the type of `default`.
@@ -73,11 +69,11 @@ def check(name: str, value: object, default: Value, limits: Option) -> Value:
     if type(value) is bool:
         value = next((word for word in YAML_WORDS[value] if word in limits.choices), value)
     if type(value) is not type(default):
-        shown, given, kind = _shown.repr(value), type(value).__name__, type(default).__name__
+        shown, given, kind = brief(repr(value)), type(value).__name__, type(default).__name__
         hint = _what_helps(value, default, limits)
         raise TypeError(f"{name}: {shown} is a {given}, it takes a {kind}{hint}")
     if limits.choices and value not in limits.choices:
-        raise ValueError(f"{name}: {_shown.repr(value)} is not one of {', '.join(limits.choices)}")
+        raise ValueError(f"{name}: {brief(repr(value))} is not one of {', '.join(limits.choices)}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         low, high = limits.low, limits.high
         if (low is not None and not value >= low) or (high is not None and not value <= high):
@@ -86,9 +82,21 @@ def check(name: str, value: object, default: Value, limits: Option) -> Value:
     return value  # type: ignore[return-value]
 
 
+def read_as(default: Value) -> Callable[[str], Any]:
+    """What makes a value like `default` of a word of a command line, or raises ValueError."""
+    return boolean if isinstance(default, bool) else type(default)
+
+
+def boolean(text: str) -> bool:
+    """Of true and false as YAML writes them. Raises ValueError."""
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"{brief(text)} is neither true nor false")
+    return text.lower() == "true"
+
+
 def brief(text: str) -> str:
     """What somebody wrote, cut to a part of a line."""
-    return _shown.repr(text)[1:-1]
+    return one_line(text, MOST_SHOWN)
 
 
 def _what_helps(value: object, default: Value, limits: Option) -> str:
@@ -109,11 +117,11 @@ def _names(name: str, value: object) -> tuple[str, ...]:
     """
     if not isinstance(value, Sequence) or isinstance(value, str):
         given = type(value).__name__
-        raise TypeError(f"{name}: {_shown.repr(value)} is a {given}, it takes a list of names")
+        raise TypeError(f"{name}: {brief(repr(value))} is a {given}, it takes a list of names")
     for item in value:
         if not isinstance(item, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", item):
             raise ValueError(
-                f"{name}: {_shown.repr(item)} is no name: letters, digits and _, a letter first"
+                f"{name}: {brief(repr(item))} is no name: letters, digits and _, a letter first"
             )
     if len(set(value)) < len(value):
         raise ValueError(f"{name}: {brief(', '.join(value))}: each name counts once")

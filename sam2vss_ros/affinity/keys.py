@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sam2vss_ros.affinity.memory import COARSE, FINE, Reading
 from sam2vss_ros.affinity.trunk import CHANNELS
-from sam2vss_ros.sam2.weights import load_weights, read_weights
+from sam2vss_ros.sam2.checkpoint import load_weights, read_weights
 
 KEY_CHANNELS = 64
 

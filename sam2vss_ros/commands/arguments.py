@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.errors import InputError, ModelUnavailableError
-from sam2vss_ros.options import options_of
+from sam2vss_ros.options import options_of, read_as
 from sam2vss_ros.spelling import nearest
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def add_pipeline_options(parser: argparse.ArgumentParser, without: Sequence[str]
             flag_of(name),
             dest=name,
             default=argparse.SUPPRESS,
-            type=type(default),
+            type=read_as(default),
             metavar="|".join(option.choices) or type(default).__name__.upper(),
             help=option.description.replace("%", "%%") + shown,
         )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import Any
 
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.errors import InputError
-from sam2vss_ros.options import brief, options_of, what_is_meant
+from sam2vss_ros.options import brief, options_of, read_as, what_is_meant
 
 PAPER_REFINE = "paper-refine"
 """The mode that is no option of the pipeline: the paper's refiner, offline."""
@@ -63,7 +62,7 @@ def _pairs(text: str) -> Options:
             raise InputError(f"compare: {brief(pair)!r} is not OPTION=VALUE")
         if name not in known:
             raise InputError(f"compare: no option {brief(name)}: {what_is_meant(name, known)}")
-        kind: Any = type(known[name][0])
+        kind = read_as(known[name][0])
         try:
             options[name] = kind(value)
         except ValueError as error:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from sam2vss_ros.errors import InputError, few
+from sam2vss_ros.errors import InputError, NetworkError, few, one_line
 from sam2vss_ros.evaluation.latency import Latencies
 from sam2vss_ros.evaluation.metrics import FrameScore, Scoreboard
 from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame, LabelledStream
@@ -80,9 +80,10 @@ class PipelineLabeller:
             except Exception as error:
                 self.pipeline.reset()
                 if not self._told:
-                    log.warning("told once: %s", traceback.format_exc())
+                    known = isinstance(error, NetworkError)
+                    log.warning("told once: %s", error if known else traceback.format_exc())
                     self._told = True
-                failure = f"{type(error).__name__}: {error}"
+                failure = one_line(f"{type(error).__name__}: {error}")
                 yield LabelledOutput(None, time.perf_counter() - start, failure=failure)
             else:
                 seconds = time.perf_counter() - start

@@ -15,7 +15,7 @@ from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
 
 from sam2vss_ros.config import NodeConfig, PipelineConfig
-from sam2vss_ros.errors import ImageError, MissingLabelsError
+from sam2vss_ros.errors import ImageError, MissingLabelsError, NetworkError
 from sam2vss_ros.io.contrast import Contrast
 from sam2vss_ros.io.ros_images import compressed_to_rgb, label_ids
 from sam2vss_ros.io.stamps import CaptureTimes
@@ -207,6 +207,9 @@ class Channel:
             self._publish(arrival, frame, semantic)
         except MissingLabelsError as error:
             self._skip("no labels", str(error))
+        except NetworkError as error:
+            self.pipeline.reset()
+            self._skip("network failed", str(error))
         except Exception as error:
             # The memory may be half updated, so it begins anew.
             if self._node.context.ok():

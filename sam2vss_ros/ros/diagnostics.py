@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from sam2vss_ros.errors import LONGEST_MESSAGE, one_line
+
 WINDOW = 300
 """Processed frames that rates and percentiles are taken over."""
 
@@ -216,9 +218,9 @@ class Reporter:
         return DiagnosticStatus(
             level=level,
             name=self._name,
-            message=message or state,
+            message=one_line(message or state, LONGEST_MESSAGE),
             hardware_id=facts.get("device", ""),
-            values=[KeyValue(key=key, value=value) for key, value in values.items()],
+            values=[KeyValue(key=key, value=one_line(value)) for key, value in values.items()],
         )
 
 

@@ -33,6 +33,7 @@ from rclpy.utilities import remove_ros_args, try_shutdown
 
 from sam2vss_ros import heap
 from sam2vss_ros.config import NodeConfig, PipelineConfig
+from sam2vss_ros.errors import LONGEST_MESSAGE, one_line
 from sam2vss_ros.options import Value, brief, options_of
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
@@ -123,7 +124,10 @@ class VssNode(LifecycleNode):
         try:
             act()
         except Exception as error:
-            reason = str(error) if isinstance(error, PEOPLE_ERRORS) else traceback.format_exc()
+            if isinstance(error, PEOPLE_ERRORS):
+                reason = one_line(error, LONGEST_MESSAGE)
+            else:
+                reason = traceback.format_exc()
             self.get_logger().error(f"cannot {what}: {reason}")
             if undo is None:
                 return ERROR

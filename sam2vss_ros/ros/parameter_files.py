@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-import yaml
+from sam2vss_ros.io.yaml_files import read_yaml
 
 PARAMETERS = "ros__parameters"
 
@@ -22,8 +23,10 @@ def files_without_us(arguments: Sequence[str], node: str) -> Iterator[tuple[str,
     for flag, path in pairwise(arguments):
         if flag != "--params-file":
             continue
-        with open(path, encoding="utf-8") as file:
-            names = list(_nodes(yaml.safe_load(file)))
+        try:
+            names = list(_nodes(read_yaml(Path(path))))
+        except ValueError:
+            continue  # what rcl alone can read may be for us
         if names and not any(_matches(name, node) for name in names):
             yield path, names
 

@@ -14,6 +14,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from sam2vss_ros.config import OPTIONS, NodeConfig, PipelineConfig
+from sam2vss_ros.errors import LONGEST_MESSAGE, one_line
 from sam2vss_ros.options import Option, Value, brief, check, options_of, what_is_meant
 from sam2vss_ros.ros.parameter_files import files_without_us
 
@@ -101,7 +102,7 @@ class Parameters:
             if changes and self.apply is not None:
                 self.apply(changes)
         except (TypeError, ValueError) as error:
-            return SetParametersResult(successful=False, reason=str(error))
+            return SetParametersResult(successful=False, reason=one_line(error, LONGEST_MESSAGE))
         for name in changes:
             self._complaints.pop(name, None)
         return SetParametersResult(successful=True)

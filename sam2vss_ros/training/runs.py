@@ -9,6 +9,8 @@ from typing import IO, Any
 
 import torch
 
+from sam2vss_ros.errors import one_line
+
 
 def open_run(folder: Path, resume: bool) -> Path:
     """Make the run's folder; returns the path of its checkpoint, which need not exist.
@@ -31,11 +33,19 @@ def save_checkpoint(path: Path, step: int, parts: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, parts: Mapping[str, Any]) -> int:
-    """Give `parts` their states back; returns the step."""
-    data = torch.load(path, map_location="cpu", weights_only=True)
-    for name, part in parts.items():
-        part.load_state_dict(data[name])
-    return int(data["step"])
+    """Give `parts` their states back; returns the step.
+
+    Raises ValueError for a file that is damaged, or of a run of something else.
+    """
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(data[name])
+        return int(data["step"])
+    except Exception as error:  # a damaged file makes torch raise nearly anything
+        raise ValueError(
+            f"{path} cannot be resumed, it is damaged or of another run: {one_line(error)}"
+        ) from error
 
 
 def open_log(folder: Path, step: int) -> IO[str]:
