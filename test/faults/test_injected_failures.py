@@ -1,4 +1,4 @@
-"""Whatever fails inside costs the frame in hand: it is counted by its reason, and the next is right.
+"""Whatever fails inside costs the frame in hand: it is counted by reason, and the next is right.
 
 One live node for each place of failure; there every kind of error happens once, in mid-stream.
 """

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from lifecycle_msgs.msg import Transition
@@ -19,6 +16,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from harness import header, street
+from node_process import NodeProcess
 from ros_session import RosSession
 from sam2vss_ros.ros.conversions import image_message
 
@@ -28,77 +26,40 @@ LIMIT = 2.0
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
 
 
-class Node:
-    """The process of a node `/robot/vss`, with these parameters, and what it has logged."""
-
-    def __init__(self, root: Path, parameters: dict[str, object]) -> None:
-        given = [part for k, v in parameters.items() for part in ("-p", f"{k}:={v}")]
-        self.process = subprocess.Popen(
-            [sys.executable, root / "scripts/vss_node", "--ros-args", "-r", "__ns:=/robot", *given],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(root), *sys.path])},
-        )
-        self.log = ""
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.log += line
-
-    def end_by(self, number: signal.Signals) -> int:
-        """Send a signal, twice as `ros2 launch` does; returns the exit code. Checks the time."""
-        start = time.monotonic()
-        self.process.send_signal(number)
-        time.sleep(0.02)
-        self.process.send_signal(number)
-        try:
-            self.process.wait(LIMIT - (time.monotonic() - start))
-        except subprocess.TimeoutExpired:
-            pytest.fail(f"not down within {LIMIT} s of {number.name}; log: {self.log[-2000:]}")
-        self._reader.join()
-        return self.process.returncode
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self._reader.join()
-
-
 @pytest.fixture
-def launch(root: Path) -> Iterator[Callable[..., Node]]:
-    nodes: list[Node] = []
+def launch() -> Iterator[Callable[..., NodeProcess]]:
+    """Starts the process of a node with these parameters."""
+    nodes: list[NodeProcess] = []
 
-    def start(**parameters: object) -> Node:
-        nodes.append(Node(root, {"threads": 1} | parameters))
+    def start(**parameters: object) -> NodeProcess:
+        given = [part for k, v in parameters.items() for part in ("-p", f"{k}:={v}")]
+        nodes.append(NodeProcess("-p", "threads:=1", *given))
         return nodes[-1]
 
     yield start
     for node in nodes:
-        node.close()
+        node.kill()
 
 
-def wait_for_state(ros: RosSession, node: Node, label: str) -> None:
-    client = ros.node("watcher").create_client(GetState, "/robot/vss/get_state")
+def wait_for_state(ros: RosSession, node: NodeProcess, label: str) -> None:
+    client = ros.node("watcher").create_client(GetState, "/vss/get_state")
 
     def reached() -> bool:
-        assert node.process.poll() is None, node.log
+        assert node.running, node.log
         return bool(ros.call(client, GetState.Request()).current_state.label == label)
 
     ros.wait_until(reached, lambda: f"state {label}; log: {node.log}")
 
 
 def change(ros: RosSession, transition: int) -> None:
-    client = ros.node("manager").create_client(ChangeState, "/robot/vss/change_state")
+    client = ros.node("manager").create_client(ChangeState, "/vss/change_state")
     assert ros.call(client, ChangeState.Request(transition=Transition(id=transition))).success
 
 
 @contextmanager
 def camera(ros: RosSession, width: int, height: int, rate: float) -> Iterator[None]:
     """Publishes images until the block ends, faster than they are processed."""
-    images = ros.node("camera").create_publisher(Image, "/robot/image", qos_profile_sensor_data)
+    images = ros.node("camera").create_publisher(Image, "/image", qos_profile_sensor_data)
     over = threading.Event()
 
     def play() -> None:
@@ -116,68 +77,83 @@ def camera(ros: RosSession, width: int, height: int, rate: float) -> Iterator[No
         player.join()
 
 
-def check_end(node: Node, number: signal.Signals) -> None:
-    assert node.end_by(number) == 0, node.log
+def check_end(node: NodeProcess, number: signal.Signals) -> int:
+    """End the node; returns the exit code."""
+    try:
+        code = node.end_by(number, LIMIT)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"not down within {LIMIT} s of {number.name}; log: {node.log[-2000:]}")
     assert "Traceback" not in node.log and "terminate called" not in node.log, node.log
+    return code
 
 
 @SIGNALS
-def test_unconfigured(ros: RosSession, launch: Callable[..., Node], number: signal.Signals) -> None:
+def test_unconfigured(
+    ros: RosSession, launch: Callable[..., NodeProcess], number: signal.Signals
+) -> None:
     node = launch(autostart="false")
     wait_for_state(ros, node, "unconfigured")
-    check_end(node, number)
+    assert check_end(node, number) == 0, node.log
 
 
 @SIGNALS
-def test_inactive(ros: RosSession, launch: Callable[..., Node], number: signal.Signals) -> None:
+def test_inactive(
+    ros: RosSession, launch: Callable[..., NodeProcess], number: signal.Signals
+) -> None:
     node = launch(autostart="false")
     wait_for_state(ros, node, "unconfigured")
     change(ros, Transition.TRANSITION_CONFIGURE)
-    check_end(node, number)
+    assert check_end(node, number) == 0, node.log
 
 
 @SIGNALS
 def test_active_without_images(
-    ros: RosSession, launch: Callable[..., Node], number: signal.Signals
+    ros: RosSession, launch: Callable[..., NodeProcess], number: signal.Signals
 ) -> None:
-    node = launch(no_image_warning=0.2)
+    node = launch(no_image_warning=0.5)
     wait_for_state(ros, node, "active")
-    check_end(node, number)
+    assert check_end(node, number) == 0, node.log
 
 
 @SIGNALS
 def test_in_the_middle_of_a_frame(
-    ros: RosSession, launch: Callable[..., Node], number: signal.Signals
+    ros: RosSession, launch: Callable[..., NodeProcess], number: signal.Signals
 ) -> None:
     """Of which there is always one: the camera is faster than the node, and others wait."""
     node = launch(overload="all", discovery="regions", image_size=1024, min_class_score=0.0)
     wait_for_state(ros, node, "active")
     labels: list[Image] = []
     ros.node("ears").create_subscription(
-        Image, "/robot/vss/label_image", labels.append, qos_profile_sensor_data
+        Image, "/vss/label_image", labels.append, qos_profile_sensor_data
     )
     with camera(ros, 640, 480, rate=20):
         ros.wait_until(lambda: len(labels) >= 2, lambda: f"answers; log: {node.log}")
-        check_end(node, number)
+        assert check_end(node, number) == 0, node.log
 
 
 @SIGNALS
 def test_after_it_was_refused_to_configure(
-    ros: RosSession, launch: Callable[..., Node], number: signal.Signals
+    ros: RosSession, launch: Callable[..., NodeProcess], number: signal.Signals
 ) -> None:
     node = launch(classes="/nowhere/classes.yaml")
     ros.wait_until(lambda: "cannot configure" in node.log, lambda: f"a refusal; {node.log}")
-    check_end(node, number)
+    assert check_end(node, number) == 0, node.log
 
 
 @SIGNALS
-@pytest.mark.parametrize("seconds", [0.05, 0.3, 1.0, 1.8, 2.5])
+@pytest.mark.parametrize(
+    ("library", "seconds"),
+    [("_rclpy_pybind11", 0.0), ("libtorch_cpu", 0.0), ("libtorch_cpu", 0.7), ("libtorch_cpu", 1.4)],
+)
 def test_while_it_starts(
-    launch: Callable[..., Node], number: signal.Signals, seconds: float
+    ros: RosSession,
+    launch: Callable[..., NodeProcess],
+    number: signal.Signals,
+    library: str,
+    seconds: float,
 ) -> None:
     """In imports, while the node is made, while networks are loaded: silent, whatever the code."""
     node = launch()
+    ros.wait_until(lambda: node.has_loaded(library), f"the import of {library}")
     time.sleep(seconds)
-    code = node.end_by(number)
-    assert code in (0, -number, 128 + number), node.log
-    assert "Traceback" not in node.log and "terminate called" not in node.log, node.log
+    assert check_end(node, number) in (0, -number, 128 + number), node.log

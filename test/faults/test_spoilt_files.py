@@ -78,15 +78,18 @@ def check_catalog(catalog: ClassCatalog) -> None:
     assert catalog.palette().shape == (65536, 3)
 
 
+def alias_bomb(levels: int) -> str:
+    """Few lines of YAML whose anchor `last` stands for 9 ** levels words."""
+    lines = ["word0: &word0 boom"]
+    lines += [f"word{i + 1}: &word{i + 1} [{', '.join([f'*word{i}'] * 9)}]" for i in range(levels)]
+    return "\n".join(lines).replace(f"word{levels}", "last") + "\n"
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        "a: &a [x, x, x, x, x, x, x, x, x]\n"
-        + "".join(
-            f"{k}: &{k} [{', '.join(['*' + j] * 9)}]\n"
-            for j, k in zip("abcdefgh", "bcdefghi", strict=True)
-        )
-        + "name: bomb\nclasses: *i\n",
+        alias_bomb(9) + "name: bomb\nclasses: *last\n",
+        alias_bomb(6) + "name: *last\nclasses: [{id: 0, name: sky, color: [0, 0, 0]}]\n",
         "classes: " + "[" * 3000,
         "classes: " + "{a: " * 3000,
         "name: n\nclasses: [{id: 0, name: sky, color: [.inf, 0, 0]}]",
@@ -95,7 +98,17 @@ def check_catalog(catalog: ClassCatalog) -> None:
         f"name: n\nclasses: [{{id: 0, name: {'x' * 1_000_000}, color: [1, 2]}}]",
         "name: n\nclasses: [{id: " + "9" * 5000 + ", name: sky, color: [0, 0, 0]}]",
     ],
-    ids=["aliases", "brackets", "braces", "infinite", "nan", "fraction", "long", "huge"],
+    ids=[
+        "aliases",
+        "long name",
+        "brackets",
+        "braces",
+        "infinite",
+        "nan",
+        "fraction",
+        "long",
+        "huge",
+    ],
 )
 def test_yaml_that_is_meant_to_harm(tmp_path: Path, text: str) -> None:
     path = tmp_path / "classes.yaml"

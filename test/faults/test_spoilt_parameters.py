@@ -16,7 +16,20 @@ from sam2vss_ros.config import OPTIONS
 EXTREME: list[Any] = [
     *(0, 1, -1, 3, 255, 256, 65535, 65536, 2**31, 2**62, -(2**63)),
     *(0.0, -0.5, 0.5, 1.0, 1e-300, 1e308, float("inf"), float("-inf"), float("nan")),
-    *(True, False, "", "auto", "off", "false", "1", "cuda:99", "x" * 100_000, "a\nb", "\u202e", "🚙"),
+    *(
+        True,
+        False,
+        "",
+        "auto",
+        "off",
+        "false",
+        "1",
+        "cuda:99",
+        "x" * 100_000,
+        "a\nb",
+        "\u202e",
+        "🚙",
+    ),
     *("/", "/dev/zero", "/proc/self/mem", "~", "..", "$(id)", "%s%n", "{}", "http://127.0.0.1:9/"),
     *([1, 2], [0.5], [True], ["front"], ["front", "front"], ["a b"], ["x" * 5000], [b"\x00"]),
 ]
