@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COMPLAINT = re.compile(r"^\[(?:WARN|ERROR|FATAL)\] \[[\d.]+\] \[[\w.]+\]: ", re.MULTILINE)
-"""What stands before a message of the log that is more than information."""
+COMPLAINT = re.compile(
+    r"^\[(?:WARN|ERROR|FATAL)\] \[[\d.]+\] \[[\w.]+\]: (.*?)(?=^\[[A-Z]+\] \[|\Z)", re.M | re.S
+)
+"""A message of the log that is more than information, of one line or several."""
 
 
 class NodeProcess:
@@ -47,17 +49,13 @@ class NodeProcess:
         """Whether a shared library of this name is in the process (Linux)."""
         return library in Path(f"/proc/{self._process.pid}/maps").read_text(encoding="utf-8")
 
-    def complaint(self) -> str:
-        """The first warning or error of the log, in one line; empty before there is one.
+    def complaints(self) -> list[str]:
+        """The warnings and errors of the log, each in one line.
 
         Of a process that has ended without one it is all that it has written.
         """
-        found = COMPLAINT.search(self.log)
-        if found is None:
-            return "" if self.running else " ".join(self.log.split())
-        rest = self.log[found.end() :]
-        following = re.search(r"^\[\w+\] \[", rest, re.MULTILINE)
-        return " ".join(rest[: following.start() if following else None].split())
+        found = [" ".join(message.split()) for message in COMPLAINT.findall(self.log)]
+        return found if found or self.running else [" ".join(self.log.split())]
 
     def end_by(self, number: signal.Signals, seconds: float) -> int:
         """Send a signal, twice as `ros2 launch` does; returns the exit code.
