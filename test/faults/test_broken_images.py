@@ -15,7 +15,7 @@ import pytest
 from sensor_msgs.msg import CompressedImage, Image
 
 from harness import CAR_BOX, HEIGHT, RELIABLE, WIDTH, Harness, Start, header, street
-from resident import memory_back_to_its_level
+from resident import memory_back_to_its_level, memory_peak_below
 from sam2vss_ros.msg import TrackedObjectArray
 from sam2vss_ros.ros.conversions import image_message
 from sam2vss_ros.srv import AddPrompt
@@ -171,7 +171,7 @@ def test_compressed_images_that_are_refused(start: Start) -> None:
     bench = start(camera_qos=None, image_transport="compressed", discovery="off", overload="all")
     good = CompressedImage(format="jpeg", data=encoded(".jpg"))
     stream = Stream(bench, "image/compressed", good)
-    with memory_back_to_its_level(60):
-        for make in COMPRESSED_REFUSED.values():
-            form, data = make()
+    messages = [make() for make in COMPRESSED_REFUSED.values()]
+    with memory_back_to_its_level(60), memory_peak_below(300):
+        for form, data in messages:
             check_refusal(bench, stream, CompressedImage(format=form, data=data))

@@ -20,7 +20,7 @@ from std_srvs.srv import Trigger
 
 from harness import CAR_BOX, RELIABLE, Harness, Start, header, street
 from mutations import Mutations
-from resident import memory_back_to_its_level
+from resident import memory_back_to_its_level, memory_peak_below
 from ros_session import RosSession
 from sam2vss_ros.ros.conversions import image_message
 from sam2vss_ros.srv import AddPrompt, RemoveObject
@@ -117,7 +117,7 @@ def test_compressed_images(start: Start, suffix: str, seed: int) -> None:
         camera.publish(compressed(stamp, whole))
 
     expected = answer_to_a_good_image(bench, labels, send)
-    with memory_back_to_its_level(60):
+    with memory_back_to_its_level(60), memory_peak_below(1500):
         spoilt = enumerate(Mutations([whole, encoded(".png"), encoded(".jpg")], seed).take(500))
         messages = ((compressed(100 * i, data), True) for i, data in spoilt)
         assert flood(bench, camera.publish, messages) == 500

@@ -10,7 +10,9 @@ wheels, without a GPU.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -180,6 +182,16 @@ def two_cameras_on_one_topic(scene: Scene) -> str:
     return next(t for t in told if "publishers" in t)
 
 
+def two_nodes_of_one_name(scene: Scene) -> str:
+    """Either of them may say it."""
+    scene.camera("image")
+    nodes = [scene.node(), scene.node()]
+    scene.ros.wait_until(
+        lambda: any(node.complaints() for node in nodes), lambda: f"a word; {nodes[1].log}"
+    )
+    return next(node.complaints()[0] for node in nodes if node.complaints())
+
+
 def prompt_before_the_first_image(scene: Scene) -> str:
     node = scene.node()
     scene.ros.wait_until(lambda: "active: " in node.log, "an active node", PATIENCE)
@@ -288,6 +300,12 @@ MISTAKES = [
         ("stamp", "arrival"),
     ),
     Mistake(
+        "two nodes of one name",
+        "`ros2 run sam2vss_ros vss_node` in two terminals",
+        two_nodes_of_one_name,
+        ("/vss", "__node"),
+    ),
+    Mistake(
         "typo in a parameter",
         "`-p modle:=nano`",
         started_with("-p", "modle:=nano"),
@@ -391,6 +409,7 @@ def make(mistake: Mistake) -> str:
             said = mistake.make(place)
         except pytest.fail.Exception as error:  # waited in vain
             said = f"nothing ({' '.join(str(error).split())})"
+        said = re.sub(r"\[[A-Z]+\] \[[\d.]+\] \[[\w.]+\]: ", "", said)  # of the log
         return said.replace(str(place.folder), "~").replace(str(ROOT), "~/sam2vss_ros")
 
 
@@ -403,9 +422,10 @@ def row(mistake: Mistake, said: str) -> str:
 
 def write(table: str) -> None:
     """Put the table into the document, in the place of the one that is there."""
-    before, header_, rest = DOCUMENT.read_text(encoding="utf-8").partition(HEADER)
-    assert header_, f"{DOCUMENT} has no such table"
-    DOCUMENT.write_text(before + table + "\n" + rest.partition("\n\n")[2], encoding="utf-8")
+    before, found, after = DOCUMENT.read_text(encoding="utf-8").partition(HEADER)
+    assert found, f"{DOCUMENT} has no such table"
+    rest = itertools.dropwhile(lambda line: line.startswith("|"), after.splitlines(keepends=True))
+    DOCUMENT.write_text(before + table + "".join(rest), encoding="utf-8")
 
 
 def main() -> None:
