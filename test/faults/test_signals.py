@@ -28,12 +28,13 @@ SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids
 
 @pytest.fixture
 def launch() -> Iterator[Callable[..., NodeProcess]]:
-    """Starts the process of a node with these parameters."""
+    """Starts the process of a node `/robot/vss` with these parameters."""
     nodes: list[NodeProcess] = []
 
     def start(**parameters: object) -> NodeProcess:
         given = [part for k, v in parameters.items() for part in ("-p", f"{k}:={v}")]
-        nodes.append(NodeProcess("-p", "threads:=1", *given))
+        # A name that no test before has had: see `RosSession.close`.
+        nodes.append(NodeProcess("-r", "__ns:=/robot", "-p", "threads:=1", *given))
         return nodes[-1]
 
     yield start
@@ -42,7 +43,7 @@ def launch() -> Iterator[Callable[..., NodeProcess]]:
 
 
 def wait_for_state(ros: RosSession, node: NodeProcess, label: str) -> None:
-    client = ros.node("watcher").create_client(GetState, "/vss/get_state")
+    client = ros.node("watcher").create_client(GetState, "/robot/vss/get_state")
 
     def reached() -> bool:
         assert node.running, node.log
@@ -52,14 +53,14 @@ def wait_for_state(ros: RosSession, node: NodeProcess, label: str) -> None:
 
 
 def change(ros: RosSession, transition: int) -> None:
-    client = ros.node("manager").create_client(ChangeState, "/vss/change_state")
+    client = ros.node("manager").create_client(ChangeState, "/robot/vss/change_state")
     assert ros.call(client, ChangeState.Request(transition=Transition(id=transition))).success
 
 
 @contextmanager
 def camera(ros: RosSession, width: int, height: int, rate: float) -> Iterator[None]:
     """Publishes images until the block ends, faster than they are processed."""
-    images = ros.node("camera").create_publisher(Image, "/image", qos_profile_sensor_data)
+    images = ros.node("camera").create_publisher(Image, "/robot/image", qos_profile_sensor_data)
     over = threading.Event()
 
     def play() -> None:
@@ -124,7 +125,7 @@ def test_in_the_middle_of_a_frame(
     wait_for_state(ros, node, "active")
     labels: list[Image] = []
     ros.node("ears").create_subscription(
-        Image, "/vss/label_image", labels.append, qos_profile_sensor_data
+        Image, "/robot/vss/label_image", labels.append, qos_profile_sensor_data
     )
     with camera(ros, 640, 480, rate=20):
         ros.wait_until(lambda: len(labels) >= 2, lambda: f"answers; log: {node.log}")

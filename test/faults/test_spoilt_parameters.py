@@ -81,21 +81,17 @@ def test_values_of_parameters_while_it_runs(start: Start) -> None:
 
 
 def test_values_of_parameters_at_the_start(start: Start) -> None:
-    """All of them wrong at once: each is told, and the node waits."""
-    wrong: dict[str, Any] = {}
-    for name, (default, option) in OPTIONS.items():
-        if option.choices:
-            wrong[name] = "x" * 100_000
-        elif option.high is not None:
-            beyond = option.high * 2 + 1
-            wrong[name] = int(beyond) if isinstance(default, int) else beyond
-        else:
-            wrong[name] = ["front", "front"] if isinstance(default, tuple) else [7]
-    wrong.pop("autostart")
+    """Wrong ones of every kind at once: each is told in short, and the node waits."""
+    wrong: dict[str, Any] = {
+        "mode": "x" * 100_000,
+        "max_objects": -(2**63),
+        "min_area": float("nan"),
+        "classes": [7] * 1000,
+        "cameras": ["front", "front"],
+    }
     bench = start(camera_qos=None, **wrong)
     bench.wait_for_log("cannot configure")
     told = bench.log
-    assert all(f"{name}: " in told for name in wrong), [n for n in wrong if f"{n}: " not in told]
-    assert len(told) < 200 * len(wrong), "each of them in a short line"
-    assert "Traceback" not in told
+    assert all(f"{name}: " in told for name in wrong), told
+    assert len(told) < 1000 and "Traceback" not in told
     assert bench.state() == "unconfigured"
