@@ -211,23 +211,30 @@ def main() -> int:
     options = parse_arguments()
     for deadly in DEADLY:  # so that the children are ended too
         signal.signal(deadly, lambda number, _: sys.exit(128 + number))
-    out: Path = options.out
-    out.mkdir(parents=True, exist_ok=True)
+    parts: list[Part] = []
     try:
-        parts = [
-            cycles(options.cycles, options.size, out),
-            camera(options.minutes, options.size, out),
-            engine(options.frames, out),
-        ]
-    except (DemoError, InputError, ProcessEndedError) as error:
+        run(options, parts)
+    except (DemoError, InputError, OSError, ProcessEndedError) as error:
         print(f"soak: {error}", file=sys.stderr)
         return 2
-    (out / "soak.json").write_text(json.dumps([asdict(p) for p in parts], indent=2) + "\n")
-    print(table(parts))
-    for part in parts:
-        for problem in part.problems:
-            print(f"{part.name}: {problem}")
-    return 1 if any(p.problems for p in parts) else 0
+    finally:  # what is done is told, whatever ends the rest
+        if parts:
+            print(table(parts))
+        for part in parts:
+            for problem in part.problems:
+                print(f"{part.name}: {problem}")
+    return 1 if any(part.problems for part in parts) else 0
+
+
+def run(options: argparse.Namespace, parts: list[Part]) -> None:
+    """Add the parts as they are finished, and write them."""
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    parts.append(cycles(options.cycles, options.size, out))
+    parts.append(camera(options.minutes, options.size, out))
+    parts.append(engine(options.frames, out))
+    figures = json.dumps([asdict(part) for part in parts], indent=2)
+    (out / "soak.json").write_text(figures + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -49,3 +49,10 @@ def test_a_short_soak(tmp_path: Path) -> None:
         assert min(part["memory_mb"]) > 100
         assert f" {part['name']} " in run.stdout
         assert not [p for p in part["problems"] if "memory" not in p]
+
+
+def test_a_place_that_cannot_be_written() -> None:
+    command = [sys.executable, "-m", "sam2vss_ros.demo.soak", "--out", "/dev/null/soak"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert "/dev/null/soak" in run.stderr and len(run.stderr.splitlines()) == 1

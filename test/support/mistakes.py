@@ -407,8 +407,8 @@ def make(mistake: Mistake) -> str:
     with scene() as place:
         try:
             said = mistake.make(place)
-        except pytest.fail.Exception as error:  # waited in vain
-            said = f"nothing ({' '.join(str(error).split())})"
+        except pytest.fail.Exception:  # waited in vain
+            said = "nothing"
         said = re.sub(r"\[[A-Z]+\] \[[\d.]+\] \[[\w.]+\]: ", "", said)  # of the log
         return said.replace(str(place.folder), "~").replace(str(ROOT), "~/sam2vss_ros")
 
