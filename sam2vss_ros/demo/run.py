@@ -31,6 +31,9 @@ IDLE_LIMIT = 5.0
 DRAIN_LIMIT = 30.0
 """Seconds for the answers to the last images."""
 
+MEMORY_EVERY = 10.0
+"""Seconds from one look at the memory of the nodes to the next."""
+
 RESULTS = ("overlay.mp4", "contact_sheet.png", "objects.jsonl", "summary.json")
 
 
@@ -39,7 +42,7 @@ class DemoError(RuntimeError):
 
 
 class Demo:
-    """All processes of one run."""
+    """All processes of one run. memory_mb: of all nodes, ten seconds after each other."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
@@ -47,6 +50,7 @@ class Demo:
         self._environment = dict(os.environ)
         self._nodes: dict[str, Process] = {}
         self._processes: list[Process] = []
+        self.memory_mb: list[float] = []
 
     def run(self) -> dict[str, Any]:
         """Run everything; returns the summary, which is also written, with the pictures.
@@ -207,6 +211,8 @@ class Demo:
             while any(stream.player.running for stream in streams):
                 self._check_all()
                 show()
+                if time.monotonic() - start >= MEMORY_EVERY * len(self.memory_mb):
+                    self.memory_mb.append(self._held_mb())
                 if time.monotonic() - start >= 60 * (minutes + 1):
                     minutes += 1
                     bar.write(f"minute {minutes}: {self._memory()}")
@@ -216,9 +222,12 @@ class Demo:
 
     def _memory(self) -> str:
         """The memory of the nodes at this moment, for people."""
-        held = f"{sum(node.resident_mb() for node in self._nodes.values()):.0f} MB"
+        held = f"{self._held_mb():.0f} MB"
         several = len(self._nodes) > 1
         return f"the nodes hold {held}" if several else f"the node holds {held}"
+
+    def _held_mb(self) -> float:
+        return sum(node.resident_mb() for node in self._nodes.values())
 
     def _wait_for_last_answers(self) -> None:
         end = time.monotonic() + DRAIN_LIMIT
