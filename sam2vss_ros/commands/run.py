@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam2vss_ros.commands.arguments import (
     add_command,
+    add_overwrite_option,
     add_pipeline_options,
     build_pipeline,
     pipeline_options,
@@ -48,14 +49,16 @@ def add_run(commands: Any) -> None:
         metavar="HZ",
         help="frames per second of the input (default: the video's own; folders: 30)",
     )
+    add_overwrite_option(parser)
     add_pipeline_options(parser)
     parser.set_defaults(command=_run)
 
 
 def _run(args: argparse.Namespace) -> None:
     from sam2vss_ros.io.readers import open_frames
-    from sam2vss_ros.io.results import write_results
+    from sam2vss_ros.io.results import check_results, write_results
 
+    check_results(args.out, args.overwrite)
     source = open_frames(args.input, args.rate)
     with closing(build_pipeline(pipeline_options(args))) as pipeline:
         summary = write_results(pipeline, source, args.out)

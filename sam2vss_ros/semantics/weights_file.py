@@ -12,6 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from sam2vss_ros.io.outputs import write_bytes
+
 KEY = "sam2vss"
 """The entry of the metadata that is ours."""
 
@@ -26,7 +28,7 @@ def save_weights(
     }
     metadata = {"format": "pt"} if about is None else {KEY: json.dumps(about)}
     # Not `save_file`, whose files only their owner may read.
-    path.write_bytes(save(data, metadata))
+    write_bytes(path, save(data, metadata))
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -218,7 +218,6 @@ def train_outline(
             bar.update()
             log.write(json.dumps({"step": state.step} | record) + "\n")
             if state.step % CHECKPOINT_EVERY == 0 or state.step == steps:
-                log.flush()
                 save_checkpoint(checkpoint, state.step, state.parts())
     draw_curves(out / "log.jsonl", out / "curves.png")
     trained = state.average.module.eval()

@@ -114,7 +114,6 @@ def train_semantics(
             bar.set_postfix({k: f"{v:.2f}" for k, v in record.items()}, refresh=False)
             log.write(json.dumps({"step": state.step} | record) + "\n")
             if state.step % CHECKPOINT_EVERY == 0 or state.step == steps:
-                log.flush()
                 save_checkpoint(checkpoint, state.step, state.parts())
     draw_curves(out / "log.jsonl", out / "curves.png")
     state.modules().eval().load_state_dict(state.average.module.state_dict())
