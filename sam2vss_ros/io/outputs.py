@@ -48,14 +48,14 @@ def check_folder(option: str, path: Path) -> None:
         while not there.exists():
             there = there.parent
         if not there.is_dir():
-            raise InputError(f"{option}: {there} is a file; {path} cannot be a folder")
+            raise InputError(f"{option}: {path} cannot be written: {there} is a file")
         _try_folder(there)
 
 
-def check_new(option: str, path: Path) -> None:
+def check_new_bag(option: str, path: Path) -> None:
     """Raise InputError, which names the option, where `path` exists or cannot be made."""
     if os.path.lexists(path):
-        raise InputError(f"{option}: {path} exists already, and is not overwritten")
+        raise InputError(f"{option}: {path} exists already; bags are not overwritten")
     check_folder(option, path)
 
 

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from sam2vss_ros.io.overlay import draw_overlay
 from sam2vss_ros.io.outputs import LineFile, check_folder, refuse_foreign, staged, write_bytes
+from sam2vss_ros.io.overlay import draw_overlay
 from sam2vss_ros.io.readers import FrameSource
 from sam2vss_ros.io.video_writer import VideoWriter
 from sam2vss_ros.pipeline import VssPipeline

@@ -87,7 +87,7 @@ class VideoWriter:
         video = cv2.VideoCapture(str(self._path))
         count = video.get(cv2.CAP_PROP_FRAME_COUNT) if video.isOpened() else 0
         video.release()
-        return 0 < count and count >= self._written
+        return count > 0 and count >= self._written
 
     def _full(self) -> OSError:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
