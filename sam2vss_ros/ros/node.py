@@ -15,7 +15,6 @@ them, and decides nothing about images.
 from __future__ import annotations
 
 import dataclasses
-import signal
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -27,12 +26,13 @@ from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.utilities import try_shutdown
+from rclpy.signals import SignalHandlerOptions
 
 from sam2vss_ros.config import NodeConfig, PipelineConfig, Value, options_of
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.channel import Channel
+from sam2vss_ros.ros.ending import Ending
 from sam2vss_ros.ros.parameters import Parameters
 from sam2vss_ros.ros.worker import Worker
 
@@ -119,7 +119,8 @@ class VssNode(LifecycleNode):
             act()
         except Exception as error:
             reason = str(error) if isinstance(error, PEOPLE_ERRORS) else traceback.format_exc()
-            self.get_logger().error(f"cannot {what}: {reason}")
+            if self.context.ok():  # or else a signal has ended it meanwhile
+                self.get_logger().error(f"cannot {what}: {reason}")
             if undo is None:
                 return ERROR
             undo()
@@ -221,25 +222,23 @@ class VssNode(LifecycleNode):
         return message
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; both end it with exit code 0."""
-    # Under `ros2 launch` Ctrl-C arrives twice. rclpy handles the first one while it is initialised,
-    # the second must not interrupt the clean-up.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    rclpy.init(args=args)
-    executor = SingleThreadedExecutor()
-    node = VssNode()
-    executor.add_node(node)
-    try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except Exception:
-        # A signal may end the context just while the executor builds its wait set.
-        if rclpy.ok():
-            raise
-    finally:
-        node.destroy_node()
-        executor.shutdown()
-        try_shutdown()
-    return 0
+def run(ending: Ending) -> None:
+    """Run the node until `ending` shuts it down."""
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    ending.shutdown = rclpy.try_shutdown
+    with ExitStack() as undo:
+        undo.callback(rclpy.get_default_context().destroy)  # tells the others that it has gone
+        undo.callback(rclpy.try_shutdown)
+        try:
+            executor = SingleThreadedExecutor()
+            undo.callback(executor.shutdown)
+            node = VssNode()
+            undo.callback(node.destroy_node)
+            executor.add_node(node)
+            executor.spin()
+        except ExternalShutdownException:
+            pass
+        except Exception:
+            # A signal may end the context while something is made in it.
+            if rclpy.ok():
+                raise
