@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from sam2vss_ros.commands import BAD_INPUT
 from sam2vss_ros.config import PipelineConfig, options_of
 from sam2vss_ros.errors import InputError, ModelUnavailableError
-from sam2vss_ros.io.outputs import check_file, refuse_foreign, write_text
+from sam2vss_ros.io.outputs import check_file, check_folder, refuse_foreign, write_text
 
 if TYPE_CHECKING:
     from sam2vss_ros.pipeline import VssPipeline
@@ -104,6 +104,16 @@ def add_overwrite_option(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace also what is not of an earlier run of this command",
     )
+
+
+def check_weights(out: Path, overwrite: bool) -> None:
+    """Raise InputError where weights and the folder of their training cannot be written, or where
+    weights lie at `out` that no training with a folder beside has made."""
+    check_file("out", out)
+    run = out.with_suffix(".run")
+    check_folder("out", run)
+    if out.exists():
+        refuse_foreign("out", out, run.is_dir(), overwrite)
 
 
 def check_json(path: Path | None, overwrite: bool) -> None:

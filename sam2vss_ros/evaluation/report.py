@@ -91,7 +91,7 @@ class Report:
 
         def take(result: FrameResult) -> None:
             self._write_row(_row(name, result))
-            self._stage.keep = True
+            self._stage.keep |= self._failure is None
             series = visuals.series.setdefault(result.stream, {key: Series() for key in PLOTS})
             for key in PLOTS:
                 series[key].add(getattr(result.score, key) if result.score else math.nan)
