@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from types import FrameType
 
 DEADLY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, the end of a container or a service, and the end of a terminal."""
+
+AGAIN = 0.1
+"""Seconds until a signal is raised again whose exception was dropped."""
 
 PATIENCE = 3.0
 """Seconds after the first signal in which further ones do not disturb the end."""
@@ -26,6 +30,14 @@ class Signals:
     def __init__(self) -> None:
         self.number: int | None = None
         self._since = 0.0
+
+    def lost(self, error: BaseException | None) -> bool:
+        """Whether C code has printed and dropped a Stopped, as some imports do; it comes again."""
+        if not isinstance(error, Stopped):
+            return False
+        self._since = -PATIENCE
+        threading.Timer(AGAIN, signal.raise_signal, [self.number]).start()
+        return True
 
     def take(self, number: int, _frame: FrameType | None) -> None:
         """Raise Stopped."""
@@ -47,8 +59,12 @@ def stopping() -> Iterator[Signals]:
     taken = {n: handler for n, handler in before.items() if handler is not signal.SIG_IGN}
     for number in taken:
         signal.signal(number, signals.take)
+    printing, ignoring = sys.excepthook, sys.unraisablehook
+    sys.excepthook = lambda kind, e, trace: signals.lost(e) or printing(kind, e, trace)
+    sys.unraisablehook = lambda told: signals.lost(told.exc_value) or ignoring(told)
     try:
         yield signals
     finally:
+        sys.excepthook, sys.unraisablehook = printing, ignoring
         for number, handler in taken.items():
             signal.signal(number, handler)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import struct
 from pathlib import Path
 
 import cv2
@@ -13,8 +14,9 @@ import numpy.typing as npt
 
 from sam2vss_ros.errors import InputError
 
-INDEX = 1 << 16
-"""Bytes that a video may still need for a while without new images."""
+UNWRITTEN = 1 << 19
+"""Bytes that a video may still need without new images: what FFmpeg gathers before it writes (a
+quarter of a MB), and the index at the end."""
 
 INDEX_ENTRY = 32
 """Bytes at most that the end of the file says of each image."""
@@ -50,7 +52,7 @@ class VideoWriter:
         if image.shape[1::-1] != self._size:
             image = np.asarray(cv2.resize(image, self._size), np.uint8)
         # A quarter of its bytes is more than the codec makes of an image, but for noise.
-        if self._room() < image.nbytes // 4 + INDEX + INDEX_ENTRY * self._written:
+        if self._room() < image.nbytes // 4 + UNWRITTEN + INDEX_ENTRY * self._written:
             raise self._full()
         self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         self._written += 1
@@ -84,10 +86,17 @@ class VideoWriter:
         return min(free, most - self._path.stat().st_size)
 
     def _complete(self) -> bool:
-        video = cv2.VideoCapture(str(self._path))
-        count = video.get(cv2.CAP_PROP_FRAME_COUNT) if video.isOpened() else 0
-        video.release()
-        return count > 0 and count >= self._written
+        """Whether the index is there. (OpenCV, asked to open the file, complains on stderr.)"""
+        at, end = 0, self._path.stat().st_size
+        with self._path.open("rb") as file:
+            while at + 16 <= end:
+                file.seek(at)
+                size, kind, large = struct.unpack(">I4sQ", file.read(16))
+                size = large if size == 1 else size
+                if kind == b"moov" or size < 8:
+                    return kind == b"moov" and at + size <= end
+                at += size
+        return False
 
     def _full(self) -> OSError:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
