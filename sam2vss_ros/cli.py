@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 return _run(arguments)
             finally:
-                sys.stdout.flush()  # here it is noticed that the output cannot be written
+                if sys.stdout is not None:
+                    sys.stdout.flush()  # here it is noticed that the output cannot be written
         except BaseException as error:
             # An interrupted import may make anything of what the signal raised.
             if signals.number is not None or isinstance(error, KeyboardInterrupt):
