@@ -1,14 +1,15 @@
 """The files of a bag as they lie on disks.
 
 What a file is, its first bytes say, not its name nor metadata.yaml, which may be missing, stale or
-of before the files were renamed. From it only the names are taken, to leave out files that happen
-to lie beside.
+of before the files were renamed. From it are taken names, to leave out files that happen to lie
+beside, and hashes of types.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import sqlite3
 import sys
@@ -17,7 +18,7 @@ from collections.abc import Collection, Iterator
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Protocol
+from typing import Any, Protocol
 
 import yaml
 from rosbags.interfaces import Connection
@@ -41,6 +42,7 @@ MCAP, SQLITE, ROS1, ZSTD = (
     b"\x28\xb5\x2f\xfd",
 )
 SUFFIXES = {MCAP: ".mcap", SQLITE: ".db3", ROS1: ".bag"}
+INFORMATION = "rosbag2_bagfile_information"
 NOT_PLAIN = "?#%"
 """Characters that rosbags cannot have in the path of an sqlite3 file."""
 
@@ -58,6 +60,8 @@ class Storage(Protocol):
 class BagFiles:
     """The files of the bag at `path`, a folder or a file; `storages` in the order of their times.
 
+    hashes: those of the types, by topic and type, that only metadata.yaml has of an mcap.
+
     Files that are compressed or were left open are laid in a temporary folder, which goes with this
     object. What is missing or cut off is told in the log. Raises InputError, or whatever a parser
     makes of a damaged file.
@@ -72,6 +76,7 @@ class BagFiles:
             raise InputError("it holds no file of a bag (.mcap, .db3, or .zstd of these)")
         self.storages: list[Storage] = sorted(found, key=lambda storage: storage.start)
         self.is_ros1 = any(isinstance(s, WholeFile) and s.is_ros1 for s in found)
+        self.hashes = _metadata(path)[1]
 
     @cached_property
     def _scratch(self) -> tempfile.TemporaryDirectory[str]:
@@ -165,7 +170,7 @@ def _files(path: Path) -> list[Path]:
     """The files of a bag: those that metadata.yaml names, where they are there."""
     if not path.is_dir():
         return [path]
-    names = _names(path)
+    names, _ = _metadata(path)
     named = [path / name for name in names]
     if named and all(file.is_file() for file in named):
         return named
@@ -177,21 +182,31 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
-def _names(folder: Path) -> list[str]:
-    """The names of files in metadata.yaml, as far as it can be read.
+def _metadata(folder: Path) -> tuple[list[str], dict[tuple[str, str], str]]:
+    """What metadata.yaml says, as far as it can be read: names of files, hashes of types.
 
     It is composed only: making objects of it would take any time that a stranger likes.
     """
+    names: list[str] = []
+    hashes: dict[tuple[str, str], str] = {}
     try:
         text = (folder / "metadata.yaml").read_text(encoding="utf-8")
-        node = yaml.compose(text, yaml.SafeLoader)
-        for key in ("rosbag2_bagfile_information", "relative_file_paths"):
-            node = {k.value: v for k, v in node.value}[key]
-        return [PurePath(item.value).name for item in node.value]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return []
-    except yaml.YAMLError:
-        return []
+        about = _entries(_entries(yaml.compose(text, yaml.SafeLoader))[INFORMATION])
+        names = [PurePath(item.value).name for item in about["relative_file_paths"].value]
+        for item in about["topics_with_message_count"].value:
+            topic = {k: v.value for k, v in _entries(_entries(item)["topic_metadata"]).items()}
+            if re.fullmatch(r"RIHS\d\d_[0-9a-f]{64}", topic.get("type_description_hash", "")):
+                hashes[topic["name"], topic["type"]] = topic["type_description_hash"]
+    except (yaml.YAMLError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        log.debug("%s: metadata.yaml is of no use: %s", folder, error)
+    except RecursionError:
+        log.debug("%s: metadata.yaml is of no use: nested too deeply", folder)
+    return names, hashes
+
+
+def _entries(node: Any) -> dict[str, Any]:
+    """The values of a YAML mapping's node by its keys."""
+    return {key.value: value for key, value in node.value}
 
 
 def _kind(file: Path) -> bytes:

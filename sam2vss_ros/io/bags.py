@@ -67,6 +67,8 @@ class Bag:
         for storage in self._files.storages:
             for connection in storage.connections:
                 key = connection.topic, connection.msgtype
+                digest = connection.digest or self._files.hashes.get(key, "")
+                connection = connection._replace(digest=digest)
                 self._merged[key] = _merge(self._merged.get(key), connection)
         self.topics: dict[str, Topic] = {}
         for topic, type_ in sorted(self._merged):
