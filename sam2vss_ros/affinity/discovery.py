@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sam2vss_ros.affinity.memory import COARSE, frame_keys
+from sam2vss_ros.affinity.memory import COARSE
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.sam2.discovery import Candidates, RegionSource, View
 from sam2vss_ros.semantics.regions import areas_of, connected_regions
@@ -66,7 +66,7 @@ class ObjectSource:
         known = Candidates(known.masks[fits], known.score[fits])
         if view.moving is None:
             return known
-        keys = frame_keys(view.features.pyramid, COARSE).cpu().numpy()
+        keys = view.features.keys(COARSE).cpu().numpy()
         size = (unexplained.shape[0], unexplained.shape[1])
         masks, clear = moving_regions(keys, view.moving, size, max(config.min_area, LEAST_AREA))
         stuff = view.probabilities[self._stuff.to(view.probabilities.device)].amax(0).cpu().numpy()
@@ -97,7 +97,7 @@ def moving_regions(
     """(N, H, W) bool masks of the things that move by themselves, clearest first, and the evidence
     for each, (N,).
 
-    keys: (h, w, C) of length 1. shape: height and width of the masks. least_area: of one, as a
+    keys: (h, w, C). shape: height and width of the masks. least_area: of one, as a
     share of the image.
     """
     masks: list[npt.NDArray[np.bool_]] = []

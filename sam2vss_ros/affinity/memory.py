@@ -36,15 +36,14 @@ class Reading:
     """How finely, and where, a memory is read; lengths are places, one of a key each.
 
     stride: pixels of the input from place to place. patch: mask pixels on the side of a place.
-    weights: squared lengths of the features at strides 16, 8 and 4 in a key. older: frames kept
-    beside the last, one of every `spacing`. radius, older_radius, last_radius: how far from its
-    place a thing may be on a conditioning frame, an older one, and on the last around where the
-    flow leads. reach: how much less similar than the most similar place is still read.
+    older: frames kept beside the last, one of every `spacing`. radius, older_radius, last_radius:
+    how far from its place a thing may be on a conditioning frame, an older one, and on the last
+    around where the flow leads. reach: how much less similar than the most similar place is still
+    read.
     """
 
     stride: int
     patch: int
-    weights: tuple[float, float, float]
     older: int
     spacing: int
     radius: int
@@ -53,35 +52,12 @@ class Reading:
     reach: float
 
 
-COARSE = Reading(8, 4, (1.0, 1.0, 0.5), 2, 4, 10, 6, 4, 0.25)
-FINE = Reading(4, 2, (1.0, 1.0, 1.0), 0, 1, 6, 6, 3, 0.15)
+COARSE = Reading(8, 4, 2, 4, 10, 6, 4, 0.25)
+FINE = Reading(4, 2, 0, 1, 6, 6, 3, 0.15)
 """For small objects; what is large would blur."""
 
 LOCALITY = 0.01
 """Similarity lost per squared place away from where the flow leads."""
-
-
-def frame_keys(pyramid: tuple[Tensor, Tensor, Tensor], reading: Reading) -> Tensor:
-    """(h, w, C) keys of length 1 from a trunk's (1, C, ., .) maps at strides 4, 8 and 16.
-
-    Channels lose their mean over the image: what is everywhere tells nothing. Maps twice as fine as
-    the keys hand over their four places as channels of their own, coarser ones are resampled.
-    """
-    fine, middle, coarse = pyramid
-    size = tuple(fine.shape[-2:]) if reading.stride == 4 else tuple(middle.shape[-2:])
-    parts = []
-    for level, weight in zip((coarse, middle, fine), reading.weights, strict=True):
-        # With the channels last, as the trunk leaves them: ten times as fast on a CPU.
-        part = level.to(torch.float32, memory_format=torch.channels_last)
-        part = part - part.mean((2, 3), keepdim=True)
-        if part.shape[-2] < size[0]:
-            part = F.interpolate(part, size, mode="bilinear", align_corners=False)
-        part = part[0].permute(1, 2, 0)
-        if part.shape[0] > size[0]:
-            part = part.unflatten(1, (-1, 2)).unflatten(0, (-1, 2)).transpose(1, 2).flatten(2)
-        share = weight / sum(reading.weights)
-        parts.append(F.normalize(part, dim=2) * share**0.5)
-    return torch.cat(parts, 2)
 
 
 class AffinityMemory:

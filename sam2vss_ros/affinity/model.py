@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sam2vss_ros.affinity.keys import KeyNets, load_keys
 from sam2vss_ros.affinity.outline import OutlineNet, load_outline
 from sam2vss_ros.affinity.tracker import AffinityTracker, TrunkFeatures
 from sam2vss_ros.affinity.trunk import Trunk
@@ -29,12 +30,14 @@ SIZE_STEP = 32
 class AffinityModel:
     """A loaded model, ready for inference on images of `image_size` pixels on the longer side.
 
-    network is the trunk, outline finds masks by points and boxes. The trunk computes in
+    network is the trunk, key_nets make what is compared of its features, outline finds masks by
+    points and boxes. The trunk computes in
     `trunk_dtype`, bfloat16 where the device has it; `dtype` is that of everything else.
     """
 
     card: ModelCard
     network: Trunk
+    key_nets: KeyNets
     outline: OutlineNet
     device: torch.device
     image_size: int
@@ -55,7 +58,7 @@ class AffinityModel:
     def encode(self, images: Tensor) -> TrunkFeatures:
         """The trunk's features of (B, 3, h, w) normalised images."""
         pixels = images.to(self.trunk_dtype, memory_format=torch.channels_last)
-        return TrunkFeatures(self.network(pixels), images)
+        return TrunkFeatures(self.network(pixels), images, self.key_nets)
 
     def new_tracker(self, slots: int, options: TrackingOptions) -> AffinityTracker:
         """A tracker with a memory of its own."""
@@ -68,7 +71,7 @@ def load_affinity_model(
     """Load the named model.
 
     checkpoint: a `.safetensors` file of the trunk's weights; empty: those of the package.
-    The outline network's are always the package's.
+    Those of the keys and of the outline network are always the package's.
     image_size: longer side of the input in pixels; 0: the model's own.
     Raises ValueError, naming the argument; ModelUnavailableError for missing or wrong weights.
     """
@@ -84,5 +87,7 @@ def load_affinity_model(
     dtype = torch.bfloat16 if native_bfloat16(target) else torch.float32
     network = network.to(target, dtype).eval().requires_grad_(False)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    keys = load_keys(EMBEDDED_FOLDER / f"{card.name}_keys.safetensors", target)
     outline = load_outline(EMBEDDED_FOLDER / f"{card.name}_outline.safetensors", target)
-    return AffinityModel(card, network, outline, target, image_size or card.image_size, dtype)
+    size = image_size or card.image_size
+    return AffinityModel(card, network, keys, outline, target, size, dtype)

@@ -9,18 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2vss_ros.affinity.keys import KEY_CHANNELS, KeyNets
 from sam2vss_ros.affinity.memory import (
     COARSE,
     CONDITIONING,
     FINE,
     AffinityMemory,
     Reading,
-    frame_keys,
     sharpen,
 )
 from sam2vss_ros.affinity.outline import OutlineNet, outline
 from sam2vss_ros.affinity.pointing import pointers_of
-from sam2vss_ros.affinity.trunk import CHANNELS
 from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.stream.motion import Flow
@@ -40,11 +39,17 @@ LEAST_DOUBT = 1e-4
 class TrunkFeatures:
     """pyramid: (B, C, ., .) maps at strides 4, 8 and 16, C different for each.
 
-    images: (B, 3, h, w), what they are of, normalised.
+    images: (B, 3, h, w), what they are of, normalised. key_nets: make keys of the pyramid.
     """
 
     pyramid: tuple[Tensor, Tensor, Tensor]
     images: Tensor
+    key_nets: KeyNets
+
+    def keys(self, reading: Reading) -> Tensor:
+        """(h, w, C) keys of the first image."""
+        keys: Tensor = self.key_nets(self.pyramid, reading)
+        return keys[0]
 
     @property
     def colours(self) -> Tensor:
@@ -60,7 +65,8 @@ class TrunkFeatures:
     def select(self, index: Tensor) -> TrunkFeatures:
         """The features of images `index`, (N,) int64."""
         fine, middle, coarse = self.pyramid
-        return TrunkFeatures((fine[index], middle[index], coarse[index]), self.images[index])
+        pyramid = fine[index], middle[index], coarse[index]
+        return TrunkFeatures(pyramid, self.images[index], self.key_nets)
 
 
 class AffinityTracker:
@@ -239,10 +245,8 @@ class _Followed:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        fine, middle, coarse = CHANNELS
-        channels = coarse + middle + fine * (4 if reading.stride == 8 else 1)
         rows, columns = (side // reading.patch for side in mask_size)
-        self.memory = AffinityMemory(reading, (rows, columns), channels, slots, device, dtype)
+        self.memory = AffinityMemory(reading, (rows, columns), KEY_CHANNELS, slots, device, dtype)
         self._origins: dict[int, int] = {}  # object -> its conditioning frame
         self._begun = [-1] * CONDITIONING  # what number of frame each of those is
         self._now = 0
@@ -296,5 +300,5 @@ class _Followed:
     def _current_keys(self) -> Tensor:
         assert self._features is not None
         if self._keys is None:
-            self._keys = frame_keys(self._features.pyramid, self.memory.reading)
+            self._keys = self._features.keys(self.memory.reading)
         return self._keys

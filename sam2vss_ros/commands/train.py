@@ -1,4 +1,4 @@
-"""`sam2vss train semantics`, `sam2vss train outline` and `sam2vss train nano`."""
+"""`sam2vss train`: semantics, keys, outline and nano."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2vss_ros.commands.arguments import Parser, add_command, add_overwrite_option, check_weights
-from sam2vss_ros.commands.train_outline import add_train_outline
+from sam2vss_ros.commands.train_mobile import add_train_mobile
 from sam2vss_ros.commands.train_semantics import add_train_semantics
 from sam2vss_ros.errors import InputError
 
@@ -17,10 +17,11 @@ def add_train(commands: Any) -> None:
     parser = add_command(
         commands,
         "train",
-        usage="semantics|outline|nano ...",
+        usage="semantics|keys|outline|nano ...",
         help_="train your own classes, or the small SAM 2",
         description=(
             "semantics  your own classes, on labelled images\n"
+            "keys       what frames are compared by, on warped images and pasted things\n"
             "outline    what finds a thing by a click, on labelled images and pasted things\n"
             "nano       the small SAM 2, on procedural video and labelled images"
         ),
@@ -45,7 +46,7 @@ def add_train(commands: Any) -> None:
     )
     nano.set_defaults(command=_train_nano)
     add_train_semantics(kinds)
-    add_train_outline(kinds)
+    add_train_mobile(kinds)
     nano.add_argument("--data", required=True, type=Path, metavar="DIR", help="labelled images")
     nano.add_argument("--out", required=True, type=Path, metavar="FILE", help=".safetensors")
     nano.add_argument("--classes", default="camvid", help="class file or its shipped name")

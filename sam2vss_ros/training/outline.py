@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
-from tqdm import tqdm
+from torch import Tensor
 
 from sam2vss_ros.affinity.model import AffinityModel
 from sam2vss_ros.affinity.outline import OutlineNet
 from sam2vss_ros.affinity.pointing import INSIDE, NOWHERE, OUTSIDE, Pointers, points_of_box
 from sam2vss_ros.sam2.build import native_bfloat16
 from sam2vss_ros.sam2.functional import normalise
-from sam2vss_ros.training.curves import draw_curves
 from sam2vss_ros.training.data import SeededStream
+from sam2vss_ros.training.loop import run_steps
 from sam2vss_ros.training.pasted import Ids, Pictures, Rgb, Scene
-from sam2vss_ros.training.runs import load_checkpoint, open_log, open_run, save_checkpoint
 
 PICTURES, PROMPTS = 2, 6
 """In a step, and on each picture."""
@@ -48,19 +43,9 @@ LEAST_AREA = 40
 NEAR = 41
 """Diameter in pixels of what surrounds a thing, where points outside lie."""
 
-PEAK_RATE = 2e-3
-WARMUP_STEPS = 50
-DECAY_SHARE = 0.5
-"""Share of the steps, the last ones, in which the learning rate falls."""
-
 WEIGHT_DECAY = 0.02
-MEMORY = 0.995
-"""Share of the averaged weights that a step keeps."""
-
 OTHERS = 0.05
 """Weight of the masks that were not meant: one that never learns would never be meant."""
-
-CHECKPOINT_EVERY = 100
 
 
 class Prompted(NamedTuple):
@@ -172,17 +157,6 @@ def _place(
     return torch.tensor([(x + 0.5) / width, (y + 0.5) / height])
 
 
-@dataclass
-class _State:
-    network: OutlineNet
-    average: AveragedModel
-    optimiser: torch.optim.Optimizer
-    step: int = 0
-
-    def parts(self) -> dict[str, Any]:
-        return {"network": self.network, "average": self.average, "optimizer": self.optimiser}
-
-
 def train_outline(
     pictures: Pictures,
     model: AffinityModel,
@@ -194,71 +168,42 @@ def train_outline(
 ) -> OutlineNet:
     """Train for `steps` steps on the frozen trunk of a model; returns the averaged weights.
 
-    `out` gets checkpoint.pt, log.jsonl and curves.png. A run may be resumed with more or fewer
-    steps: the learning rate is level until the last of them.
-    Raises FileExistsError where `out` holds a run and `resume` is off.
+    The run is one of `loop.run_steps`.
     """
-    checkpoint = open_run(out, resume)
     torch.manual_seed(seed)
     network = OutlineNet().to(model.device)
-    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY)
-    state = _State(network, AveragedModel(network, avg_fn=_follow, use_buffers=True), optimiser)
-    if checkpoint.exists():
-        state.step = load_checkpoint(checkpoint, state.parts())
-    batches = PromptStream(pictures, seed=seed, first_step=state.step).in_background()
-    with (
-        open_log(out, state.step) as log,
-        tqdm(total=steps, initial=state.step, unit="step", mininterval=5) as bar,
-    ):
-        while state.step < steps:
-            for group in state.optimiser.param_groups:
-                group["lr"] = _learning_rate(state.step, steps)
-            record = _train_step(state, next(batches), model)
-            state.step += 1
-            bar.update()
-            log.write(json.dumps({"step": state.step} | record) + "\n")
-            if state.step % CHECKPOINT_EVERY == 0 or state.step == steps:
-                save_checkpoint(checkpoint, state.step, state.parts())
-    draw_curves(out / "log.jsonl", out / "curves.png")
-    trained = state.average.module.eval()
-    assert isinstance(trained, OutlineNet)
-    return trained
 
+    def step(batch: Prompted, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        images = normalise(batch.images.to(model.device))
+        with torch.no_grad():
+            features = model.encode(images)
+        halves = F.avg_pool2d(images, 2)
+        losses, records = [], []
+        for i, pointers in enumerate(batch.pointers):
+            fine, middle, coarse = (level[i : i + 1].float() for level in features.pyramid)
+            bfloat16 = native_bfloat16(model.device)
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
+                masks = network(
+                    (fine, middle, coarse), halves[i : i + 1], pointers.to(model.device)
+                )
+            truth = F.avg_pool2d(batch.masks[i].to(model.device).float(), 2).round()
+            loss, record = outline_loss(masks.float(), truth)
+            losses.append(loss)
+            records.append(record)
+        means = {key: float(np.mean([r[key] for r in records])) for key in records[0]}
+        return torch.stack(losses).mean(), means
 
-def _learning_rate(step: int, steps: int) -> float:
-    left = (steps - step) / (DECAY_SHARE * steps)
-    return PEAK_RATE * min(1.0, (step + 1) / WARMUP_STEPS, max(left, 0.02))
-
-
-def _follow(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-    """The running mean of the weights; a young one follows faster."""
-    kept = min(MEMORY, (int(count) + 1) / (int(count) + 20))
-    return average * kept + current * (1 - kept)
-
-
-def _train_step(state: _State, batch: Prompted, model: AffinityModel) -> dict[str, float]:
-    images = normalise(batch.images.to(model.device))
-    with torch.no_grad():
-        features = model.encode(images)
-    halves = F.avg_pool2d(images, 2)
-    state.network.train()
-    state.optimiser.zero_grad(set_to_none=True)
-    records = []
-    for i, pointers in enumerate(batch.pointers):
-        fine, middle, coarse = (level[i : i + 1].float() for level in features.pyramid)
-        bfloat16 = native_bfloat16(model.device)
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
-            masks = state.network(
-                (fine, middle, coarse), halves[i : i + 1], pointers.to(model.device)
-            )
-        truth = F.avg_pool2d(batch.masks[i].to(model.device).float(), 2).round()
-        loss, record = outline_loss(masks.float(), truth)
-        (loss / len(batch.pointers)).backward()
-        records.append(record)
-    nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
-    state.optimiser.step()
-    state.average.update_parameters(state.network)
-    return {key: float(np.mean([r[key] for r in records])) for key in records[0]}
+    run_steps(
+        network,
+        torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY),
+        lambda first: PromptStream(pictures, seed=seed, first_step=first),
+        step,
+        out,
+        steps=steps,
+        seed=seed,
+        resume=resume,
+    )
+    return network
 
 
 def outline_loss(masks: Tensor, truth: Tensor) -> tuple[Tensor, dict[str, float]]:

@@ -41,6 +41,8 @@ REGIONS = 40
 
 Rgb = npt.NDArray[np.uint8]
 Ids = npt.NDArray[np.int32]
+Affine = npt.NDArray[np.float64]
+"""(2, 3), from places (x, y) of one picture to those of another."""
 
 
 class Cutout(NamedTuple):
@@ -91,18 +93,20 @@ class Pictures:
             clip = make_clip(int(rng.integers(2**62)), 1, size, kind="abstract")
             ids = clip.instances[0].astype(np.int32)
             return Scene(clip.frames[0], ids, list(range(1, int(ids.max()) + 1)), [])
-        image, labels = self._background(rng, size)
-        image = change_colours(image, rng)
-        ids = np.zeros(size, np.int32)
-        things: list[int] = []
-        stuff: list[int] = []
-        if labels is not None:
-            ids, things, stuff = self._regions(labels)
+        image, ids, things, stuff = self.background(rng, size)
         for _ in range(int(rng.integers(0 if things else 1, 4))):
             new = int(ids.max()) + 1
             image = self._paste(rng, image, ids, new)
             things += [new, new]  # pointed at twice as often as what was there
         return Scene(image, ids, things, stuff)
+
+    def background(self, rng: np.random.Generator, size: tuple[int, int]) -> Scene:
+        """A random part of a still or a frame; regions are known of stills alone."""
+        image, labels = self._background(rng, size)
+        image = change_colours(image, rng)
+        if labels is None:
+            return Scene(image, np.zeros(size, np.int32), [], [])
+        return Scene(image, *self._regions(labels))
 
     def _background(
         self, rng: np.random.Generator, size: tuple[int, int]
@@ -111,13 +115,13 @@ class Pictures:
         if self.frames and rng.random() < 0.5:
             frame = self.frames[rng.integers(len(self.frames))]
             matrix = _part(frame.shape, size, rng)
-            return _warped(frame, matrix, size), None
+            return warped(frame, matrix, size), None
         still = self.stills[rng.integers(len(self.stills))]
         matrix = _part(still.image.shape, size, rng)
         labels = cv2.warpAffine(
             still.labels, matrix, size[::-1], flags=cv2.INTER_NEAREST, borderValue=VOID_LABEL
         )
-        return _warped(still.image, matrix, size), np.asarray(labels, np.uint8)
+        return warped(still.image, matrix, size), np.asarray(labels, np.uint8)
 
     def _regions(self, labels: npt.NDArray[np.uint8]) -> tuple[Ids, list[int], list[int]]:
         regions = connected_regions(labels, labels != VOID_LABEL)
@@ -135,27 +139,13 @@ class Pictures:
 
     def _paste(self, rng: np.random.Generator, image: Rgb, ids: Ids, new: int) -> Rgb:
         """The picture with a thing more, which is marked in `ids`."""
-        height, width = ids.shape
+        thing = self.thing(rng)
+        return paste(image, ids, new, thing, placed(rng, thing, image.shape), rng.uniform(1, 2))
+
+    def thing(self, rng: np.random.Generator) -> Cutout:
+        """A random thing to paste, in random colours."""
         cutout = self._thing(rng)
-        h, w = cutout.mask.shape
-        area = np.exp(rng.uniform(*np.log(PASTED_AREA))) * ids.size
-        scale = min(np.sqrt(area / cutout.mask.sum()), 0.95 * height / h, 0.95 * width / w, 5.0)
-        matrix = cv2.getRotationMatrix2D((w / 2, h / 2), rng.normal(0, 12), scale)
-        matrix[0] *= np.exp(rng.normal(0, 0.12))
-        if rng.random() < 0.5:
-            matrix[:, 2] += matrix[:, 0] * w
-            matrix[:, 0] *= -1
-        place = np.clip(rng.normal(0.5, 0.2, 2), 0.05, 0.95) * (width, height)
-        matrix[:, 2] += place - matrix @ (w / 2, h / 2, 1)
-        thing = change_colours(cutout.image, rng)
-        if scale < 0.7:
-            thing = np.asarray(cv2.GaussianBlur(thing, (0, 0), 0.45 / scale), np.uint8)
-        thing = _warped(thing, matrix, (height, width))
-        soft = cv2.warpAffine(cutout.mask.astype(np.float32), matrix, (width, height))
-        soft = (cv2.GaussianBlur(soft, (0, 0), 0.8) - 0.5) * rng.uniform(1, 2) + 0.45
-        soft = np.clip(soft, 0, 1)[..., None]
-        ids[soft[..., 0] >= 0.5] = new
-        return (thing * soft + image * (1 - soft)).astype(np.uint8)
+        return Cutout(change_colours(cutout.image, rng), cutout.mask)
 
     def _thing(self, rng: np.random.Generator) -> Cutout:
         if self.cutouts and rng.random() < CUTOUTS:
@@ -175,6 +165,40 @@ class Pictures:
             there = x * np.cos(angle) + y * np.sin(angle) > rng.uniform(-0.3, 0.3)
             image = np.where(there[..., None], other, image)
         return Cutout(image, mask.astype(np.uint8))
+
+
+def placed(rng: np.random.Generator, thing: Cutout, shape: tuple[int, ...]) -> Affine:
+    """Where a thing may come to lie in a picture of (height, width, ...)."""
+    height, width = shape[:2]
+    h, w = thing.mask.shape
+    area = np.exp(rng.uniform(*np.log(PASTED_AREA))) * height * width
+    scale = min(np.sqrt(area / thing.mask.sum()), 0.95 * height / h, 0.95 * width / w, 5.0)
+    matrix = cv2.getRotationMatrix2D((w / 2, h / 2), rng.normal(0, 12), scale)
+    matrix[0] *= np.exp(rng.normal(0, 0.12))
+    if rng.random() < 0.5:
+        matrix[:, 2] += matrix[:, 0] * w
+        matrix[:, 0] *= -1
+    place = np.clip(rng.normal(0.5, 0.2, 2), 0.05, 0.95) * (width, height)
+    matrix[:, 2] += place - matrix @ (w / 2, h / 2, 1)
+    return np.asarray(matrix)
+
+
+def paste(
+    image: Rgb, ids: Ids, new: int, thing: Cutout, matrix: Affine, hardness: float = 1.5
+) -> Rgb:
+    """The picture with a thing more, which is marked in `ids` as `new`.
+
+    hardness: of its edge, 1 to 2.
+    """
+    height, width = ids.shape
+    scale = abs(np.linalg.det(matrix[:, :2])) ** 0.5
+    look = thing.image
+    if scale < 0.7:
+        look = np.asarray(cv2.GaussianBlur(look, (0, 0), 0.45 / scale), np.uint8)
+    soft = cv2.warpAffine(thing.mask.astype(np.float32), matrix, (width, height))
+    soft = np.clip((cv2.GaussianBlur(soft, (0, 0), 0.8) - 0.5) * hardness + 0.45, 0, 1)[..., None]
+    ids[soft[..., 0] >= 0.5] = new
+    return (warped(look, matrix, (height, width)) * soft + image * (1 - soft)).astype(np.uint8)
 
 
 def _cut_out(still: LabelledStill, things: tuple[int, ...]) -> list[Cutout]:
@@ -202,9 +226,7 @@ def _some_frames(video: Path) -> list[Rgb]:
     return frames
 
 
-def _part(
-    shape: tuple[int, ...], size: tuple[int, int], rng: np.random.Generator
-) -> npt.NDArray[np.float64]:
+def _part(shape: tuple[int, ...], size: tuple[int, int], rng: np.random.Generator) -> Affine:
     """The affine map of a random part of a picture, a third of its side and up, perhaps mirrored,
     to `size` (height, width)."""
     height, width = size
@@ -218,7 +240,8 @@ def _part(
     return matrix
 
 
-def _warped(image: Rgb, matrix: npt.NDArray[np.float64], size: tuple[int, int]) -> Rgb:
+def warped(image: Rgb, matrix: Affine, size: tuple[int, int]) -> Rgb:
+    """An image mapped by an affine matrix to `size` (height, width), mirrored at its edges."""
     return np.asarray(
         cv2.warpAffine(
             image, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT

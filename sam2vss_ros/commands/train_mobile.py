@@ -1,4 +1,4 @@
-"""`sam2vss train outline`."""
+"""`sam2vss train keys` and `sam2vss train outline`: the trained parts of the tracker mobile."""
 
 from __future__ import annotations
 
@@ -9,10 +9,33 @@ from typing import Any
 from sam2vss_ros.commands.arguments import add_command, add_overwrite_option, check_weights
 from sam2vss_ros.errors import InputError
 
+KEYS_STEPS = 6000
+"""Of two pairs of views each."""
 
-def add_train_outline(kinds: Any) -> None:
-    """Declare `sam2vss train outline`."""
-    parser = add_command(
+OUTLINE_STEPS = 1200
+"""Of two pictures with six prompts each."""
+
+
+def add_train_mobile(kinds: Any) -> None:
+    """Declare `sam2vss train keys` and `sam2vss train outline`."""
+    keys = add_command(
+        kinds,
+        "keys",
+        usage="--data DIR --out FILE [option ...]",
+        help_="what frames are compared by",
+        parent="sam2vss train",
+        description=(
+            "Train the keys by which mobile follows objects, on its frozen trunk: on warped\n"
+            "views of DIR/images with DIR/labels and of the frames of videos, across which pasted\n"
+            f"things move. {RUNS}"
+        ),
+        examples=(
+            "  sam2vss train keys --data camvid/train --videos clips --out mobile_keys.safetensors"
+        ),
+    )
+    _add_options(keys, KEYS_STEPS)
+    keys.set_defaults(command=_train_keys)
+    outline = add_command(
         kinds,
         "outline",
         usage="--data DIR --out FILE [option ...]",
@@ -21,38 +44,55 @@ def add_train_outline(kinds: Any) -> None:
         description=(
             "Train the network that turns points and boxes into masks, on mobile's frozen trunk:\n"
             "on DIR/images with DIR/labels, and on things pasted into them and into the frames of\n"
-            "videos. Checkpoints, log and curves lie in FILE's name with .run; --resume goes on\n"
-            "from the last checkpoint, also with another number of steps."
+            f"videos. {RUNS}"
         ),
         examples=(
             "  sam2vss train outline --data camvid/train --videos clips \\\n"
             "      --out mobile_outline.safetensors"
         ),
     )
+    _add_options(outline, OUTLINE_STEPS)
+    outline.set_defaults(command=_train_outline)
+
+
+RUNS = (
+    "Checkpoints, log and curves lie in FILE's name with .run; --resume goes\n"
+    "on from the last checkpoint, also with another number of steps."
+)
+
+
+def _add_options(parser: argparse.ArgumentParser, steps: int) -> None:
     parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="labelled images")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help=".safetensors")
     parser.add_argument(
         "--videos", type=Path, metavar="DIR", help=".mp4 files, seen as backgrounds"
     )
     parser.add_argument("--classes", default="camvid", help="class file or its shipped name")
-    parser.add_argument("--steps", type=int, default=STEPS, help=f"(default {STEPS})")
+    parser.add_argument("--steps", type=int, default=steps, help=f"(default {steps})")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--seed", type=int, default=0, help="(default 0)")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     add_overwrite_option(parser)
-    parser.set_defaults(command=_train_outline)
 
 
-STEPS = 1200
-"""Of two pictures with six prompts each."""
+def _train_keys(args: argparse.Namespace) -> None:
+    from sam2vss_ros.training.keys import train_keys
+
+    _train(args, train_keys)
 
 
 def _train_outline(args: argparse.Namespace) -> None:
+    from sam2vss_ros.training.outline import train_outline
+
+    _train(args, train_outline)
+
+
+def _train(args: argparse.Namespace, train: Any) -> None:
+    """Run `train_keys` or `train_outline` as asked, and save what it returns."""
     from sam2vss_ros.affinity.model import load_affinity_model
     from sam2vss_ros.semantics.catalog import load_catalog
     from sam2vss_ros.semantics.weights_file import save_weights
     from sam2vss_ros.training.data import load_stills
-    from sam2vss_ros.training.outline import train_outline
     from sam2vss_ros.training.pasted import Pictures
 
     if args.steps < 1:
@@ -63,7 +103,7 @@ def _train_outline(args: argparse.Namespace) -> None:
     try:
         catalog = load_catalog(args.classes)
         pictures = Pictures.collect(load_stills(args.data, catalog), catalog, args.videos)
-        network = train_outline(
+        network = train(
             pictures,
             load_affinity_model("mobile", device=args.device),
             args.out.with_suffix(".run"),
