@@ -33,7 +33,7 @@ setup(
         "PyYAML>=5.4",
         "Pillow>=9.0",
         "tqdm>=4.66.1",
-        "rosbags>=0.10.9",
+        "rosbags>=0.11.9",
     ],
     extras_require={
         "networks": ["transformers>=5", "onnxruntime>=1.16"],

@@ -7,6 +7,7 @@ where it enters a message.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -43,6 +44,12 @@ def reason_of(error: BaseException) -> str:
     if colon and name.rpartition(".")[2].endswith(("Error", "Exception")):
         last = text
     return one_line(last or type(error).__name__)
+
+
+def with_traceback(error: BaseException) -> str:
+    """Where an error that nobody foresaw was raised, and what it says in one line."""
+    places = "".join(traceback.format_tb(error.__traceback__))
+    return places + one_line(f"{type(error).__name__}: {error}", LONGEST_MESSAGE)
 
 
 class InputError(ValueError):

@@ -18,6 +18,7 @@ from sam2vss_ros.commands.arguments import (
 from sam2vss_ros.commands.labelled import add_label_options, label_rules
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.io.calibration import Calibration, load_calibration, pinhole
+from sam2vss_ros.io.outputs import check_new_bag
 
 if TYPE_CHECKING:
     from sam2vss_ros.io.readers import LabelledStream
@@ -175,6 +176,7 @@ def _make(args: argparse.Namespace) -> None:
     from sam2vss_ros.io.bag_writer import make_bag
     from sam2vss_ros.semantics.catalog import load_catalog
 
+    check_new_bag("out", args.out.expanduser())
     try:
         catalog = load_catalog(args.classes) if args.classes else None
     except (ValueError, FileNotFoundError) as error:
@@ -240,6 +242,7 @@ def _label(args: argparse.Namespace) -> None:
     from sam2vss_ros.io.bag_writer import label_bag
     from sam2vss_ros.io.bags import Bag
 
+    check_new_bag("out", args.out.expanduser())
     bag = Bag(args.bag)
     image_topic = bag.find_image_topic(args.image_topic)
     with closing(build_pipeline(pipeline_options(args))) as pipeline:
@@ -250,6 +253,4 @@ def _label(args: argparse.Namespace) -> None:
     print(f"\n{result.frames} images of {image_topic} labelled, {fps:.1f} frames per second")
     for reason, count in result.skipped.items():
         print(f"{count} skipped: {reason}")
-    if result.left_out:
-        print(f"not copied, of unknown type: {', '.join(sorted(result.left_out))}")
     print(f"written to {args.out}")

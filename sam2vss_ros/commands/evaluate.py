@@ -148,7 +148,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         truth = load_catalog(args.truth)
     except (ValueError, FileNotFoundError) as error:
         raise InputError(f"classes: {error}") from error
-    check_json(args.json)
+    check_json(args.json, args.overwrite)
+    _check_report(args.report, args.overwrite)
     empty = Evaluation(truth).as_json()
     limits = _limits(args.fail_under, figures_of(empty))
     variants = _variants(args)
@@ -168,11 +169,13 @@ def _evaluate(args: argparse.Namespace) -> int:
             "provenance": provenance(["sam2vss", *sys.argv[1:]]),
         }
         document = {"variants": results, **about} if args.compare else {**results[0], **about}
-        if report:
-            report.write(document, shown, baseline)
-    write_json(args.json, document)
-    _print_results(shown, truth)
-    print_notes(about["label_notes"])
+        try:
+            _print_results(shown, truth)
+            print_notes(about["label_notes"])
+        finally:  # also where nobody reads what is printed
+            write_json(args.json, document)
+            if report:
+                report.write(document, shown, baseline)
     missed = _missed(results, limits)
     if missed:
         print(f"sam2vss: fail-under: {'; '.join(missed)}", file=sys.stderr)
@@ -287,6 +290,13 @@ def _streams(args: argparse.Namespace, truth: ClassCatalog) -> list[LabelledStre
     return labelled_folder(args.images, args.labels, args.rate or 0.0, rules)
 
 
+def _check_report(folder: Path | None, overwrite: bool) -> None:
+    if folder is not None:
+        from sam2vss_ros.evaluation.report import check_report
+
+        check_report(folder, overwrite)
+
+
 def _open_report(folder: Path | None, truth: ClassCatalog) -> AbstractContextManager[Report | None]:
     if folder is None:
         return nullcontext()
@@ -381,3 +391,4 @@ def _print_results(results: Sequence[Result], truth: ClassCatalog) -> None:
     print("\n" + markdown(("class", "% of pixels", *(f"{n} IoU %" for n in names)), classes))
     for id_, count in results[-1]["foreign_pixels"].items():
         print(f"not scored: {count} pixels with id {id_}, which is no class of {truth.name}")
+    sys.stdout.flush()  # known before anything is written

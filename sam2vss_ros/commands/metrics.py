@@ -101,12 +101,14 @@ def _metrics(args: argparse.Namespace) -> None:
     predicted = None
     if args.predicted_classes is not None:
         predicted = _catalog("predicted-classes", args.predicted_classes)
-    check_json(args.json)
+    check_json(args.json, args.overwrite)
     folders = LabelFolders(args.labels, args.predictions, args.images, args.ids, args.predicted_ids)
     rules = label_rules(args)
     scores = score_folders(folders, truth, predicted, rules, args.prediction_suffix)
-    _print(scores)
-    write_json(args.json, scores.as_json())
+    try:
+        _print(scores)
+    finally:  # also where nobody reads what is printed
+        write_json(args.json, scores.as_json())
 
 
 def _catalog(option: str, name: str) -> ClassCatalog:

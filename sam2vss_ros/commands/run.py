@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam2vss_ros.commands.arguments import (
     add_command,
+    add_overwrite_option,
     add_pipeline_options,
     build_pipeline,
     pipeline_options,
@@ -53,6 +54,7 @@ def add_run(commands: Any) -> None:
         help="frames per second of the input (default: the video's own; folders 30); of a live one "
         "those taken at most (10)",
     )
+    add_overwrite_option(parser)
     add_pipeline_options(parser)
     parser.set_defaults(command=_run)
 
@@ -60,8 +62,9 @@ def add_run(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> None:
     from sam2vss_ros.io.live_sources import LiveSource, is_live, open_live
     from sam2vss_ros.io.readers import open_frames
-    from sam2vss_ros.io.results import write_results
+    from sam2vss_ros.io.results import check_results, write_results
 
+    check_results(args.out, args.overwrite)
     source = (open_live if is_live(args.input) else open_frames)(args.input, args.rate)
     until_signal = source if isinstance(source, LiveSource) else nullcontext()
     with until_signal, closing(build_pipeline(pipeline_options(args))) as pipeline:

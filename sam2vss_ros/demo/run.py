@@ -20,6 +20,7 @@ from sam2vss_ros.demo.pictures import Recording, grid_columns, write_contact_she
 from sam2vss_ros.demo.process import Event, Process, python_module, undisturbed
 from sam2vss_ros.demo.report import summarize, summarize_all
 from sam2vss_ros.demo.stream import Stream
+from sam2vss_ros.io.outputs import check_folder, refuse_foreign, write_text
 from sam2vss_ros.ros.loopback import loopback_environment, reserve_domain
 
 START_LIMIT = 180.0
@@ -85,6 +86,7 @@ class Demo:
     def _prepare(self) -> None:
         """Open the clips and remove the results of an earlier run."""
         options, out = self._options, self._options.out
+        check_folder("out", out)
         out.mkdir(parents=True, exist_ok=True)
         if len(options.sources) > 1:
             cameras = several_cameras(options.sources, out, options.separate)
@@ -92,7 +94,12 @@ class Demo:
             (source,) = options.sources or [street_clip(out, options.size)]
             cameras = [Camera("", source, out)]
         self._streams = [Stream(c, open_clip(c.source, options.size)) for c in cameras]
-        for folder in {out, *(camera.folder for camera in cameras)}:
+        folders = {out, *(camera.folder for camera in cameras)}
+        ours = any(out.glob("player.log")) or any(out.glob("*/player.log"))
+        for folder in folders:
+            if any((folder / name).exists() for name in RESULTS):
+                refuse_foreign("out", folder, ours, options.overwrite)
+        for folder in folders:
             folder.mkdir(exist_ok=True)
             for old in RESULTS:
                 (folder / old).unlink(missing_ok=True)
@@ -253,7 +260,7 @@ class Demo:
         else:
             records = [stream.record for stream in streams]
             summary = summarize_all(summaries, records, list(resident_mb.values()))
-        (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
         self._write_pictures()
         return summary
 

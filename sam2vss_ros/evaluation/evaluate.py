@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from sam2vss_ros.errors import InputError, NetworkError, few, one_line
+from sam2vss_ros.errors import InputError, NetworkError, few, one_line, with_traceback
 from sam2vss_ros.evaluation.latency import Latencies
 from sam2vss_ros.evaluation.metrics import FrameScore, Scoreboard
 from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame, LabelledStream
@@ -81,7 +80,7 @@ class PipelineLabeller:
                 self.pipeline.reset()
                 if not self._told:
                     known = isinstance(error, NetworkError)
-                    log.warning("told once: %s", error if known else traceback.format_exc())
+                    log.warning("told once: %s", error if known else with_traceback(error))
                     self._told = True
                 failure = one_line(f"{type(error).__name__}: {error}")
                 yield LabelledOutput(None, time.perf_counter() - start, failure=failure)

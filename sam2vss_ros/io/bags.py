@@ -1,7 +1,7 @@
 """Camera images and label images from bags, without ROS.
 
-A bag is a rosbag2 recording (mcap or sqlite3; its folder or its bare file) or a ROS 1 `.bag`. Its
-messages come in the order in which they were recorded, as a player sends them.
+A bag is a rosbag2 recording (mcap or sqlite3; its folder or its bare file, see `bag_files`) or a
+ROS 1 `.bag`. Its messages come in the order in which they were recorded, as a player sends them.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from rosbags.interfaces import Connection
-from rosbags.rosbag1 import Reader as Reader1
-from rosbags.rosbag2 import Reader as Reader2
+from rosbags.interfaces import Connection, ConnectionExtRosbag2
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from sam2vss_ros.config import MOST_PIXELS
 from sam2vss_ros.errors import ImageError, InputError
+from sam2vss_ros.io.bag_files import BagFiles, unpacked_message
 from sam2vss_ros.io.contrast import Contrast
 from sam2vss_ros.io.image_files import ImageHeader, read_header, read_label_pixels
 from sam2vss_ros.io.image_folders import files_by_number
@@ -67,23 +66,42 @@ class Bag:
 
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser()
-        self.is_ros1 = self.path.suffix == ".bag" and not self.path.is_dir()
-        with self._reader() as reader:
-            self.topics = {
-                name: Topic(topic.msgtype or "several types", topic.msgcount)
-                for name, topic in sorted(reader.topics.items())
-            }
-            self.connections: list[Connection] = list(reader.connections)
+        with self._refusing():
+            self._files = BagFiles(self.path)
+        self.is_ros1 = self._files.is_ros1
+        self._merged: dict[tuple[str, str], Connection] = {}
+        for storage in self._files.storages:
+            for connection in storage.connections:
+                key = connection.topic, connection.msgtype
+                digest = connection.digest or self._files.hashes.get(key, "")
+                connection = connection._replace(digest=digest)
+                self._merged[key] = _merge(self._merged.get(key), connection)
+        self.topics: dict[str, Topic] = {}
+        for topic, type_ in sorted(self._merged):
+            count = self._merged[topic, type_].msgcount
+            if topic in self.topics:
+                type_, count = "several types", self.topics[topic].count + count
+            self.topics[topic] = Topic(type_, count)
+
+    @property
+    def connections(self) -> list[Connection]:
+        """One for each topic and type, with the QoS that all its publishers offered."""
+        return list(self._merged.values())
 
     def messages(self, *topics: str) -> Iterator[tuple[Connection, int, bytes]]:
         """Connection, time of recording in ns and bytes of these topics' messages, all if none.
 
         Raises InputError where the bag is damaged.
         """
-        with self._reader() as reader:
-            yield from reader.messages(
-                [c for c in reader.connections if not topics or c.topic in topics]
-            )
+        wanted = topics or tuple(self.topics)
+        with self._refusing():
+            for storage in self._files.storages:
+                for own, time, data in storage.messages(wanted):
+                    connection = self._merged[own.topic, own.msgtype]
+                    ext = connection.ext
+                    if isinstance(ext, ConnectionExtRosbag2) and ext.serialization_format == "cdr":
+                        data = unpacked_message(data)
+                    yield connection, time, data
 
     def decode(self, connection: Connection, data: bytes) -> Any:
         """The image message that `data` stands for. Raises ImageError where it stands for none."""
@@ -133,10 +151,11 @@ class Bag:
         return f"holds {topics or 'nothing'}"
 
     @contextmanager
-    def _reader(self) -> Iterator[Reader1 | Reader2]:
+    def _refusing(self) -> Iterator[None]:
         try:
-            with (Reader1 if self.is_ros1 else Reader2)(self.path) as reader:
-                yield reader
+            yield
+        except InputError as error:
+            raise InputError(f"{self.path} cannot be read as a bag: {error}") from error
         except Exception as error:
             # What a damaged file makes of the parser: struct.error, TypeError, apsw.Error, ...
             raise InputError(
@@ -228,7 +247,7 @@ def open_bag(
         yield from _read(bag, image_topic, source, orientation)
 
     def unmatched() -> int:
-        return source.total - source.joined if source else 0
+        return max(0, source.total - source.joined) if source else 0
 
     return LabelledStream(
         bag.path.name, count, read, unmatched, lambda: list(reader.decoder.notes.values())
@@ -383,12 +402,28 @@ def _check_orientation(bag: Bag, topic: str) -> None:
 
 def _check_encoding(bag: Bag, topic: str, take: Callable[[Any], object]) -> None:
     """Raise InputError where the first message says that all of its topic are of no use."""
-    connection, _, data = next(bag.messages(topic))
+    first = next(bag.messages(topic), None)
+    if first is None:
+        raise InputError(f"{bag.path}, topic {topic}: it has no messages")
+    connection, _, data = first
     try:
         take(bag.decode(connection, data))
     except ImageError as error:
         if error.reason in ("unknown encoding", "not a colour image"):
             raise InputError(f"{bag.path}, topic {topic}: {error}") from error
+
+
+def _merge(first: Connection | None, second: Connection) -> Connection:
+    """What files of one bag say of one topic and type."""
+    if first is None:
+        return second
+    ext, other = first.ext, second.ext
+    if isinstance(ext, ConnectionExtRosbag2) and isinstance(other, ConnectionExtRosbag2):
+        known = ext.offered_qos_profiles
+        new = [qos for qos in other.offered_qos_profiles if qos not in known]
+        ext = ext._replace(offered_qos_profiles=[*known, *new])
+    defined = first if first.msgdef.data else second
+    return defined._replace(msgcount=first.msgcount + second.msgcount, ext=ext)
 
 
 @lru_cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -15,7 +14,7 @@ from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
 
 from sam2vss_ros.config import NodeConfig, PipelineConfig
-from sam2vss_ros.errors import ImageError, MissingLabelsError, NetworkError
+from sam2vss_ros.errors import ImageError, MissingLabelsError, NetworkError, with_traceback
 from sam2vss_ros.io.contrast import Contrast
 from sam2vss_ros.io.ros_images import compressed_to_rgb, label_ids
 from sam2vss_ros.io.stamps import CaptureTimes
@@ -189,7 +188,7 @@ class Channel:
         except ImageError as error:
             self._skip(error.reason, str(error))
         except Exception as error:  # whatever happens to one frame, the next one is processed
-            self._skip(f"error: {type(error).__name__}", traceback.format_exc())
+            self._skip(f"error: {type(error).__name__}", with_traceback(error))
         return None
 
     def wants_features(self) -> bool:
@@ -214,7 +213,7 @@ class Channel:
             # The memory may be half updated, so it begins anew.
             if self._node.context.ok():
                 self.pipeline.reset()
-                self._skip(f"error: {type(error).__name__}", traceback.format_exc())
+                self._skip(f"error: {type(error).__name__}", with_traceback(error))
 
     def rest(self, now: float) -> None:
         """Give back the memory of a camera that has been silent for long."""

@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import signal
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -29,15 +27,17 @@ from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.utilities import remove_ros_args, try_shutdown
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
 
 from sam2vss_ros import heap
 from sam2vss_ros.config import NodeConfig, PipelineConfig
-from sam2vss_ros.errors import LONGEST_MESSAGE, one_line
+from sam2vss_ros.errors import LONGEST_MESSAGE, one_line, with_traceback
 from sam2vss_ros.options import Value, brief, options_of
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.channel import Channel
+from sam2vss_ros.ros.ending import Ending
 from sam2vss_ros.ros.parameters import Parameters
 from sam2vss_ros.ros.worker import Worker
 
@@ -124,11 +124,10 @@ class VssNode(LifecycleNode):
         try:
             act()
         except Exception as error:
-            if isinstance(error, PEOPLE_ERRORS):
-                reason = one_line(error, LONGEST_MESSAGE)
-            else:
-                reason = traceback.format_exc()
-            self.get_logger().error(f"cannot {what}: {reason}")
+            known = isinstance(error, PEOPLE_ERRORS)
+            reason = one_line(error, LONGEST_MESSAGE) if known else with_traceback(error)
+            if self.context.ok():  # or else a signal has ended it meanwhile
+                self.get_logger().error(f"cannot {what}: {reason}")
             if undo is None:
                 return ERROR
             undo()
@@ -233,37 +232,36 @@ class VssNode(LifecycleNode):
 
 def without_places(text: str) -> str:
     """What rcl says, in a line and without the places in its source."""
-    return re.sub(r",? at \S+:\d+", "", " ".join(text.split()))
+    return one_line(re.sub(r",? at \S+:\d+", "", text))
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; both end it with exit code 0."""
-    # Under `ros2 launch` Ctrl-C arrives twice. rclpy handles the first one while it is initialised,
-    # the second must not interrupt the clean-up.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def run(ending: Ending) -> int:
+    """Run the node until `ending` shuts it down; returns the exit code of the process."""
     try:
-        rclpy.init(args=args)
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     except (RuntimeError, ValueError) as error:  # arguments or a parameter file it cannot read
         print(f"vss_node: error: the command line: {without_places(str(error))}", file=sys.stderr)
         return 2
-    executor = SingleThreadedExecutor()
-    node = VssNode()
-    if unread := remove_ros_args(args)[1:]:
-        node.get_logger().warning(
-            f"not read from the command line: {brief(' '.join(unread))}; a parameter is given as "
-            "--ros-args -p NAME:=VALUE"
-        )
-    executor.add_node(node)
-    try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except Exception:
-        # A signal may end the context just while the executor builds its wait set.
-        if rclpy.ok():
-            raise
-    finally:
-        node.destroy_node()
-        executor.shutdown()
-        try_shutdown()
+    ending.shutdown = rclpy.try_shutdown
+    with ExitStack() as undo:
+        undo.callback(rclpy.get_default_context().destroy)  # tells the others that it has gone
+        undo.callback(rclpy.try_shutdown)
+        try:
+            executor = SingleThreadedExecutor()
+            undo.callback(executor.shutdown)
+            node = VssNode()
+            undo.callback(node.destroy_node)
+            if unread := remove_ros_args(None)[1:]:
+                node.get_logger().warning(
+                    f"not read from the command line: {brief(' '.join(unread))}; a parameter is "
+                    "given as --ros-args -p NAME:=VALUE"
+                )
+            executor.add_node(node)
+            executor.spin()
+        except ExternalShutdownException:
+            pass
+        except Exception:
+            # A signal may end the context while something is made in it.
+            if rclpy.ok():
+                raise
     return 0

@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sam2vss_ros.errors import one_line
+from sam2vss_ros.io.outputs import write_bytes
 
 KEY = "sam2vss"
 """The entry of the metadata that is ours."""
@@ -28,7 +29,7 @@ def save_weights(
     }
     metadata = {"format": "pt"} if about is None else {KEY: json.dumps(about)}
     # Not `save_file`, whose files only their owner may read.
-    path.write_bytes(save(data, metadata))
+    write_bytes(path, save(data, metadata))
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

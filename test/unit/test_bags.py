@@ -204,27 +204,8 @@ def test_a_bag_of_ros_1(tmp_path: Path) -> None:
 # Bags that are none, or that hold something else.
 
 
-def cut(file: Path, keep: float) -> None:
-    file.write_bytes(file.read_bytes()[: int(keep * file.stat().st_size)])
-
-
-def without_footer(path: Path) -> Path:
-    cut(write_stream(path) / f"{path.name}.mcap", 0.6)
-    return path
-
-
-def without_end(path: Path) -> Path:
-    cut(write_stream(path, storage="sqlite3") / f"{path.name}.db3", 0.6)
-    return path
-
-
-def without_metadata(path: Path) -> Path:
-    (write_stream(path) / "metadata.yaml").unlink()
-    return path
-
-
 def damaged_inside(path: Path) -> Path:
-    """A bag whose index is whole, and whose second half of the messages is overwritten."""
+    """A bag whose second half is overwritten."""
     file = write_stream(path) / f"{path.name}.mcap"
     content = bytearray(file.read_bytes())
     half = len(content) // 2
@@ -239,6 +220,17 @@ def of_text(path: Path) -> Path:
     return path
 
 
+def of_nothing(path: Path) -> Path:
+    path = path.with_suffix(".mcap")
+    path.touch()
+    return path
+
+
+def without_files(path: Path) -> Path:
+    next(write_stream(path).glob("*.mcap")).unlink()
+    return path
+
+
 def of_video(path: Path) -> Path:
     path = path.with_suffix(".mp4")
     path.write_text("no bag")
@@ -247,7 +239,7 @@ def of_video(path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "make",
-    [without_footer, without_end, without_metadata, damaged_inside, of_text, of_video, Path],
+    [damaged_inside, of_text, of_video, of_nothing, without_files, Path],
 )
 def test_what_is_no_whole_bag_is_named(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     path = make(tmp_path / "bag")
