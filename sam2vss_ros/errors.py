@@ -60,11 +60,12 @@ class InputError(ValueError):
 
 
 class ImageError(ValueError):
-    """A message that holds no usable image. `reason` is short and the same for all of its kind."""
+    """A message that holds no usable image. `reason` is short and the same for all of its kind,
+    `detail` is of this one."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(one_line(f"{reason}: {detail}", LONGEST_MESSAGE))
-        self.reason = reason
+        self.reason, self.detail = reason, detail
 
 
 class MissingLabelsError(ValueError):

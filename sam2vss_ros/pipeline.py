@@ -86,7 +86,8 @@ class VssPipeline:
         do not look like themselves. A frame of an odd size among others is labelled, and costs no
         object. Raises ValueError for a second frame with the stamp of the last one, and
         MissingLabelsError where `network` is topic, no labels came with the frame and the dense
-        head cannot stand in; the stream is then as it was.
+        head cannot stand in; the stream is then as it was. After any other error it begins anew,
+        with the prompts of the frame that failed.
         """
         out_of_order = self.out_of_order(frame.stamp_ns)
         self.perception.check(frame)
@@ -106,7 +107,8 @@ class VssPipeline:
                 else:
                     answer = self._follow_objects(context, image, watch)
         except Exception:
-            self.requests.give_back(context.prompts, self.stream.objects)
+            # The memory may be half updated.
+            self.requests.begin_anew(context.prompts)
             raise
         answer = dataclasses.replace(answer, timings_ms=watch.milliseconds())
         self.stream.end(answer, sum(answer.timings_ms.values()) / 1e3 + elsewhere)

@@ -273,7 +273,7 @@ def _earlier(baseline: str | None, variants: Mapping[str, Options], empty: Resul
 
 
 def _streams(args: argparse.Namespace, truth: ClassCatalog) -> list[LabelledStream]:
-    from sam2vss_ros.io.bags import open_bag
+    from sam2vss_ros.io.labelled_bags import open_bag
     from sam2vss_ros.io.readers import labelled_folder, labelled_video
 
     if args.rate is not None and not args.rate > 0:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from sam2vss_ros.config import MOST_PIXELS
+
 if TYPE_CHECKING:
     import argparse
 
@@ -41,7 +43,13 @@ def label_rules(args: argparse.Namespace, catalog: ClassCatalog | None = None) -
     """The rules that were given; `catalog` says what ids and colours mean."""
     from sam2vss_ros.io.label_files import LabelRules
 
-    return LabelRules(catalog, args.image_suffix, args.label_suffix, args.label_orientation)
+    return LabelRules(
+        catalog,
+        args.image_suffix,
+        args.label_suffix,
+        args.label_orientation,
+        getattr(args, "max_image_pixels", MOST_PIXELS),  # of commands that run the pipeline
+    )
 
 
 def print_notes(notes: Iterable[str]) -> None:

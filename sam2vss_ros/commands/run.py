@@ -14,6 +14,7 @@ from sam2vss_ros.commands.arguments import (
     build_pipeline,
     pipeline_options,
 )
+from sam2vss_ros.config import MOST_PIXELS
 
 if TYPE_CHECKING:
     from sam2vss_ros.io.results import RunSummary
@@ -65,9 +66,11 @@ def _run(args: argparse.Namespace) -> None:
     from sam2vss_ros.io.results import check_results, write_results
 
     check_results(args.out, args.overwrite)
-    source = (open_live if is_live(args.input) else open_frames)(args.input, args.rate)
+    options = pipeline_options(args)
+    most = getattr(args, "max_image_pixels", MOST_PIXELS)
+    source = (open_live if is_live(args.input) else open_frames)(args.input, args.rate, most)
     until_signal = source if isinstance(source, LiveSource) else nullcontext()
-    with until_signal, closing(build_pipeline(pipeline_options(args))) as pipeline:
+    with until_signal, closing(build_pipeline(options)) as pipeline:
         summary = write_results(pipeline, source, args.out)
         _print_run(summary, pipeline.catalog)
     print(f"\nwritten to {args.out}: labels/, overlay.mp4, objects.jsonl")

@@ -8,7 +8,7 @@ their calibration has them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from sam2vss_ros.errors import InputError
+from sam2vss_ros.config import MOST_PIXELS
+from sam2vss_ros.errors import ImageError, InputError, one_line
+from sam2vss_ros.io.contrast import FULL, Contrast
+from sam2vss_ros.io.image_headers import TOO_MANY_PIXELS, check_pixels, header_size
 from sam2vss_ros.io.label_pixels import UnfitLabelsError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
@@ -34,6 +37,8 @@ STRETCHED = {"L;2": 85, "L;4": 17}
 """By what Pillow multiplies the values of grey images of 2 and 4 bits."""
 
 LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")
+
+Image.MAX_IMAGE_PIXELS = None  # the limit is max_image_pixels, see `_opened`
 
 Rgb = npt.NDArray[np.uint8]
 
@@ -52,9 +57,12 @@ class ImageHeader:
         return self.size[::-1] if self.orientation > 4 else self.size
 
 
-def read_header(source: Path | BinaryIO) -> ImageHeader:
-    """Size and orientation of an image, without decoding it. Raises InputError."""
-    with _opened(source, str(source), "an image") as image:
+def read_header(source: Path | BinaryIO, most: int = MOST_PIXELS) -> ImageHeader:
+    """Size and orientation of an image, without decoding it.
+
+    Raises InputError, also for more than `most` pixels.
+    """
+    with _opened(source, str(source), "an image", most) as image:
         orientation = _orientation(image)
         # Pillow gives a TIFF's size as it is shown, that of others as it is stored.
         turned = orientation > 4 and image.format != "TIFF"
@@ -66,30 +74,32 @@ def image_size(path: Path) -> tuple[int, int]:
     return read_header(path).size
 
 
-def read_image(path: Path) -> Rgb:
+def read_image(path: Path, most: int = MOST_PIXELS, contrast: Contrast | None = None) -> Rgb:
     """Read a colour or grey image as (H, W, 3) uint8 RGB, turned as viewers show it.
 
-    The high bytes count of 16 bits, transparency does not. Raises InputError.
+    Transparency does not count. contrast: of the stream, for grey images of 16 bits; None: the
+    image stands alone. Raises InputError, also for more than `most` pixels.
     """
-    with _opened(path, f"{path}", "an image") as image:
+    with _opened(path, f"{path}", "an image", most) as image:
         if image.mode == "F":
             raise InputError(f"{path} holds floating point numbers, which are no picture")
         shown = ImageOps.exif_transpose(image)
         if shown.mode.startswith("I"):
-            high = (np.asarray(shown).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-            return np.repeat(high[..., None], 3, axis=2)
+            values = np.asarray(shown).astype(np.int64).clip(0, FULL).astype(np.uint16)
+            return np.repeat((contrast or Contrast()).eight_bits(values)[..., None], 3, axis=2)
         return np.array(shown.convert("RGB"))
 
 
 def read_label_pixels(
-    source: Path | BinaryIO, name: str
+    source: Path | BinaryIO, name: str, most: int = MOST_PIXELS
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8] | None]:
     """The pixels of a label image as `LabelDecoder` takes them, and its palette if it has one.
 
-    name: what messages call it. Raises InputError for what cannot be decoded, UnfitLabelsError for
-    what is compressed with loss and for pixels that hold no ids.
+    name: what messages call it. Raises InputError for what cannot be decoded or has more than
+    `most` pixels, UnfitLabelsError for what is compressed with loss and for pixels that hold no
+    ids.
     """
-    with _opened(source, name, "a label image") as image:
+    with _opened(source, name, "a label image", most) as image:
         _check_lossless(image, name)
         kind = _raw_mode(image)
         if image.mode not in LABEL_MODES or (kind.endswith("16B") and image.mode[0] != "I"):
@@ -119,16 +129,18 @@ def turned(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
 
 
 @contextmanager
-def _opened(source: Path | BinaryIO, name: str, what: str) -> Iterator[Image.Image]:
+def _opened(source: Path | BinaryIO, name: str, what: str, most: int) -> Iterator[Image.Image]:
     """An image whose decoding fails as an InputError of one line."""
     try:
-        with Image.open(source) as image:
-            count = getattr(image, "n_frames", 1)
-            if count > 1 and image.format != "MPO":  # a phone's JPEG, with previews behind it
-                raise InputError(
-                    f"{name} holds {count} pictures, not one: give each a file of its own"
-                )
-            yield image
+        with _file(source) as file:
+            check_pixels(*header_size(file), most)
+            with Image.open(file) as image:
+                count = getattr(image, "n_frames", 1)
+                if count > 1 and image.format != "MPO":  # a phone's JPEG, with previews behind it
+                    raise InputError(
+                        f"{name} holds {count} pictures, not one: give each a file of its own"
+                    )
+                yield image
     except InputError:
         raise
     except Exception as error:
@@ -136,14 +148,20 @@ def _opened(source: Path | BinaryIO, name: str, what: str) -> Iterator[Image.Ima
         raise InputError(f"{name} cannot be read as {what}: {_reason(source, error)}") from error
 
 
+def _file(source: Path | BinaryIO) -> AbstractContextManager[BinaryIO]:
+    return source.open("rb") if isinstance(source, Path) else nullcontext(source)
+
+
 def _reason(source: Path | BinaryIO, error: Exception) -> str:
     if isinstance(source, Path) and source.is_file() and source.stat().st_size == 0:
         return "it is empty"
-    if isinstance(error, UnidentifiedImageError):
+    if isinstance(error, ImageError) and error.reason == TOO_MANY_PIXELS:
+        return error.detail
+    if isinstance(error, ImageError | UnidentifiedImageError):
         return "its content is none, or damaged"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error).partition("\n")[0][:200] or type(error).__name__
+    return one_line(error) or type(error).__name__
 
 
 def _orientation(image: Image.Image) -> int:

@@ -35,12 +35,14 @@ _READERS = {
 
 _WEBP = b"RIFF"
 
+TOO_MANY_PIXELS = "too many pixels"
+
 
 def check_pixels(width: int, height: int, most: int = MOST_PIXELS) -> None:
     """Raise ImageError for an image of more than `most` pixels."""
     if width * height > most:
         raise ImageError(
-            "too many pixels",
+            TOO_MANY_PIXELS,
             f"the image is {width} x {height}, max_image_pixels allows {most} pixels",
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sam2vss_ros.config import MOST_PIXELS
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.io.image_files import (
     INVERSE,
@@ -28,13 +29,15 @@ class LabelRules:
 
     catalog: what ids and colours mean. image_suffix, label_suffix: ends of the names that are no
     part of them. orientation: which pixels labels belong to where their image has an EXIF
-    orientation: those shown, those stored, or those that fit (auto).
+    orientation: those shown, those stored, or those that fit (auto). most_pixels: of an image and
+    of its labels.
     """
 
     catalog: ClassCatalog | None = None
     image_suffix: str = ""
     label_suffix: str = ""
     orientation: str = "auto"
+    most_pixels: int = MOST_PIXELS
 
 
 class LabelReader:
@@ -43,14 +46,14 @@ class LabelReader:
     def __init__(self, rules: LabelRules | None = None, check_ids: bool = True) -> None:
         rules = rules or LabelRules()
         self.decoder = LabelDecoder(rules.catalog, check_ids)
-        self._orientation = rules.orientation
+        self._orientation, self._most = rules.orientation, rules.most_pixels
 
     def read(self, path: Path, turn: int = UPRIGHT) -> LabelIds:
         """(H, W) uint8 or uint16 class ids, turned by the EXIF orientation `turn` of their image.
 
         Raises InputError, UnfitLabelsError for labels of an unfit kind.
         """
-        pixels, palette = read_label_pixels(path, str(path))
+        pixels, palette = read_label_pixels(path, str(path), self._most)
         ids = self.decoder.decode(pixels, str(path), palette)
         return ids if turn == UPRIGHT else turned(ids, turn)
 
@@ -65,7 +68,7 @@ class LabelReader:
         both ways; what cannot be read is met again later.
         """
         try:
-            of_image, of_labels = read_header(image), read_header(labels)
+            of_image, of_labels = (read_header(path, self._most) for path in (image, labels))
         except InputError:
             return UPRIGHT
         return fitting_turn(of_labels.size, of_image, self._orientation, f"{labels}", f"{image}")

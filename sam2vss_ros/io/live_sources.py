@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
+from sam2vss_ros.config import MOST_PIXELS
 from sam2vss_ros.errors import InputError
-from sam2vss_ros.io.readers import DEFAULT_RATE, FrameSource, read_video
+from sam2vss_ros.io.readers import DEFAULT_RATE, FrameSource, check_capture, read_video
 from sam2vss_ros.types import Frame
 
 log = logging.getLogger(__name__)
@@ -46,11 +47,12 @@ def is_live(source: str) -> bool:
     return "://" in source or number or source.startswith("/dev/video")
 
 
-def open_live(source: str, rate: float = 0.0) -> FrameSource | LiveSource:
+def open_live(source: str, rate: float = 0.0, most: int = MOST_PIXELS) -> FrameSource | LiveSource:
     """Open a camera (`0`, `/dev/video0`) or an address (rtsp, rtsps, rtmp, http, https).
 
     `rate` in frames per second bounds what is taken (0: LIVE_RATE). A whole recording at an address
-    is read in order like a file. Raises InputError, within seconds, with the reason.
+    is read in order like a file. Raises InputError, within seconds, with the reason, also where
+    its images have more than `most` pixels.
     """
     if rate < 0:
         raise InputError(f"rate: {rate} is not a positive number of frames per second")
@@ -59,11 +61,12 @@ def open_live(source: str, rate: float = 0.0) -> FrameSource | LiveSource:
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{source} cannot be opened as a stream: {reason}") from error
+    check_capture(capture, source, most)
     count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     if "://" in source and 0 < count < 1e9:
         own_rate = capture.get(cv2.CAP_PROP_FPS)
         capture.release()
-        read = functools.partial(read_video, source)
+        read = functools.partial(read_video, source, most)
         return FrameSource(Path(source), rate or own_rate or DEFAULT_RATE, int(count), read)
     return LiveSource(source, rate or LIVE_RATE, capture)
 

@@ -13,7 +13,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sam2vss_ros.errors import InputError
+from sam2vss_ros.config import MOST_PIXELS
+from sam2vss_ros.errors import ImageError, InputError
+from sam2vss_ros.io.contrast import Contrast
 from sam2vss_ros.io.image_files import UPRIGHT, Rgb, read_image
 from sam2vss_ros.io.image_folders import (
     files_by_number,
@@ -24,6 +26,7 @@ from sam2vss_ros.io.image_folders import (
     stems_by_stream,
     unjoined,
 )
+from sam2vss_ros.io.image_headers import check_pixels
 from sam2vss_ros.io.label_files import LabelReader, LabelRules
 from sam2vss_ros.types import Frame
 
@@ -91,11 +94,11 @@ class LabelledStream:
     notes: Callable[[], list[str]] = list
 
 
-def open_frames(path: str | Path, rate: float = 0.0) -> FrameSource:
+def open_frames(path: str | Path, rate: float = 0.0, most: int = MOST_PIXELS) -> FrameSource:
     """Open a video file or a folder of images (in the natural order of their names).
 
-    `rate` in frames per second replaces the video's own; 0 keeps it (folders: 30).
-    Raises InputError for what does not exist or holds no frames.
+    `rate` in frames per second replaces the video's own; 0 keeps it (folders: 30). most: pixels of
+    an image. Raises InputError for what does not exist, holds no frames or larger ones.
     """
     path = Path(path).expanduser()
     if rate < 0:
@@ -103,14 +106,15 @@ def open_frames(path: str | Path, rate: float = 0.0) -> FrameSource:
     if path.is_dir():
         images = list_images(path)
         _warn_of_twins(images)
-        return FrameSource(path, rate or DEFAULT_RATE, len(images), lambda: map(read_image, images))
+        read = functools.partial(_read_images, images, most)
+        return FrameSource(path, rate or DEFAULT_RATE, len(images), read)
     if not path.is_file():
         raise InputError(f"{path} does not exist")
-    capture = _open_video(path)
+    capture = _open_video(path, most)
     own_rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
     capture.release()
     return FrameSource(
-        path, rate or own_rate or DEFAULT_RATE, max(0, int(count)), lambda: read_video(path)
+        path, rate or own_rate or DEFAULT_RATE, max(0, int(count)), lambda: read_video(path, most)
     )
 
 
@@ -153,7 +157,9 @@ def labelled_folder(
             _Pair(PurePosixPath(name).name, image_of[name], labels_of.get(name), turns.get(name, 1))
             for name in names
         ]
-        read = functools.partial(_read_pairs, pairs, first, rate or DEFAULT_RATE, reader)
+        read = functools.partial(
+            _read_pairs, pairs, first, rate or DEFAULT_RATE, reader, rules.most_pixels
+        )
         streams.append(
             LabelledStream(
                 stream,
@@ -178,7 +184,7 @@ def labelled_video(
     first label image is of a kind that is of no use.
     """
     rules = rules or LabelRules()
-    source = open_frames(video, rate)
+    source = open_frames(video, rate, rules.most_pixels)
     labels_of = files_by_number(labels, rules.label_suffix)
     reader = LabelReader(rules)
     reader.settle(labels_of[number] for number in sorted(labels_of))
@@ -221,13 +227,19 @@ class _Pair:
     turn: int
 
 
+def _read_images(images: Sequence[Path], most: int) -> Iterator[Rgb]:
+    contrast = Contrast()
+    return (read_image(image, most, contrast) for image in images)
+
+
 def _read_pairs(
-    pairs: Sequence[_Pair], first: int, rate: float, reader: LabelReader
+    pairs: Sequence[_Pair], first: int, rate: float, reader: LabelReader, most: int
 ) -> Iterator[LabelledFrame | BrokenFrame]:
     """Frames with their labels; the stamp counts from `first`."""
+    contrast = Contrast()
     for index, pair in enumerate(pairs, first):
         try:
-            frame = Frame(read_image(pair.image), stamp_ns(index, rate))
+            frame = Frame(read_image(pair.image, most, contrast), stamp_ns(index, rate))
         except InputError as error:
             yield BrokenFrame(pair.name, str(error))
         else:
@@ -243,12 +255,13 @@ def _with_labels(
         return BrokenFrame(name, str(error), frame)
 
 
-def read_video(path: Path | str) -> Iterator[Rgb]:
+def read_video(path: Path | str, most: int = MOST_PIXELS) -> Iterator[Rgb]:
     """The frames of a video file, or of a recording at an address, as (H, W, 3) uint8 RGB.
 
-    Raises InputError where there is none; the log tells where it ends early.
+    Raises InputError where there is none, and where frames have more than `most` pixels; the log
+    tells where it ends early.
     """
-    capture = _open_video(path)
+    capture = _open_video(path, most)
     claimed, count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0
     try:
         while (grabbed := capture.read())[0]:
@@ -262,8 +275,19 @@ def read_video(path: Path | str) -> Iterator[Rgb]:
         log.warning("%s ends after %d of the %d frames it claims to have", path, count, claimed)
 
 
-def _open_video(path: Path | str) -> cv2.VideoCapture:
+def _open_video(path: Path | str, most: int) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
         raise InputError(f"{path} cannot be opened as a video: damaged, or a codec OpenCV lacks")
+    check_capture(capture, path, most)
     return capture
+
+
+def check_capture(capture: cv2.VideoCapture, name: Path | str, most: int) -> None:
+    """Raise InputError, and let go of the capture, for frames of more than `most` pixels."""
+    width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+    try:
+        check_pixels(int(width), int(height), most)
+    except ImageError as error:
+        capture.release()
+        raise InputError(f"{name}: {error.detail}") from error

@@ -23,7 +23,7 @@ from sam2vss_ros.ros.camera import Camera
 from sam2vss_ros.ros.conversions import image_to_rgb
 from sam2vss_ros.ros.diagnostics import Reporter, Statistics
 from sam2vss_ros.ros.labels import LabelTopic
-from sam2vss_ros.ros.mailbox import Arrival, Mailbox
+from sam2vss_ros.ros.mailbox import MOST_BYTES, Arrival, Mailbox
 from sam2vss_ros.ros.messages import stamp_ns
 from sam2vss_ros.ros.outputs import Answer, Outputs, output_size
 from sam2vss_ros.ros.services import Services
@@ -153,8 +153,9 @@ class Channel:
             self._statistics.dropped()
             if self.config.overload == "all" and self._first("overflow"):
                 self._log.warning(
-                    f"image dropped (logged once, counted on): {self.config.queue_size} wait "
-                    "already (queue_size); play the images more slowly"
+                    "image dropped (logged once, counted on): as many wait as may, "
+                    f"{self.config.queue_size} (queue_size) or {MOST_BYTES >> 30} GB; play the "
+                    "images more slowly"
                 )
 
     # From the worker, in its thread. See `Served`.
@@ -207,12 +208,9 @@ class Channel:
         except MissingLabelsError as error:
             self._skip("no labels", str(error))
         except NetworkError as error:
-            self.pipeline.reset()
             self._skip("network failed", str(error))
         except Exception as error:
-            # The memory may be half updated, so it begins anew.
             if self._node.context.ok():
-                self.pipeline.reset()
                 self._skip(f"error: {type(error).__name__}", with_traceback(error))
 
     def rest(self, now: float) -> None:

@@ -19,8 +19,12 @@ class Arrival:
     time: float
 
 
+MOST_BYTES = 1 << 31
+"""Of the images that wait: 300 of 2 megapixels in colour, fewer of larger ones."""
+
+
 class Mailbox:
-    """At most `size` images wait. When one more comes, `latest` discards the oldest that waits and
+    """At most `size` images wait, and MOST_BYTES of them. When one more comes, `latest` discards the oldest that waits and
     otherwise the newcomer is refused, so that what is taken is an unbroken beginning of what came.
     A newcomer that is at most `max_step_back` seconds older than the newest does not displace it.
 
@@ -35,15 +39,20 @@ class Mailbox:
         self._most_late_ns = round(max_step_back * 1e9)
         self._held: Arrival | None = None
         self._waiting: deque[Arrival] = deque()
+        self._bytes = 0  # of what waits
 
     def put(self, arrival: Arrival) -> bool:
         """Take an image; False when one (this or an older) was dropped."""
-        full = len(self._waiting) >= self._size
+        size = len(arrival.message.data)
+        full = bool(self._waiting) and (
+            len(self._waiting) >= self._size or self._bytes + size > MOST_BYTES
+        )
         if full and (not self._latest or self._is_late(arrival)):
             return False
         if full:
-            self._waiting.popleft()
+            self._next()
         self._waiting.append(arrival)
+        self._bytes += size
         self.since = self.since or arrival.time
         return not full
 
@@ -63,11 +72,11 @@ class Mailbox:
     def hold(self) -> None:
         """The first image waits for something that is on its way: newer ones do not replace it."""
         if self._held is None and self._waiting:
-            self._held = self._waiting.popleft()
+            self._held = self._next()
 
     def take(self) -> Arrival:
         """Hand over the first image. Raises IndexError where none waits."""
-        arrival, self._held = self._held or self._waiting.popleft(), None
+        arrival, self._held = self._held or self._next(), None
         self.since = time.monotonic() if self._waiting else None
         return arrival
 
@@ -76,4 +85,10 @@ class Mailbox:
         dropped = len(self._waiting) + (self._held is not None)
         self._held, self.since = None, None
         self._waiting.clear()
+        self._bytes = 0
         return dropped
+
+    def _next(self) -> Arrival:
+        arrival = self._waiting.popleft()
+        self._bytes -= len(arrival.message.data)
+        return arrival

@@ -69,6 +69,7 @@ class VssNode(LifecycleNode):
         self._config = NodeConfig()
         self._perception: Perception | None = None
         self._channels: list[Channel] = []
+        self._twin_told = False
         self._configured, self._activated = ExitStack(), ExitStack()  # what to undo, last first
         # The node's own timers follow a steady clock: simulated time may stand still.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -207,8 +208,21 @@ class VssNode(LifecycleNode):
         heap.give_back()
 
     def _watch(self) -> None:
+        self._look_for_a_twin()
         for channel in self._channels:
             channel.watch()
+
+    def _look_for_a_twin(self) -> None:
+        """Services and parameters reach one of two nodes of one name, nobody knows which."""
+        own = self.get_name(), self.get_namespace()
+        twins = self.get_node_names_and_namespaces().count(own)
+        if twins > 1 and not self._twin_told:
+            name = self.get_fully_qualified_name()
+            self.get_logger().warning(
+                f"{twins} nodes have the name {name}: give each its own, with --ros-args -r "
+                "__node:=NAME or __ns:=/NAMESPACE"
+            )
+        self._twin_told = twins > 1
 
     # Parameters and diagnostics.
 

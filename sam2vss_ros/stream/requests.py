@@ -132,14 +132,14 @@ class Requests:
             self._asked_for = self._asked_for - gone | asked
             return taken
 
-    def give_back(self, prompts: Sequence[PlacedPrompt], objects: ObjectMemory) -> None:
-        """A frame failed: those of its prompts that are no objects yet wait for the next one."""
+    def begin_anew(self, prompts: Sequence[PlacedPrompt]) -> None:
+        """A frame failed: forget all objects before the next, which is given its prompts again."""
         with self._lock:
-            self._note(objects)
-            gone = self._waiting.removals
-            again = [p for p in prompts if p.track_id not in objects and p.track_id not in gone]
-            if not self._waiting.reset:
-                self._ask(prompts=(*again, *self._waiting.prompts))
+            waiting = self._waiting
+            again = () if waiting.reset else prompts
+            kept = [p for p in (*again, *waiting.prompts) if p.track_id not in waiting.removals]
+            self._known = self._asked_for = frozenset()
+            self._ask(prompts=tuple(kept), reset=True)
 
     def claim(self, objects: ObjectMemory, wanted: int) -> int:
         """How many of `wanted` objects discovery may start among those in memory by now.

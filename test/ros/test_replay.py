@@ -17,7 +17,8 @@ from ros_session import RosSession
 from sam2vss_ros.cli import main
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.io.bag_writer import header, image_message, new_bag
-from sam2vss_ros.io.bags import COMPRESSED_IMAGE, Bag, open_bag
+from sam2vss_ros.io.bags import COMPRESSED_IMAGE, Bag
+from sam2vss_ros.io.labelled_bags import open_bag
 from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame
 from sam2vss_ros.ros.messages import stamp_ns
 

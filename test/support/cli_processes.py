@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from cli_streams import HEIGHT, WIDTH, street, write_folders
-from sam2vss_ros.io.readers import list_images, read_labels
+from sam2vss_ros.io.image_folders import list_images
+from sam2vss_ros.io.label_files import read_labels
 
 CPU = ("--device", "cpu", "--threads", "1", "--mode", "network")
 IMAGES = 40

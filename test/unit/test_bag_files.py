@@ -28,7 +28,8 @@ from bag_samples import (
     write,
 )
 from sam2vss_ros.errors import InputError
-from sam2vss_ros.io.bags import Bag, open_bag
+from sam2vss_ros.io.bags import Bag
+from sam2vss_ros.io.labelled_bags import open_bag
 
 if sys.version_info >= (3, 14):
     from compression import zstd

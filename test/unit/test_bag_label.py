@@ -38,7 +38,8 @@ from sam2vss_ros.io.bag_writer import (
     new_bag,
     offered_qos,
 )
-from sam2vss_ros.io.bags import Bag, open_bag
+from sam2vss_ros.io.bags import Bag
+from sam2vss_ros.io.labelled_bags import open_bag
 from sam2vss_ros.io.readers import LabelledFrame
 
 

@@ -26,8 +26,8 @@ from bag_samples import (
 )
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.io.bag_writer import header, image_message, types
-from sam2vss_ros.io.bags import open_bag
 from sam2vss_ros.io.label_files import LabelRules
+from sam2vss_ros.io.labelled_bags import open_bag
 from sam2vss_ros.semantics.catalog import load_catalog
 
 CAMVID = load_catalog("camvid")

@@ -28,8 +28,9 @@ from bag_samples import (
     text,
     write,
 )
+from sam2vss_ros.config import MOST_PIXELS
 from sam2vss_ros.errors import InputError
-from sam2vss_ros.io import bags
+from sam2vss_ros.io import labelled_bags
 from sam2vss_ros.io.bag_writer import (
     compressed_message,
     header,
@@ -38,8 +39,9 @@ from sam2vss_ros.io.bag_writer import (
     new_bag,
     types,
 )
-from sam2vss_ros.io.bags import Bag, LabelTopic, open_bag
+from sam2vss_ros.io.bags import Bag
 from sam2vss_ros.io.label_pixels import LabelDecoder
+from sam2vss_ros.io.labelled_bags import LabelTopic, open_bag
 from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame
 from sam2vss_ros.io.ros_images import ENCODINGS
 
@@ -67,7 +69,7 @@ def test_labels_are_matched_by_stamp_not_by_order(tmp_path: Path, delay: int) ->
 
 def test_what_has_no_counterpart_is_counted(tmp_path: Path) -> None:
     beside = label_message(ids(0), header(STAMP + 1, "front"))  # a nanosecond away
-    far = 2 * bags.LABEL_WINDOW_NS // STEP
+    far = 2 * labelled_bags.LABEL_WINDOW_NS // STEP
     bag = write(
         tmp_path / "bag",
         *((IMAGES, raw(i), i) for i in range(6)),
@@ -90,7 +92,7 @@ def test_a_stream_without_end_takes_no_more_memory(
     monkeypatch.setattr(bags, "LABEL_WINDOW_NS", 5 * STEP)
     odd = [(LABELS, label_message(ids(0), header(STAMP + i * STEP + 1, "")), i) for i in range(60)]
     bag = Bag(write(tmp_path / "bag", *odd))
-    source, most = LabelTopic(bag, LABELS, LabelDecoder()), 0
+    source, most = LabelTopic(bag, LABELS, LabelDecoder(), MOST_PIXELS), 0
     for i in range(60):
         assert source.find(i, STAMP + i * STEP, STAMP + i * STEP) is None
         most = max(most, len(source._held))

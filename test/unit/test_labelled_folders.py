@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -39,7 +40,7 @@ def write(
     return root / "images", root / "labels"
 
 
-def check(images: Path, labels: Path, **rules: str) -> None:
+def check(images: Path, labels: Path, **rules: Any) -> None:
     """Every frame has its labels, for evaluation and for training."""
     of_user = LabelRules(CAMVID, **rules)
     streams = labelled_folder(images, labels, rules=of_user)
