@@ -24,9 +24,10 @@ MOST_BYTES = 1 << 31
 
 
 class Mailbox:
-    """At most `size` images wait, and MOST_BYTES of them. When one more comes, `latest` discards the oldest that waits and
-    otherwise the newcomer is refused, so that what is taken is an unbroken beginning of what came.
-    A newcomer that is at most `max_step_back` seconds older than the newest does not displace it.
+    """At most `size` images wait, of MOST_BYTES together. When one more comes, `latest` discards
+    the oldest that waits and otherwise the newcomer is refused, so that what is taken is an
+    unbroken beginning of what came. A newcomer that is at most `max_step_back` seconds older than
+    the newest does not displace it.
 
     `since` is when the first of them began to wait, in monotonic seconds, None while nothing waits.
     The worker's lock guards it.

@@ -45,6 +45,7 @@ SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE  # the node stays in the state it was in
 ERROR = TransitionCallbackReturn.ERROR  # on_error, then unconfigured
 WATCH_PERIOD = 0.5  # seconds from one look at the camera's publishers to the next
+TWIN_PERIODS = 6  # so long a node that has just ended may still be seen
 PEOPLE_ERRORS = (ValueError, TypeError, OSError, RuntimeError)  # their text says what to do
 
 
@@ -69,7 +70,7 @@ class VssNode(LifecycleNode):
         self._config = NodeConfig()
         self._perception: Perception | None = None
         self._channels: list[Channel] = []
-        self._twin_told = False
+        self._watched_twin = 0  # for so many periods
         self._configured, self._activated = ExitStack(), ExitStack()  # what to undo, last first
         # The node's own timers follow a steady clock: simulated time may stand still.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -215,14 +216,14 @@ class VssNode(LifecycleNode):
     def _look_for_a_twin(self) -> None:
         """Services and parameters reach one of two nodes of one name, nobody knows which."""
         own = self.get_name(), self.get_namespace()
-        twins = self.get_node_names_and_namespaces().count(own)
-        if twins > 1 and not self._twin_told:
+        twins = self.get_node_names_and_namespaces().count(own) - 1
+        self._watched_twin = self._watched_twin + 1 if twins > 0 else 0
+        if self._watched_twin == TWIN_PERIODS:
             name = self.get_fully_qualified_name()
             self.get_logger().warning(
-                f"{twins} nodes have the name {name}: give each its own, with --ros-args -r "
+                f"{1 + twins} nodes have the name {name}: give each its own, with --ros-args -r "
                 "__node:=NAME or __ns:=/NAMESPACE"
             )
-        self._twin_told = twins > 1
 
     # Parameters and diagnostics.
 

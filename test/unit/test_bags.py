@@ -89,7 +89,7 @@ def test_a_stream_without_end_takes_no_more_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No label is of one of the images; no more than two windows of them are held."""
-    monkeypatch.setattr(bags, "LABEL_WINDOW_NS", 5 * STEP)
+    monkeypatch.setattr(labelled_bags, "LABEL_WINDOW_NS", 5 * STEP)
     odd = [(LABELS, label_message(ids(0), header(STAMP + i * STEP + 1, "")), i) for i in range(60)]
     bag = Bag(write(tmp_path / "bag", *odd))
     source, most = LabelTopic(bag, LABELS, LabelDecoder(), MOST_PIXELS), 0
