@@ -14,6 +14,9 @@ from contextlib import contextmanager
 LONGEST_QUOTE = 300
 """Characters of what somebody else wrote that a message may hold: names, values, reasons."""
 
+LONGEST_VALUE = 80
+"""Characters of a name or a value that a message repeats."""
+
 LONGEST_MESSAGE = 900
 """Characters of a whole message."""
 
@@ -33,6 +36,11 @@ def one_line(text: object, longest: int = LONGEST_QUOTE) -> str:
         return line
     begin = (longest - 5) * 2 // 3
     return f"{line[:begin]} ... {line[begin + 5 - longest :]}"
+
+
+def brief(text: object) -> str:
+    """A name or a value that somebody wrote, as a part of a line."""
+    return one_line(text, LONGEST_VALUE)
 
 
 def reason_of(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sam2vss_ros.errors import one_line
+from sam2vss_ros.errors import brief
 from sam2vss_ros.spelling import nearest
 
 Value = bool | int | float | str | tuple[str, ...]
@@ -53,9 +53,6 @@ def options_of(config: type) -> dict[str, tuple[Value, Option]]:
 YAML_WORDS = {False: ("off", "no", "false"), True: ("on", "yes", "true")}
 """What YAML reads as a bool, although a choice may be meant."""
 
-MOST_SHOWN = 80
-"""Characters of a value or a name that a message repeats."""
-
 
 def check(name: str, value: object, default: Value, limits: Option) -> Value:
     """Return `value`, converted to the type of `default`.
@@ -92,11 +89,6 @@ def boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise ValueError(f"{brief(text)} is neither true nor false")
     return text.lower() == "true"
-
-
-def brief(text: str) -> str:
-    """What somebody wrote, cut to a part of a line."""
-    return one_line(text, MOST_SHOWN)
 
 
 def _what_helps(value: object, default: Value, limits: Option) -> str:

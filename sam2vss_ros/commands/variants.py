@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Sequence
 
 from sam2vss_ros.config import PipelineConfig
-from sam2vss_ros.errors import InputError
-from sam2vss_ros.options import brief, options_of, read_as, what_is_meant
+from sam2vss_ros.errors import InputError, brief
+from sam2vss_ros.options import options_of, read_as, what_is_meant
 
 PAPER_REFINE = "paper-refine"
 """The mode that is no option of the pipeline: the paper's refiner, offline."""

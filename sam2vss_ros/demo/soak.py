@@ -30,6 +30,7 @@ from sam2vss_ros.demo.arguments import size as parse_size
 from sam2vss_ros.demo.process import DEADLY, Process, ProcessEndedError, python_module
 from sam2vss_ros.demo.run import Demo, DemoError
 from sam2vss_ros.errors import InputError
+from sam2vss_ros.io.outputs import write_text
 from sam2vss_ros.ros.loopback import loopback_environment, reserve_domain
 
 RATE = 30.0
@@ -234,7 +235,7 @@ def run(options: argparse.Namespace, parts: list[Part]) -> None:
     parts.append(camera(options.minutes, options.size, out))
     parts.append(engine(options.frames, out))
     figures = json.dumps([asdict(part) for part in parts], indent=2)
-    (out / "soak.json").write_text(figures + "\n", encoding="utf-8")
+    write_text(out / "soak.json", figures + "\n")
 
 
 if __name__ == "__main__":

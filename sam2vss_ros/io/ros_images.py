@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2vss_ros.config import MOST_PIXELS
-from sam2vss_ros.errors import ImageError, InputError
+from sam2vss_ros.errors import ImageError, InputError, brief
 from sam2vss_ros.io.contrast import Contrast
 from sam2vss_ros.io.encodings import ENCODINGS, IMAGES, MEASUREMENTS, PLANAR, VIDEOS, Layout
 from sam2vss_ros.io.image_headers import check_pixels, header_size, is_image
@@ -36,9 +36,6 @@ LABEL_ENCODINGS = {
     "bgra8": ENCODINGS["bgra8"],
 }
 """One class id per pixel; or the same in every channel, or the colour of a class."""
-
-LONGEST_NAME = 40
-"""Characters of a name in a message that are repeated to the user."""
 
 YUV_TO_RGB = np.array([[1.164, 0, 1.596], [1.164, -0.392, -0.813], [1.164, 2.017, 0]])
 YUV_TO_RGB = np.c_[YUV_TO_RGB, -YUV_TO_RGB @ [16, 128, 128]]
@@ -116,7 +113,7 @@ def unknown_encoding(encoding: str, known: Iterable[str]) -> ImageError:
     if encoding in MEASUREMENTS:
         hint = "; it holds depths or other measurements, no picture: is the topic the right one?"
     return ImageError(
-        "unknown encoding", f"{encoding[:LONGEST_NAME]!r} is not one of {', '.join(known)}{hint}"
+        "unknown encoding", f"{brief(repr(encoding))} is not one of {', '.join(known)}{hint}"
     )
 
 
@@ -282,4 +279,4 @@ def _corrupt(message: Any) -> ImageError:
 
 
 def _named(message: Any) -> str:
-    return repr(message.format[:LONGEST_NAME])
+    return brief(repr(message.format))

@@ -32,8 +32,8 @@ from rclpy.utilities import remove_ros_args
 
 from sam2vss_ros import heap
 from sam2vss_ros.config import NodeConfig, PipelineConfig
-from sam2vss_ros.errors import LONGEST_MESSAGE, one_line, with_traceback
-from sam2vss_ros.options import Value, brief, options_of
+from sam2vss_ros.errors import LONGEST_MESSAGE, brief, one_line, with_traceback
+from sam2vss_ros.options import Value, options_of
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.channel import Channel

@@ -14,8 +14,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from sam2vss_ros.config import OPTIONS, NodeConfig, PipelineConfig
-from sam2vss_ros.errors import LONGEST_MESSAGE, one_line
-from sam2vss_ros.options import Option, Value, brief, check, options_of, what_is_meant
+from sam2vss_ros.errors import LONGEST_MESSAGE, brief, one_line
+from sam2vss_ros.options import Option, Value, check, options_of, what_is_meant
 from sam2vss_ros.ros.parameter_files import files_without_us
 
 OF_RCLPY = ("use_sim_time", "qos_overrides.", "start_type_description_service")
