@@ -57,7 +57,8 @@ def reason_of(error: BaseException) -> str:
 def with_traceback(error: BaseException) -> str:
     """Where an error that nobody foresaw was raised, and what it says in one line."""
     places = "".join(traceback.format_tb(error.__traceback__))
-    return places + one_line(f"{type(error).__name__}: {error}", LONGEST_MESSAGE)
+    said = one_line(f"{type(error).__name__}: {error}", LONGEST_MESSAGE)
+    return f"Traceback (most recent call last):\n{places}{said}"
 
 
 class InputError(ValueError):

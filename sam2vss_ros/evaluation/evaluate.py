@@ -77,6 +77,7 @@ class PipelineLabeller:
             try:
                 answer = self.pipeline.process(frame)
             except Exception as error:
+                self.pipeline.reset()
                 if not self._told:
                     known = isinstance(error, NetworkError)
                     log.warning("told once: %s", error if known else with_traceback(error))

@@ -133,7 +133,8 @@ def test_a_signal_ends_a_live_run(number: signal.Signals, tmp_path: Path) -> Non
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         began = time.monotonic()
-        while len(list(out.glob("labels/*.png"))) < 4 and time.monotonic() - began < 50:
+        # Until they are complete, results lie in a folder of their own.
+        while len(list(out.rglob("labels/*.png"))) < 4 and time.monotonic() - began < 50:
             time.sleep(0.1)
         run.send_signal(number)
         text, _ = run.communicate(timeout=20)
