@@ -38,6 +38,7 @@ from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.channel import Channel
 from sam2vss_ros.ros.ending import Ending
+from sam2vss_ros.ros.parameter_files import broken_file
 from sam2vss_ros.ros.parameters import Parameters
 from sam2vss_ros.ros.worker import Worker
 
@@ -255,7 +256,8 @@ def run(ending: Ending) -> int:
     try:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     except (RuntimeError, ValueError) as error:  # arguments or a parameter file it cannot read
-        print(f"vss_node: error: the command line: {without_places(str(error))}", file=sys.stderr)
+        reason = broken_file(sys.argv) or without_places(str(error))
+        print(f"vss_node: error: the command line: {reason}", file=sys.stderr)
         return 2
     ending.shutdown = rclpy.try_shutdown
     with ExitStack() as undo:

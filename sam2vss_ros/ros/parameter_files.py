@@ -1,4 +1,4 @@
-"""Parameter files that name no node of ours: rcl reads them, and takes nothing."""
+"""Parameter files: which cannot be read, and of which nothing is taken."""
 
 from __future__ import annotations
 
@@ -13,22 +13,35 @@ from sam2vss_ros.io.yaml_files import read_yaml
 PARAMETERS = "ros__parameters"
 
 
-def files_without_us(arguments: Sequence[str], node: str) -> Iterator[tuple[str, list[str]]]:
+def broken_file(arguments: Sequence[str]) -> str:
+    """Which parameter file on a command line cannot be read, and why; empty where all can."""
+    for path in _files(arguments):
+        try:
+            read_yaml(path)
+        except OSError as error:
+            return f"{path}: {error.strerror}"
+        except ValueError as error:
+            return f"{path}: {error}"
+    return ""
+
+
+def files_without_us(arguments: Sequence[str], node: str) -> Iterator[tuple[Path, list[str]]]:
     """The parameter files on a command line that have parameters for other nodes alone, and the
     names of these.
 
-    node: the full name of ours. rcl has read the files: they are there, and are YAML without
-    aliases.
+    node: the full name of ours. rcl has read the files: they are there.
     """
-    for flag, path in pairwise(arguments):
-        if flag != "--params-file":
-            continue
+    for path in _files(arguments):
         try:
-            names = list(_nodes(read_yaml(Path(path))))
+            names = list(_nodes(read_yaml(path)))
         except ValueError:
             continue  # what rcl alone can read may be for us
         if names and not any(_matches(name, node) for name in names):
             yield path, names
+
+
+def _files(arguments: Sequence[str]) -> list[Path]:
+    return [Path(path) for flag, path in pairwise(arguments) if flag == "--params-file"]
 
 
 def _nodes(content: Any, place: str = "") -> Iterator[str]:

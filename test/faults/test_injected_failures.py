@@ -5,6 +5,7 @@ One live node for each place of failure; there every kind of error happens once,
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import cv2
@@ -64,7 +65,7 @@ class Trap:
         def snap(*args: Any, **kwargs: Any) -> Any:
             if self.error is not None:
                 error, self.error = self.error, None
-                raise error
+                raise copy.copy(error)  # whose traceback holds the node
             return work(*args, **kwargs)
 
         monkeypatch.setattr(owner, name, snap)
@@ -185,7 +186,7 @@ def test_networks_that_cannot_be_loaded_and_then_can(start: Start, error: Except
 
     def load(config: PipelineConfig) -> Perception:
         if failures:
-            raise failures.pop()
+            raise copy.copy(failures.pop())
         return Perception.load(config)
 
     bench = start(autostart=False)
