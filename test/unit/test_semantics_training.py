@@ -160,8 +160,8 @@ def test_it_learns_a_street(
     trunk: AffinityModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The losses of the first steps must fall clearly."""
-    monkeypatch.setattr(semantics, "WARMUP_STEPS", 5)
-    monkeypatch.setattr(semantics, "CHECKPOINT_EVERY", 100)
+    monkeypatch.setattr(loop, "WARMUP_STEPS", 5)
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 100)
     train(trunk, tmp_path, 40)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     for loss, limit in (("entropy", 0.7), ("overlap", 0.92), ("masks", 0.8), ("middles", 0.8)):
