@@ -33,10 +33,9 @@ setup(
         "PyYAML>=5.4",
         "Pillow>=9.0",
         "tqdm>=4.66.1",
-        "rosbags>=0.10.9",
+        "rosbags>=0.11.9",
     ],
     extras_require={
-        "hub": ["huggingface_hub>=0.23"],
         "networks": ["transformers>=5", "onnxruntime>=1.16"],
         # The report of `sam2vss evaluate` and the curves of `sam2vss train`.
         "report": ["jinja2>=3.0", "matplotlib>=3.5"],

@@ -6,104 +6,15 @@ prints `config/vss.yaml` and the README's table from them.
 
 from __future__ import annotations
 
-import dataclasses
-import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
-Value = bool | int | float | str | tuple[str, ...]
+from sam2vss_ros.options import Checked, Option, Value, option, options_of
 
+MOST_PIXELS = 1 << 26
+"""Of an image that is read, if the user says no more: 67 million, twice an 8K frame."""
 
-@dataclass(frozen=True)
-class Option:
-    """What is known of one option: its meaning and its allowed values.
-
-    `choices` lists the allowed strings; `low` and `high` bound a number (both included).
-    `live` options may change while the pipeline runs; the others are read when it is built.
-    `heading` begins a new part of the parameter file, up to the next option that has one.
-    """
-
-    description: str
-    choices: Sequence[str] = ()
-    low: float | None = None
-    high: float | None = None
-    live: bool = False
-    heading: str = ""
-
-    @property
-    def meaning(self) -> str:
-        """The description, followed by the choices where it does not name them all itself."""
-        if all(re.search(rf"\b{re.escape(c)}\b", self.description) for c in self.choices):
-            return self.description
-        return f"{self.description}. One of {', '.join(self.choices)}"
-
-
-def option(default: Value, description: str, **others: Any) -> Any:
-    """A dataclass field that carries its `Option`."""
-    return dataclasses.field(default=default, metadata={"option": Option(description, **others)})
-
-
-def options_of(config: type) -> dict[str, tuple[Value, Option]]:
-    """Name -> (default, Option) of a dataclass made of `option` fields, in order."""
-    return {
-        f.name: (cast(Value, f.default), f.metadata["option"]) for f in dataclasses.fields(config)
-    }
-
-
-def check(name: str, value: object, default: Value, limits: Option) -> Value:
-    """Return `value`, converted to the type of `default`.
-
-    Raises TypeError or ValueError, naming the option and what it allows.
-    """
-    if type(default) is float and type(value) is int:
-        value = float(value)
-    if type(default) is tuple:
-        value = _names(name, value)
-    if type(value) is not type(default):
-        kind = type(default).__name__
-        raise TypeError(f"{name}: {value!r} is a {type(value).__name__}, it takes a {kind}")
-    if limits.choices and value not in limits.choices:
-        raise ValueError(f"{name}: {value!r} is not one of {', '.join(limits.choices)}")
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        low, high = limits.low, limits.high
-        if (low is not None and not value >= low) or (high is not None and not value <= high):
-            bounds = f"{'-inf' if low is None else low} to {'inf' if high is None else high}"
-            raise ValueError(f"{name}: {value} is outside {bounds}")
-    return value  # type: ignore[return-value]
-
-
-def _names(name: str, value: object) -> tuple[str, ...]:
-    """A list of names, each of which can be a part of a ROS name, and none of which is there twice.
-
-    Raises TypeError or ValueError.
-    """
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise TypeError(f"{name}: {value!r} is a {type(value).__name__}, it takes a list of names")
-    for item in value:
-        if not isinstance(item, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", item):
-            raise ValueError(f"{name}: {item!r} is no name: letters, digits and _, a letter first")
-    if len(set(value)) < len(value):
-        raise ValueError(f"{name}: {', '.join(value)}: each name counts once")
-    return tuple(value)
-
-
-class Checked:
-    """Base of configuration dataclasses: checks every field when an instance is made."""
-
-    def __post_init__(self) -> None:
-        for name, (default, limits) in options_of(type(self)).items():
-            object.__setattr__(self, name, check(name, getattr(self, name), default, limits))
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, object]) -> Any:
-        """Build from a mapping. Raises ValueError for a name that does not exist."""
-        known = options_of(cls)
-        for name in values:
-            if name not in known:
-                raise ValueError(f"{name}: no such option; there are {', '.join(known)}")
-        return cls(**values)
-
+MOST_SIDE = 16384
+"""Pixels of a published image on one side."""
 
 DENSE_MODES = ("network", "refine")
 """Modes that need no more than the dense prediction."""
@@ -149,6 +60,14 @@ class PipelineConfig(Checked):
         low=0,
         high=2048,
     )
+    max_image_pixels: int = option(
+        MOST_PIXELS,
+        "images of more pixels are refused, compressed ones by their header, before they take "
+        "memory",
+        low=1,
+        high=1 << 30,
+        live=True,
+    )
     target_fps: float = option(
         0.0,
         'frames per second to keep by leaving out what matters least, see "When time is short"; '
@@ -175,8 +94,13 @@ class PipelineConfig(Checked):
     network: str = option(
         "head",
         "network of the dense prediction: head (of the semantics), topic (label images of another "
-        "node), a file (TorchScript .pt or .ts, .onnx), or a model of the library transformers "
-        "(folder or name on the hub)",
+        "node), a file (.onnx, or TorchScript .pt or .ts), or a model of the library transformers "
+        "(folder, or name on the hub once it was fetched)",
+    )
+    allow_torchscript: bool = option(
+        False,
+        "run a TorchScript network also where it does more than compute, such as open files; it is "
+        "a program: only where you trust who made it",
     )
     network_classes: str = option(
         "",
@@ -274,6 +198,13 @@ class PipelineConfig(Checked):
         high=1.0,
         live=True,
     )
+    max_step_back: float = option(
+        1.0,
+        "seconds by which an image may be older than the last and is no more than out of order: it "
+        "is dropped and counted; a larger step back in time begins the stream anew",
+        low=0.0,
+        high=3600.0,
+    )
 
 
 @dataclass(frozen=True)
@@ -341,7 +272,7 @@ class NodeConfig(Checked):
         "width in pixels of the label, confidence and instance images, resized by nearest "
         "neighbour; 0: the camera's, or in proportion to output_height",
         low=0,
-        high=16384,
+        high=MOST_SIDE,
         live=True,
         heading="Output",
     )
@@ -349,7 +280,7 @@ class NodeConfig(Checked):
         0,
         "their height in pixels; 0: the camera's, or in proportion to output_width",
         low=0,
-        high=16384,
+        high=MOST_SIDE,
         live=True,
     )
     diagnostics_period: float = option(

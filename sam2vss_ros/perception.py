@@ -19,7 +19,7 @@ from torch import Tensor
 from sam2vss_ros.affinity.discovery import ObjectSource
 from sam2vss_ros.affinity.model import AffinityModel, load_affinity_model
 from sam2vss_ros.config import DENSE_MODES, PipelineConfig
-from sam2vss_ros.errors import MissingLabelsError
+from sam2vss_ros.errors import MissingLabelsError, one_line
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.build import Sam2Model, load_model
 from sam2vss_ros.sam2.cards import model_card
@@ -45,6 +45,7 @@ NETWORK_OPTIONS = (
     "image_size",
     "network",
     "network_classes",
+    "allow_torchscript",
     "class_map",
     "threads",
 )
@@ -264,6 +265,6 @@ def _published_classes(
         who = "the semantics know" if known is semantics else f"network {config.network} knows"
         raise ValueError(
             f"classes: {config.classes} has {len(catalog)} classes, but {who} {len(known)}: "
-            f"{', '.join(c.name for c in known.classes)}"
+            f"{one_line(', '.join(c.name for c in known.classes))}"
         )
     return catalog

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import torch
 
+from sam2vss_ros import heap
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2.discovery import Source
@@ -23,6 +24,7 @@ from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stream.requests import Requests
 from sam2vss_ros.stream.state import FrameContext, StreamState
 from sam2vss_ros.stream.stopwatch import Clock, Stopwatch
+from sam2vss_ros.stream.timeline import Place
 from sam2vss_ros.tracking import Features
 from sam2vss_ros.types import Frame, Prompt, SemanticFrame
 
@@ -78,17 +80,26 @@ class VssPipeline:
         image: its `Perception.encode_images`, where they are known already. elsewhere: seconds that
         other streams have taken since this one's last frame; they count against `target_fps`.
 
-        Time running backwards starts the stream afresh. After a scene cut all objects are lost
-        until they are recognised; after a jump in time or at a new image size those are that do
-        not look like themselves. Raises ValueError for a second frame with the stamp of the last
-        one, and MissingLabelsError where `network` is topic, no labels came with the frame and the
-        dense head cannot stand in; the stream is then as it was.
+        A frame that is `out_of_order` is not looked at: the answer is the last one's, marked so.
+        Time running backwards by more starts the stream afresh. After a scene cut all objects are
+        lost until they are recognised; after a jump in time or at a new image size those are that
+        do not look like themselves. A frame of an odd size among others is labelled, and costs no
+        object. Raises ValueError for a second frame with the stamp of the last one, and
+        MissingLabelsError where `network` is topic, no labels came with the frame and the dense
+        head cannot stand in; the stream is then as it was. After any other error it begins anew,
+        with the prompts of the frame that failed.
         """
-        self.stream.check(frame)
+        out_of_order = self.out_of_order(frame.stamp_ns)
         self.perception.check(frame)
+        if out_of_order and self.stream.answer is not None:
+            return dataclasses.replace(self.stream.answer, out_of_order=True)
+        watch = Stopwatch(self._clock)
+        if self.stream.is_stray(frame):
+            with self.perception.arithmetic():
+                answer = self._label_alone(self.stream.aside(frame, self.config), watch)
+            return dataclasses.replace(answer, timings_ms=watch.milliseconds())
         height, width = frame.image.shape[:2]
         context = self.stream.begin(frame, self.requests.take((height, width)))
-        watch = Stopwatch(self._clock)
         try:
             with self.perception.arithmetic():
                 if context.config.mode == "network":
@@ -96,12 +107,25 @@ class VssPipeline:
                 else:
                     answer = self._follow_objects(context, image, watch)
         except Exception:
-            self.requests.give_back(context.prompts, self.stream.objects)
+            # The memory may be half updated.
+            self.requests.begin_anew(context.prompts)
             raise
         answer = dataclasses.replace(answer, timings_ms=watch.milliseconds())
-        self.stream.end(sum(answer.timings_ms.values()) / 1e3 + elsewhere)
+        self.stream.end(answer, sum(answer.timings_ms.values()) / 1e3 + elsewhere)
         self.requests.note(self.stream.objects)
+        if context.stream_break.resized:
+            heap.give_back()  # what images of the size before took
         return answer
+
+    def out_of_order(self, stamp_ns: int) -> bool:
+        """Whether a frame taken at this time would be dropped: `max_step_back` older than the last
+        at the most. For the thread that processes frames.
+
+        Raises ValueError where it has the stamp of the last one.
+        """
+        if self.requests.resets:
+            return False
+        return self.stream.timeline.place(stamp_ns) == Place.LATE
 
     def _follow_objects(
         self, context: FrameContext, image: Features | None, watch: Stopwatch
@@ -130,7 +154,8 @@ class VssPipeline:
         return answer
 
     def _label_alone(self, context: FrameContext, watch: Stopwatch) -> SemanticFrame:
-        """Mode network: the dense prediction is the answer, nothing is followed."""
+        """Mode network, and stray frames: the dense prediction is the answer, nothing is
+        followed."""
         perception, stream, familiar = self.perception, self.stream, 1.0
         dense = perception.predict(context.frame)
         if dense is None:
@@ -155,8 +180,9 @@ class VssPipeline:
     def add_prompt(self, prompt: Prompt) -> int:
         """Track what the user points at from the next frame on; returns its track id.
 
-        Raises ValueError where the prompt lies outside the image, its class is not in the catalog,
-        or there is no room for another object.
+        Where all places are taken, the least certain object that was found gives way to it. Raises
+        ValueError where the prompt lies outside the image, its class is not in the catalog, or
+        users have asked for as many objects as there are places.
         """
         return self.requests.add_prompt(prompt)
 
@@ -182,6 +208,7 @@ class VssPipeline:
         """
         self.stream.release()
         self.requests.note(self.stream.objects)
+        heap.give_back()
 
     def close(self) -> None:
         """Give the stream's memory back; the pipeline cannot be used afterwards.
@@ -191,3 +218,4 @@ class VssPipeline:
         del self.perception, self.source, self.stream, self.requests
         if self._clock.on_gpu:
             torch.cuda.empty_cache()
+        heap.give_back()

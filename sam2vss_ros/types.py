@@ -124,7 +124,9 @@ class SemanticFrame:
     degraded: what was left out to keep `target_fps`, in plain words. late: the target is missed
     although everything that may be left out is. scene_cut: the picture is another one than before
     and all objects were lost. time_jump: so much time has passed that only those were kept that
-    still look like themselves.
+    still look like themselves. began_anew: time ran backwards and all objects were forgotten.
+    out_of_order: the frame was a little older than the last and was not looked at; all else is the
+    answer to that one.
     """
 
     stamp_ns: int
@@ -139,6 +141,8 @@ class SemanticFrame:
     late: bool = False
     scene_cut: bool = False
     time_jump: bool = False
+    began_anew: bool = False
+    out_of_order: bool = False
 
 
 def instance_value(track_id: int) -> int:

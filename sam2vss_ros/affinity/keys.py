@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sam2vss_ros.affinity.memory import COARSE
 from sam2vss_ros.affinity.trunk import CHANNELS
-from sam2vss_ros.sam2.weights import load_weights, read_weights
+from sam2vss_ros.sam2.checkpoint import load_weights, read_weights
 
 Pyramid = tuple[Tensor, Tensor, Tensor]
 """A trunk's (B, C, ., .) maps at strides 4, 8 and 16."""

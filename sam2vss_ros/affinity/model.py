@@ -13,14 +13,9 @@ from sam2vss_ros.affinity.tracker import AffinityTracker, TrunkFeatures
 from sam2vss_ros.affinity.trunk import Trunk
 from sam2vss_ros.sam2.build import native_bfloat16, resolve_device
 from sam2vss_ros.sam2.cards import ModelCard, model_card
+from sam2vss_ros.sam2.checkpoint import load_weights, read_weights
 from sam2vss_ros.sam2.options import TrackingOptions
-from sam2vss_ros.sam2.weights import (
-    EMBEDDED_FOLDER,
-    fetch_weights,
-    find_weights,
-    load_weights,
-    read_weights,
-)
+from sam2vss_ros.sam2.weights import EMBEDDED_FOLDER, existing_weights
 
 SIZE_STEP = 32
 """The sides of an input are multiples of this."""
@@ -82,7 +77,7 @@ def load_affinity_model(
             f"{card.image_size})"
         )
     network = Trunk()
-    path = find_weights(card, checkpoint) or fetch_weights(card)
+    path = existing_weights(card, checkpoint)
     load_weights(network, read_weights(path), path, name)
     dtype = torch.bfloat16 if native_bfloat16(target) else torch.float32
     network = network.to(target, dtype).eval().requires_grad_(False)

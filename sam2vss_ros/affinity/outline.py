@@ -21,7 +21,7 @@ from sam2vss_ros.affinity.pointing import (
     unit_keys,
 )
 from sam2vss_ros.affinity.trunk import CHANNELS
-from sam2vss_ros.sam2.weights import load_weights, read_weights
+from sam2vss_ros.sam2.checkpoint import load_weights, read_weights
 
 CHOICES = 3
 """Masks that a prompt may mean, such as a part and the whole."""

@@ -16,14 +16,9 @@ import numpy.typing as npt
 
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.evaluation.mask_scores import Mask
-from sam2vss_ros.io.readers import (
-    Rgb,
-    image_size,
-    images_by_stem,
-    list_images,
-    read_image,
-    read_labels,
-)
+from sam2vss_ros.io.image_files import Rgb, image_size, read_image
+from sam2vss_ros.io.image_folders import images_by_stem, list_images
+from sam2vss_ros.io.label_files import read_labels
 
 Ids = npt.NDArray[np.integer]
 

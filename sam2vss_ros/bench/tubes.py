@@ -19,7 +19,8 @@ from sam2vss_ros.bench.clips import Clip, Ids, pair_files
 from sam2vss_ros.bench.flow import BackwardFlow, Places, moved
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.evaluation.confusion import pair_counts
-from sam2vss_ros.io.readers import read_image, read_labels
+from sam2vss_ros.io.image_files import read_image
+from sam2vss_ros.io.label_files import read_labels
 from sam2vss_ros.semantics.regions import areas_of, connected_regions
 
 CLASSES = {6: "SignSymbol", 8: "Car", 9: "Pedestrian", 10: "Bicyclist"}

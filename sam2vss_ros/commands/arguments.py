@@ -8,19 +8,36 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sam2vss_ros.config import PipelineConfig, options_of
+from sam2vss_ros.commands import BAD_INPUT
+from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.errors import InputError, ModelUnavailableError
+from sam2vss_ros.io.outputs import check_file, check_folder, refuse_foreign, write_text
+from sam2vss_ros.options import options_of, read_as
+from sam2vss_ros.spelling import nearest
 
 if TYPE_CHECKING:
     from sam2vss_ros.pipeline import VssPipeline
 
-BAD_INPUT = 2
+UNRECOGNISED = "unrecognized arguments:"
+"""How argparse begins to speak of what no parser knows."""
+
+FIGURES_KEYS = {"per_class_iou", "variants", "machine"}
+"""What tells our figures, those of an evaluation or a benchmark, from other JSON: one of these."""
+
+MOST_FIGURES = 1 << 26
+"""Bytes; a larger file is none of ours."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line and say where help is."""
+    """An argument parser whose errors are one line, know misspelt options and say where help is."""
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith(UNRECOGNISED):
+            flags = (word.partition("=")[0] for word in message.split() if word.startswith("--"))
+            known = options_of(PipelineConfig)
+            meant = [name for flag in flags if (name := nearest(flag.strip("-"), known))]
+            if meant:
+                message += f"; do you mean {', '.join(flag_of(name) for name in meant)}?"
         self.exit(BAD_INPUT, f"sam2vss: error: {message} (see {self.prog} --help)\n")
 
 
@@ -45,6 +62,11 @@ def add_command(
     return parser
 
 
+def flag_of(option: str) -> str:
+    """How the command line spells an option of the pipeline."""
+    return f"--{option.replace('_', '-')}"
+
+
 def add_pipeline_options(parser: argparse.ArgumentParser, without: Sequence[str] = ()) -> None:
     """Declare every option of `PipelineConfig` as a flag; `pipeline_options` reads them back."""
     group = parser.add_argument_group("options of the pipeline")
@@ -53,10 +75,10 @@ def add_pipeline_options(parser: argparse.ArgumentParser, without: Sequence[str]
             continue
         shown = "" if default == "" else f" (default {default})"
         group.add_argument(
-            f"--{name.replace('_', '-')}",
+            flag_of(name),
             dest=name,
             default=argparse.SUPPRESS,
-            type=type(default),
+            type=read_as(default),
             metavar="|".join(option.choices) or type(default).__name__.upper(),
             help=option.description.replace("%", "%%") + shown,
         )
@@ -85,17 +107,50 @@ def build_pipeline(options: dict[str, object]) -> VssPipeline:
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
-    """Declare `--json FILE`; `check_json` goes before the work, `write_json` after."""
+    """Declare `--json FILE` and `--overwrite`; `check_json` goes before the work, `write_json`
+    after."""
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
+    add_overwrite_option(parser)
 
 
-def check_json(path: Path | None) -> None:
-    """Raise InputError where a file for the figures cannot be written."""
-    if path and not path.absolute().parent.is_dir():
-        raise InputError(f"json: the folder of {path} does not exist")
+def add_overwrite_option(parser: argparse.ArgumentParser) -> None:
+    """Declare `--overwrite`."""
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace also what is not of an earlier run of this command",
+    )
+
+
+def check_weights(out: Path, overwrite: bool) -> None:
+    """Raise InputError where weights and the folder of their training cannot be written, or where
+    weights lie at `out` that no training with a folder beside has made."""
+    check_file("out", out)
+    run = out.with_suffix(".run")
+    check_folder("out", run)
+    if out.exists():
+        refuse_foreign("out", out, run.is_dir(), overwrite)
+
+
+def check_json(path: Path | None, overwrite: bool) -> None:
+    """Raise InputError where a file for the figures cannot be written, or is somebody else's."""
+    if path is not None:
+        check_file("json", path)
+        refuse_foreign("json", path, _is_figures(path), overwrite)
+
+
+def _is_figures(path: Path) -> bool:
+    """Whether nothing is lost where this file is replaced: it is empty, or holds figures."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return True
+    try:
+        content = json.loads(path.read_bytes()) if path.stat().st_size < MOST_FIGURES else None
+    except (ValueError, RecursionError, OSError):
+        return False
+    return isinstance(content, dict) and not FIGURES_KEYS.isdisjoint(content)
 
 
 def write_json(path: Path | None, report: dict[str, Any]) -> None:
     """Write the figures where a file is wanted."""
     if path is not None:
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(report, indent=2) + "\n")

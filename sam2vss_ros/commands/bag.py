@@ -15,11 +15,14 @@ from sam2vss_ros.commands.arguments import (
     build_pipeline,
     pipeline_options,
 )
+from sam2vss_ros.commands.labelled import add_label_options, label_rules
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.io.calibration import Calibration, load_calibration, pinhole
+from sam2vss_ros.io.outputs import check_new_bag
 
 if TYPE_CHECKING:
     from sam2vss_ros.io.readers import LabelledStream
+    from sam2vss_ros.semantics.catalog import ClassCatalog
 
 REPLAY = (
     "replay through the node, every image in order:\n"
@@ -70,7 +73,8 @@ def _add_make(kinds: Any) -> None:
             "  /camera/label_info            vision_msgs/LabelInfo, latched, with --classes\n"
             "  /camera/class_catalog         sam2vss_ros/ClassCatalog, latched, likewise\n\n"
             "Labels of a folder are joined to its images by their names without suffix, those of\n"
-            "a video by the number at the end of their names, which is the index of the frame."
+            "a video by the number at the end of their names, which is the index of the frame.\n"
+            "Colours are understood with --classes."
         ),
         examples=(
             "  sam2vss bag make --images val/images --labels val/labels --classes camvid \\\n"
@@ -86,6 +90,7 @@ def _add_make(kinds: Any) -> None:
     make.add_argument(
         "--classes", metavar="NAME|YAML", help="what the ids mean: a class file, or camvid"
     )
+    add_label_options(make)
     make.add_argument(
         "--rate",
         type=float,
@@ -171,12 +176,13 @@ def _make(args: argparse.Namespace) -> None:
     from sam2vss_ros.io.bag_writer import make_bag
     from sam2vss_ros.semantics.catalog import load_catalog
 
+    check_new_bag("out", args.out.expanduser())
     try:
         catalog = load_catalog(args.classes) if args.classes else None
     except (ValueError, FileNotFoundError) as error:
         raise InputError(f"classes: {error}") from error
     frames, labelled = make_bag(
-        _streams(args),
+        _streams(args, catalog),
         args.out,
         _calibrator(args),
         catalog,
@@ -187,7 +193,7 @@ def _make(args: argparse.Namespace) -> None:
     print(f"\n{frames} frames, {labelled} of them labelled, written to {args.out}")
 
 
-def _streams(args: argparse.Namespace) -> list[LabelledStream]:
+def _streams(args: argparse.Namespace, catalog: ClassCatalog | None) -> list[LabelledStream]:
     from sam2vss_ros.io.readers import (
         LabelledFrame,
         LabelledStream,
@@ -196,17 +202,18 @@ def _streams(args: argparse.Namespace) -> list[LabelledStream]:
         open_frames,
     )
 
+    if args.labels is not None:
+        rules = label_rules(args, catalog)
+        if args.images.is_dir():
+            return labelled_folder(args.images, args.labels, args.rate, rules)
+        return [labelled_video(args.images, args.labels, args.rate, rules)]
     frames = open_frames(args.images, args.rate)
-    if args.labels is None:
 
-        def read() -> Any:
-            for index, frame in enumerate(frames):
-                yield LabelledFrame(frame, None, f"{index:06d}")
+    def read() -> Any:
+        for index, frame in enumerate(frames):
+            yield LabelledFrame(frame, None, f"{index:06d}")
 
-        return [LabelledStream(frames.path.name, frames.count, read)]
-    if frames.path.is_dir():
-        return labelled_folder(frames.path, args.labels, args.rate)
-    return [labelled_video(frames.path, args.labels, args.rate)]
+    return [LabelledStream(frames.path.name, frames.count, read)]
 
 
 def _calibrator(args: argparse.Namespace) -> Callable[[int, int], Calibration]:
@@ -235,6 +242,7 @@ def _label(args: argparse.Namespace) -> None:
     from sam2vss_ros.io.bag_writer import label_bag
     from sam2vss_ros.io.bags import Bag
 
+    check_new_bag("out", args.out.expanduser())
     bag = Bag(args.bag)
     image_topic = bag.find_image_topic(args.image_topic)
     with closing(build_pipeline(pipeline_options(args))) as pipeline:
@@ -245,6 +253,4 @@ def _label(args: argparse.Namespace) -> None:
     print(f"\n{result.frames} images of {image_topic} labelled, {fps:.1f} frames per second")
     for reason, count in result.skipped.items():
         print(f"{count} skipped: {reason}")
-    if result.left_out:
-        print(f"not copied, of unknown type: {', '.join(sorted(result.left_out))}")
     print(f"written to {args.out}")

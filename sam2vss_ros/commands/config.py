@@ -7,7 +7,8 @@ import textwrap
 from typing import Any
 
 from sam2vss_ros.commands.arguments import add_command
-from sam2vss_ros.config import OPTIONS, Option, Value
+from sam2vss_ros.config import OPTIONS
+from sam2vss_ros.options import Option, Value
 
 HEADER = """\
 # All parameters of the node vss with their defaults, as printed by `sam2vss config yaml`;

@@ -20,6 +20,7 @@ from sam2vss_ros.commands.arguments import (
     pipeline_options,
     write_json,
 )
+from sam2vss_ros.commands.labelled import add_label_options, label_rules, print_notes
 from sam2vss_ros.commands.variants import PAPER_REFINE, Options, modes, parse_variants
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.errors import InputError
@@ -43,14 +44,17 @@ def add_evaluate(commands: Any) -> None:
         description=(
             "Run the pipeline over labelled frames, every one in order, as the node does with\n"
             "`overload: all`, and score its label images. The frames are\n"
-            "  --images DIR   a folder of images in the order of their names; names that agree up\n"
-            "                 to the first `_` (or have none) are one stream, and nothing is\n"
+            "  --images DIR   a folder of images in the order of the numbers in their names, or\n"
+            "                 of sub-folders with images; names of one folder that agree up to\n"
+            "                 the first `_` (or have none) are one stream, and nothing is\n"
             "                 remembered from one stream to the next. Labels have the name of\n"
-            "                 their image.\n"
+            "                 their image but for its end, such as _gtFine_labelTrainIds.\n"
             "  --video VIDEO  a video. Names of labels end with the number of their frame, from\n"
             "                 0, such as 000012.png.\n"
             "  --bag BAG      a rosbag2 (mcap or sqlite3) or a ROS 1 bag. Labels have exactly the\n"
             "                 stamp of their image, or lie in a folder, named by stamp or number.\n"
+            "Label images hold an id per pixel (grey, palette, or the same in every channel) or\n"
+            "the colours of the class file; what is compressed with loss is refused.\n"
             "Frames without labels are seen, not scored; one that fails is counted and skipped.\n"
             "Void pixels are not scored; the mean is over the classes that occur in the labels,\n"
             "from one confusion matrix over all frames (the rule of VSPW). The report states the\n"
@@ -89,6 +93,7 @@ def add_evaluate(commands: Any) -> None:
         metavar="HZ",
         help="frames per second (default: the video's own; images 30)",
     )
+    add_label_options(source)
     parser.add_argument(
         "--mode",
         default=argparse.SUPPRESS,
@@ -143,12 +148,13 @@ def _evaluate(args: argparse.Namespace) -> int:
         truth = load_catalog(args.truth)
     except (ValueError, FileNotFoundError) as error:
         raise InputError(f"classes: {error}") from error
-    check_json(args.json)
+    check_json(args.json, args.overwrite)
+    _check_report(args.report, args.overwrite)
     empty = Evaluation(truth).as_json()
     limits = _limits(args.fail_under, figures_of(empty))
     variants = _variants(args)
     earlier = _earlier(args.baseline, variants, empty)
-    streams = _streams(args)
+    streams = _streams(args, truth)
     with _open_report(args.report, truth) as report:
         results = [
             _run(name, options, streams, truth, report, args.flow)
@@ -159,13 +165,17 @@ def _evaluate(args: argparse.Namespace) -> int:
         about = {
             "source": _source(args),
             "baseline": baseline,
+            "label_notes": list(dict.fromkeys(note for s in streams for note in s.notes())),
             "provenance": provenance(["sam2vss", *sys.argv[1:]]),
         }
         document = {"variants": results, **about} if args.compare else {**results[0], **about}
-        if report:
-            report.write(document, shown, baseline)
-    write_json(args.json, document)
-    _print_results(shown, truth)
+        try:
+            _print_results(shown, truth)
+            print_notes(about["label_notes"])
+        finally:  # also where nobody reads what is printed
+            write_json(args.json, document)
+            if report:
+                report.write(document, shown, baseline)
     missed = _missed(results, limits)
     if missed:
         print(f"sam2vss: fail-under: {'; '.join(missed)}", file=sys.stderr)
@@ -262,21 +272,29 @@ def _earlier(baseline: str | None, variants: Mapping[str, Options], empty: Resul
     return {**result, "name": baseline}
 
 
-def _streams(args: argparse.Namespace) -> list[LabelledStream]:
-    from sam2vss_ros.io.bags import open_bag
+def _streams(args: argparse.Namespace, truth: ClassCatalog) -> list[LabelledStream]:
+    from sam2vss_ros.io.labelled_bags import open_bag
     from sam2vss_ros.io.readers import labelled_folder, labelled_video
 
     if args.rate is not None and not args.rate > 0:
         raise InputError(f"rate: {args.rate} is not a positive number of frames per second")
+    rules = label_rules(args, truth)
     if args.bag:
         if args.rate is not None:
             raise InputError("rate: the images of a bag have stamps of their own")
-        return [open_bag(args.bag, args.image_topic, args.label_topic, args.labels)]
+        return [open_bag(args.bag, args.image_topic, args.label_topic, args.labels, rules)]
     if args.image_topic or args.label_topic:
         raise InputError("topics are of a bag: give --bag, or --labels and no topics")
     if args.images.is_file():
-        return [labelled_video(args.images, args.labels, args.rate or 0.0)]
-    return labelled_folder(args.images, args.labels, args.rate or 0.0)
+        return [labelled_video(args.images, args.labels, args.rate or 0.0, rules)]
+    return labelled_folder(args.images, args.labels, args.rate or 0.0, rules)
+
+
+def _check_report(folder: Path | None, overwrite: bool) -> None:
+    if folder is not None:
+        from sam2vss_ros.evaluation.report import check_report
+
+        check_report(folder, overwrite)
 
 
 def _open_report(folder: Path | None, truth: ClassCatalog) -> AbstractContextManager[Report | None]:
@@ -373,3 +391,4 @@ def _print_results(results: Sequence[Result], truth: ClassCatalog) -> None:
     print("\n" + markdown(("class", "% of pixels", *(f"{n} IoU %" for n in names)), classes))
     for id_, count in results[-1]["foreign_pixels"].items():
         print(f"not scored: {count} pixels with id {id_}, which is no class of {truth.name}")
+    sys.stdout.flush()  # known before anything is written

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam2vss_ros.commands.arguments import add_command, add_json_option, check_json, write_json
+from sam2vss_ros.commands.labelled import add_label_options, label_rules, print_notes
 from sam2vss_ros.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,11 +42,14 @@ def add_metrics(commands: Any) -> None:
         usage="--labels DIR --predictions DIR --classes NAME [--images DIR] [--json FILE]",
         help_="score label images that somebody else made",
         description=(
-            "Print the figures of label images against ground truth. Files are joined by their\n"
-            "names without suffix, and are frames in the order of their names; names that agree\n"
-            "up to the first `_` are one stream, names without one are together another. Label\n"
-            "images without a prediction are counted (frames_unmatched); predictions without\n"
-            "labels count for the flow only. The JSON states the rule of every figure."
+            "Print the figures of label images against ground truth. They hold an id per pixel\n"
+            "(grey, palette, or the same in every channel) or the colours of the class file.\n"
+            "Files are joined by their names without suffix, and are frames in the order of the\n"
+            "numbers in them; sub-folders are read where a folder holds no images itself. Names\n"
+            "of one sub-folder that agree up to the first `_` are one stream, names without one\n"
+            "are together another. Label images without a prediction are counted\n"
+            "(frames_unmatched); predictions without labels count for the flow only. The JSON\n"
+            "states the rule of every figure."
         ),
         examples=(
             "  sam2vss metrics --labels val/labels --predictions mine --classes camvid\n"
@@ -82,6 +86,10 @@ def add_metrics(commands: Any) -> None:
     parser.add_argument(
         "--predicted-ids", type=Path, metavar="DIR", help="predicted object id per pixel"
     )
+    add_label_options(parser)
+    parser.add_argument(
+        "--prediction-suffix", default="", metavar="END", help="likewise of the predictions"
+    )
     add_json_option(parser)
     parser.set_defaults(command=_metrics)
 
@@ -93,11 +101,14 @@ def _metrics(args: argparse.Namespace) -> None:
     predicted = None
     if args.predicted_classes is not None:
         predicted = _catalog("predicted-classes", args.predicted_classes)
-    check_json(args.json)
+    check_json(args.json, args.overwrite)
     folders = LabelFolders(args.labels, args.predictions, args.images, args.ids, args.predicted_ids)
-    scores = score_folders(folders, truth, predicted)
-    _print(scores)
-    write_json(args.json, scores.as_json())
+    rules = label_rules(args)
+    scores = score_folders(folders, truth, predicted, rules, args.prediction_suffix)
+    try:
+        _print(scores)
+    finally:  # also where nobody reads what is printed
+        write_json(args.json, scores.as_json())
 
 
 def _catalog(option: str, name: str) -> ClassCatalog:
@@ -131,6 +142,7 @@ def _print(scores: FolderScores) -> None:
         print(f"{_percent(unlabelled, 2)} % of the scored pixels are predicted as no class")
     for id_, count in sorted(matrix.foreign_pixels.items()):
         print(f"not scored: {count} pixels with id {id_}, which is no class of {matrix.truth.name}")
+    print_notes(scores.label_notes)
 
 
 def _percent(value: float | None, digits: int = 1) -> str:

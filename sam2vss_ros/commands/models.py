@@ -19,25 +19,25 @@ def add_models(commands: Any) -> None:
         description=(
             "List the models, what is on this machine, and how to get the rest. Weights of Meta's\n"
             "models (.pt) are looked for in $SAM2VSS_CHECKPOINTS, ~/.cache/sam2vss_ros,\n"
-            "./checkpoints and the Hugging Face cache."
+            "./checkpoints and the Hugging Face cache. --fetch is the one thing that asks the\n"
+            "network; what it brings of Meta has the size and SHA-256 that this package knows.\n"
+            "It also takes a network of transformers by its name on the Hugging Face hub."
         ),
-        examples="  sam2vss models\n  sam2vss models --fetch sam2.1_hiera_tiny",
+        examples=(
+            "  sam2vss models\n"
+            "  sam2vss models --fetch sam2.1_hiera_tiny\n"
+            "  sam2vss models --fetch nvidia/segformer-b0-finetuned-cityscapes-1024-1024"
+        ),
     )
-    parser.add_argument("--fetch", metavar="NAME", help="fetch the weights of this model")
+    parser.add_argument("--fetch", metavar="NAME", help="fetch this model, or this network")
     parser.set_defaults(command=_models)
 
 
 def _models(args: argparse.Namespace) -> None:
-    from sam2vss_ros.sam2.cards import model_card
-    from sam2vss_ros.sam2.weights import fetch_weights, find_weights, known_models
+    from sam2vss_ros.sam2.weights import known_models
 
     if args.fetch is not None:
-        try:
-            card = model_card(args.fetch)
-            path = find_weights(card) or fetch_weights(card)
-        except (ValueError, ModelUnavailableError) as error:
-            raise InputError(str(error)) from error
-        print(f"{card.name}: {path}")
+        _fetch(args.fetch)
         return
     print(
         f"{'model':<24}{'parameters':>12}{'input':>7}  {'discovery':<11}{'licence':<16}"
@@ -50,3 +50,23 @@ def _models(args: argparse.Namespace) -> None:
             f"{card.name:<24}{card.parameters / 1e6:>10.1f} M{card.image_size:>7}  "
             f"{card.discovery:<11}{card.licence:<16}{card.source:<39}{weights}"
         )
+
+
+def _fetch(name: str) -> None:
+    """Fetch the weights of a model, or a network by its name on the Hugging Face hub."""
+    import torch
+
+    from sam2vss_ros.sam2.cards import CARDS, model_card
+    from sam2vss_ros.sam2.fetching import fetch_weights
+    from sam2vss_ros.semantics.networks.loading import HUB_NAME
+    from sam2vss_ros.semantics.networks.pretrained import load_pretrained
+
+    try:
+        if name not in CARDS and HUB_NAME.fullmatch(name):
+            network = load_pretrained(name, torch.device("cpu"), fetch=True)
+            print(f"{name}: {len(network.catalog)} classes, ready for the option network")
+        else:
+            card = model_card(name)
+            print(f"{card.name}: {fetch_weights(card)}")
+    except (ValueError, ModelUnavailableError) as error:
+        raise InputError(str(error)) from error

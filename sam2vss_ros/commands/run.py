@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam2vss_ros.commands.arguments import (
     add_command,
+    add_overwrite_option,
     add_pipeline_options,
     build_pipeline,
     pipeline_options,
 )
+from sam2vss_ros.config import MOST_PIXELS
 
 if TYPE_CHECKING:
     from sam2vss_ros.io.results import RunSummary
@@ -24,40 +26,51 @@ def add_run(commands: Any) -> None:
     parser = add_command(
         commands,
         "run",
-        usage="VIDEO|FOLDER --out DIR [option ...]",
-        help_="segment a video or a folder of images",
+        usage="VIDEO|FOLDER|CAMERA|ADDRESS --out DIR [option ...]",
+        help_="segment a video, a folder of images, a camera or a stream",
         description=(
-            "Segment a video, or a folder of images in the order of their names, frame by frame\n"
-            "as the node does, and write into DIR:\n"
+            "Segment a video, or a folder of images in the order of the numbers in their names,\n"
+            "frame by frame as the node does, and write into DIR:\n"
             "  labels/000000.png ...  class id per pixel (8 bits; 16 where the classes need them)\n"
             "  overlay.mp4            the video with classes, outlines and track ids drawn on it\n"
-            "  objects.jsonl          one line per frame: its objects with ids, classes and boxes"
+            "  objects.jsonl          one line per frame: its objects with ids, classes and boxes\n"
+            "\nA camera (0, /dev/video0) or an address (rtsp, rtmp, http) is live: always the\n"
+            "newest frame is taken, stamped with the time of its arrival. It is opened again\n"
+            "where it is interrupted, for half a minute, and Ctrl+C ends it."
         ),
         examples=(
             "  sam2vss run street.mp4 --out results\n"
             "  sam2vss run frames/ --rate 15 --out results --mode classify --max-objects 32\n"
-            "  sam2vss run street.mp4 --out results --model sam2.1_hiera_tiny --device cuda"
+            "  sam2vss run street.mp4 --out results --model sam2.1_hiera_tiny --device cuda\n"
+            "  sam2vss run rtsp://192.168.1.20/stream --rate 5 --out results"
         ),
     )
-    parser.add_argument("input", metavar="VIDEO|FOLDER", help="what to segment")
+    parser.add_argument("input", metavar="SOURCE", help="what to segment")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="results go here")
     parser.add_argument(
         "--rate",
         type=float,
         default=0.0,
         metavar="HZ",
-        help="frames per second of the input (default: the video's own; folders: 30)",
+        help="frames per second of the input (default: the video's own; folders 30); of a live one "
+        "those taken at most (10)",
     )
+    add_overwrite_option(parser)
     add_pipeline_options(parser)
     parser.set_defaults(command=_run)
 
 
 def _run(args: argparse.Namespace) -> None:
+    from sam2vss_ros.io.live_sources import LiveSource, is_live, open_live
     from sam2vss_ros.io.readers import open_frames
-    from sam2vss_ros.io.results import write_results
+    from sam2vss_ros.io.results import check_results, write_results
 
-    source = open_frames(args.input, args.rate)
-    with closing(build_pipeline(pipeline_options(args))) as pipeline:
+    check_results(args.out, args.overwrite)
+    options = pipeline_options(args)
+    most = getattr(args, "max_image_pixels", MOST_PIXELS)
+    source = (open_live if is_live(args.input) else open_frames)(args.input, args.rate, most)
+    until_signal = source if isinstance(source, LiveSource) else nullcontext()
+    with until_signal, closing(build_pipeline(options)) as pipeline:
         summary = write_results(pipeline, source, args.out)
         _print_run(summary, pipeline.catalog)
     print(f"\nwritten to {args.out}: labels/, overlay.mp4, objects.jsonl")

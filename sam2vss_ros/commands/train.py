@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sam2vss_ros.commands.arguments import Parser, add_command
+from sam2vss_ros.commands.arguments import Parser, add_command, add_overwrite_option, check_weights
+from sam2vss_ros.commands.labelled import add_label_options, label_rules
 from sam2vss_ros.commands.train_mobile import add_train_mobile
 from sam2vss_ros.commands.train_semantics import add_train_semantics
 from sam2vss_ros.errors import InputError
@@ -50,9 +51,11 @@ def add_train(commands: Any) -> None:
     nano.add_argument("--data", required=True, type=Path, metavar="DIR", help="labelled images")
     nano.add_argument("--out", required=True, type=Path, metavar="FILE", help=".safetensors")
     nano.add_argument("--classes", default="camvid", help="class file or its shipped name")
+    add_label_options(nano)
     nano.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     nano.add_argument("--seed", type=int, default=0, help="(default 0)")
     nano.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    add_overwrite_option(nano)
 
 
 def _train_nano(args: argparse.Namespace) -> None:
@@ -62,9 +65,10 @@ def _train_nano(args: argparse.Namespace) -> None:
     from sam2vss_ros.training.nano import save_nano, train_nano
     from sam2vss_ros.training.score import score_sam2
 
+    check_weights(args.out, args.overwrite)
     try:
         catalog = load_catalog(args.classes)
-        stills = load_stills(args.data, catalog)
+        stills = load_stills(args.data, catalog, label_rules(args))
         network = train_nano(
             stills,
             catalog,

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sam2vss_ros.commands.arguments import add_command
+from sam2vss_ros.commands.arguments import add_command, add_overwrite_option, check_weights
+from sam2vss_ros.commands.labelled import add_label_options, label_rules
 from sam2vss_ros.errors import InputError
 
 KEYS_STEPS = 6000
@@ -68,10 +69,12 @@ def _add_options(parser: argparse.ArgumentParser, steps: int) -> None:
         "--videos", type=Path, metavar="DIR", help=".mp4 files, seen as backgrounds"
     )
     parser.add_argument("--classes", default="camvid", help="class file or its shipped name")
+    add_label_options(parser)
     parser.add_argument("--steps", type=int, default=steps, help=f"(default {steps})")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--seed", type=int, default=0, help="(default 0)")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    add_overwrite_option(parser)
 
 
 def _train_keys(args: argparse.Namespace) -> None:
@@ -96,13 +99,13 @@ def _train(args: argparse.Namespace, train: Any) -> None:
 
     if args.steps < 1:
         raise InputError(f"steps: {args.steps} is not positive")
-    if not args.out.absolute().parent.is_dir():
-        raise InputError(f"out: the folder of {args.out} does not exist")
+    check_weights(args.out, args.overwrite)
     if args.videos is not None and not args.videos.is_dir():
         raise InputError(f"videos: {args.videos} is not a folder")
     try:
         catalog = load_catalog(args.classes)
-        pictures = Pictures.collect(load_stills(args.data, catalog), catalog, args.videos)
+        stills = load_stills(args.data, catalog, label_rules(args))
+        pictures = Pictures.collect(stills, catalog, args.videos)
         network = train(
             pictures,
             load_affinity_model("mobile", device=args.device),

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sam2vss_ros.commands.arguments import add_command
+from sam2vss_ros.commands.arguments import add_command, add_overwrite_option, check_weights
+from sam2vss_ros.commands.labelled import add_label_options, label_rules
 from sam2vss_ros.errors import InputError, ModelUnavailableError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def add_train_semantics(kinds: Any) -> None:
     parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="labelled images")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help=".safetensors")
     parser.add_argument("--classes", default="camvid", help="class file or its shipped name")
+    add_label_options(parser)
     parser.add_argument("--steps", type=int, default=4000, help="of eight views (default 4000)")
     parser.add_argument(
         "--pretrained", type=Path, metavar="FILE", help="weights of a MobileNetV2 (.pt)"
@@ -54,6 +56,7 @@ def add_train_semantics(kinds: Any) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--seed", type=int, default=0, help="(default 0)")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    add_overwrite_option(parser)
     parser.set_defaults(command=_train_semantics)
 
 
@@ -69,12 +72,12 @@ def _train_semantics(args: argparse.Namespace) -> None:
         raise InputError(f"steps: {args.steps} is not a positive number")
     if not 0 <= args.holdout < 1:
         raise InputError(f"holdout: {args.holdout} is not a share from 0 to below 1")
-    if not args.out.absolute().parent.is_dir():
-        raise InputError(f"out: the folder of {args.out} does not exist")
+    check_weights(args.out, args.overwrite)
     run = args.out.with_suffix(".run")
     try:
         catalog = load_catalog(args.classes)
-        used, kept = split_off(load_stills(args.data, catalog), args.holdout)
+        stills = load_stills(args.data, catalog, label_rules(args))
+        used, kept = split_off(stills, args.holdout)
         trunk = load_affinity_model("mobile", device=args.device)
         semantics = train_semantics(
             trunk,

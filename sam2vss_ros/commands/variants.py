@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import Any
 
-from sam2vss_ros.config import PipelineConfig, options_of
-from sam2vss_ros.errors import InputError
+from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.errors import InputError, brief
+from sam2vss_ros.options import options_of, read_as, what_is_meant
 
 PAPER_REFINE = "paper-refine"
 """The mode that is no option of the pipeline: the paper's refiner, offline."""
@@ -58,11 +58,11 @@ def _pairs(text: str) -> Options:
     for pair in shlex.split(text):
         name, equals, value = pair.partition("=")
         name = name.replace("-", "_")
-        if not equals or name not in known:
-            raise InputError(
-                f"compare: {pair!r} is not OPTION=VALUE with an option of {', '.join(known)}"
-            )
-        kind: Any = type(known[name][0])
+        if not equals:
+            raise InputError(f"compare: {brief(pair)!r} is not OPTION=VALUE")
+        if name not in known:
+            raise InputError(f"compare: no option {brief(name)}: {what_is_meant(name, known)}")
+        kind = read_as(known[name][0])
         try:
             options[name] = kind(value)
         except ValueError as error:

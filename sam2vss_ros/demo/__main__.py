@@ -5,18 +5,19 @@ from __future__ import annotations
 import signal
 import sys
 
-from sam2vss_ros.demo.arguments import parse_arguments
 from sam2vss_ros.demo.process import DEADLY, ProcessEndedError
-from sam2vss_ros.demo.report import table
-from sam2vss_ros.demo.run import Demo, DemoError
 from sam2vss_ros.errors import InputError
 
 
 def main() -> int:
     """Run the demo. Returns the exit code."""
-    options = parse_arguments()
     for deadly in DEADLY:  # so that the children are ended too
         signal.signal(deadly, lambda number, _: sys.exit(128 + number))
+    from sam2vss_ros.demo.arguments import parse_arguments
+    from sam2vss_ros.demo.report import table
+    from sam2vss_ros.demo.run import Demo, DemoError
+
+    options = parse_arguments()
     try:
         summary = Demo(options).run()
     except (DemoError, InputError, ProcessEndedError) as error:

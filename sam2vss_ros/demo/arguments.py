@@ -27,6 +27,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("demo_out"), help="default: demo_out")
     parser.add_argument(
+        "--overwrite", action="store_true", help="also results that are not an earlier demo's"
+    )
+    parser.add_argument(
         "--size", type=size, default=(640, 480), metavar="WxH", help="the camera's (640x480)"
     )
     parser.add_argument("--rate", type=positive, default=30.0, help="camera images a second (30)")

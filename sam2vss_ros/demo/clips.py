@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from sam2vss_ros.errors import ImageError, InputError
 from sam2vss_ros.io.bags import TO_RGB, Bag
+from sam2vss_ros.io.contrast import Contrast
 from sam2vss_ros.io.readers import open_frames
 from sam2vss_ros.training.procedural import street_video
 
@@ -86,9 +87,10 @@ def _open_bag(path: Path) -> tuple[int, Callable[[], Iterator[Rgb]]]:
 
 
 def _read_bag(bag: Bag, topic: str) -> Iterator[Rgb]:
+    contrast = Contrast()
     try:
         for connection, _, data in bag.messages(topic):
             message = bag.decode(connection, data)
-            yield TO_RGB[message.__msgtype__](message)
+            yield TO_RGB[message.__msgtype__](message, contrast=contrast)
     except ImageError as error:
         raise InputError(f"{bag.path}, topic {topic}: {error}") from error

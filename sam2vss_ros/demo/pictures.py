@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sam2vss_ros.io.outputs import write_bytes
 from sam2vss_ros.io.overlay import contact_sheet
 from sam2vss_ros.io.readers import open_frames
 from sam2vss_ros.io.video_writer import VideoWriter
@@ -54,7 +55,9 @@ def write_contact_sheet(
     capture.release()
     columns = max(1, SHEET_COLUMNS // across)
     sheet = contact_sheet(images, columns, SHEET_CELL * across, catalog)
-    cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    write_bytes(
+        path, cv2.imencode(path.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes()
+    )
 
 
 def write_grid(recordings: Sequence[Recording], path: Path, rate: float) -> None:

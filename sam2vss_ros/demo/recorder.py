@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from sam2vss_ros.demo.process import emit
+from sam2vss_ros.io.outputs import LineFile
 from sam2vss_ros.io.ros_images import pixels_of
 from sam2vss_ros.io.video_writer import VideoWriter
 from sam2vss_ros.msg import ClassCatalog, TrackedObject, TrackedObjectArray
@@ -49,7 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     rclpy.init()
     executor = SingleThreadedExecutor()
-    with (options.out / "objects.jsonl").open("w", encoding="utf-8") as lines:
+    with LineFile(options.out / "objects.jsonl") as lines:
         video = Video(options.out / "overlay.mp4", options.rate)
         recorder = Recorder(options.node, options.prefix, options.namespace, video, lines)
         executor.add_node(recorder)
@@ -71,7 +73,7 @@ class Recorder(Node):
     """
 
     def __init__(
-        self, target: str, prefix: str, namespace: str, video: Video, lines: IO[str]
+        self, target: str, prefix: str, namespace: str, video: Video, lines: LineFile
     ) -> None:
         super().__init__("recorder", namespace=namespace)
         topics = f"{target}/{prefix}".rstrip("/")
@@ -209,4 +211,7 @@ def stamp_of(header: Header) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OSError as error:
+        sys.exit(f"recorder: {error.filename}: {error.strerror}")

@@ -20,6 +20,7 @@ from sam2vss_ros.demo.pictures import Recording, grid_columns, write_contact_she
 from sam2vss_ros.demo.process import Event, Process, python_module, undisturbed
 from sam2vss_ros.demo.report import summarize, summarize_all
 from sam2vss_ros.demo.stream import Stream
+from sam2vss_ros.io.outputs import check_folder, refuse_foreign, write_text
 from sam2vss_ros.ros.loopback import loopback_environment, reserve_domain
 
 START_LIMIT = 180.0
@@ -31,6 +32,9 @@ IDLE_LIMIT = 5.0
 DRAIN_LIMIT = 30.0
 """Seconds for the answers to the last images."""
 
+MEMORY_EVERY = 10.0
+"""Seconds from one look at the memory of the nodes to the next."""
+
 RESULTS = ("overlay.mp4", "contact_sheet.png", "objects.jsonl", "summary.json")
 
 
@@ -39,7 +43,7 @@ class DemoError(RuntimeError):
 
 
 class Demo:
-    """All processes of one run."""
+    """All processes of one run. memory_mb: of all nodes, ten seconds after each other."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
@@ -47,6 +51,7 @@ class Demo:
         self._environment = dict(os.environ)
         self._nodes: dict[str, Process] = {}
         self._processes: list[Process] = []
+        self.memory_mb: list[float] = []
 
     def run(self) -> dict[str, Any]:
         """Run everything; returns the summary, which is also written, with the pictures.
@@ -81,6 +86,7 @@ class Demo:
     def _prepare(self) -> None:
         """Open the clips and remove the results of an earlier run."""
         options, out = self._options, self._options.out
+        check_folder("out", out)
         out.mkdir(parents=True, exist_ok=True)
         if len(options.sources) > 1:
             cameras = several_cameras(options.sources, out, options.separate)
@@ -88,7 +94,12 @@ class Demo:
             (source,) = options.sources or [street_clip(out, options.size)]
             cameras = [Camera("", source, out)]
         self._streams = [Stream(c, open_clip(c.source, options.size)) for c in cameras]
-        for folder in {out, *(camera.folder for camera in cameras)}:
+        folders = {out, *(camera.folder for camera in cameras)}
+        ours = any(out.glob("player.log")) or any(out.glob("*/player.log"))
+        for folder in folders:
+            if any((folder / name).exists() for name in RESULTS):
+                refuse_foreign("out", folder, ours, options.overwrite)
+        for folder in folders:
             folder.mkdir(exist_ok=True)
             for old in RESULTS:
                 (folder / old).unlink(missing_ok=True)
@@ -207,6 +218,8 @@ class Demo:
             while any(stream.player.running for stream in streams):
                 self._check_all()
                 show()
+                if time.monotonic() - start >= MEMORY_EVERY * len(self.memory_mb):
+                    self.memory_mb.append(self._held_mb())
                 if time.monotonic() - start >= 60 * (minutes + 1):
                     minutes += 1
                     bar.write(f"minute {minutes}: {self._memory()}")
@@ -216,9 +229,12 @@ class Demo:
 
     def _memory(self) -> str:
         """The memory of the nodes at this moment, for people."""
-        held = f"{sum(node.resident_mb() for node in self._nodes.values()):.0f} MB"
+        held = f"{self._held_mb():.0f} MB"
         several = len(self._nodes) > 1
         return f"the nodes hold {held}" if several else f"the node holds {held}"
+
+    def _held_mb(self) -> float:
+        return sum(node.resident_mb() for node in self._nodes.values())
 
     def _wait_for_last_answers(self) -> None:
         end = time.monotonic() + DRAIN_LIMIT
@@ -244,7 +260,7 @@ class Demo:
         else:
             records = [stream.record for stream in streams]
             summary = summarize_all(summaries, records, list(resident_mb.values()))
-        (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
         self._write_pictures()
         return summary
 

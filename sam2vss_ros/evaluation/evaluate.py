@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from sam2vss_ros.errors import InputError
+from sam2vss_ros.errors import InputError, NetworkError, few, one_line, with_traceback
 from sam2vss_ros.evaluation.latency import Latencies
 from sam2vss_ros.evaluation.metrics import FrameScore, Scoreboard
 from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame, LabelledStream
@@ -28,6 +27,8 @@ from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.types import Frame
 
 log = logging.getLogger(__name__)
+
+OUT_OF_ORDER = "out of order: it is older than the frame before, and dropped as by the node"
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,17 @@ class PipelineLabeller:
             except Exception as error:
                 self.pipeline.reset()
                 if not self._told:
-                    log.warning("told once: %s", traceback.format_exc())
+                    known = isinstance(error, NetworkError)
+                    log.warning("told once: %s", error if known else with_traceback(error))
                     self._told = True
-                failure = f"{type(error).__name__}: {error}"
+                failure = one_line(f"{type(error).__name__}: {error}")
                 yield LabelledOutput(None, time.perf_counter() - start, failure=failure)
             else:
                 seconds = time.perf_counter() - start
-                yield LabelledOutput(answer.label_image, seconds, answer.confidence_image)
+                if answer.out_of_order:
+                    yield LabelledOutput(None, 0.0, failure=OUT_OF_ORDER)
+                else:
+                    yield LabelledOutput(answer.label_image, seconds, answer.confidence_image)
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,7 @@ class Evaluation:
         self.labels_unmatched = 0
         """Label images that have no frame."""
         self.first_failure = ""
+        self.disorder_told = False
 
     @property
     def fps(self) -> float:
@@ -206,8 +212,11 @@ def _score(
     if failure:
         evaluation.frames_failed += 1
         evaluation.first_failure = evaluation.first_failure or f"{stream}: {item.name}: {failure}"
-        evaluation.scores.start_stream()
-        log.warning("%s: %s: %s", stream, item.name, failure)
+        if failure == OUT_OF_ORDER:
+            _tell_disorder(evaluation, f"{stream}: {item.name}: {failure}")
+        else:
+            evaluation.scores.start_stream()
+            log.warning("%s: %s: %s", stream, item.name, failure)
     else:
         evaluation.frames_unmatched += labels is None
         evaluation.frames_scored += labels is not None
@@ -215,6 +224,13 @@ def _score(
         flow_image = image if evaluation.flow else None
         score = evaluation.scores.update(labels, output.label_image, flow_image)
     return FrameResult(stream, index, item.name, item.frame, labels, output, score, failure)
+
+
+def _tell_disorder(evaluation: Evaluation, what: str) -> None:
+    """It may be every second frame, and does not part those around it."""
+    if not evaluation.disorder_told:
+        evaluation.disorder_told = True
+        log.warning("%s (told once, counted on)", what)
 
 
 def _check_scored(evaluation: Evaluation, truth: ClassCatalog) -> None:
@@ -231,9 +247,11 @@ def _check_scored(evaluation: Evaluation, truth: ClassCatalog) -> None:
         )
     matrix = evaluation.scores.matrix
     if not matrix.truth_pixels.any():
+        foreign = sorted(matrix.foreign_pixels)
+        found = f"[{few(foreign)}]" if foreign else truth.ignore_id
         raise InputError(
-            f"the labels hold none of the classes of {truth.name}, only the ids "
-            f"{sorted(matrix.foreign_pixels) or truth.ignore_id}: is `--classes` the right one?"
+            f"the labels hold none of the classes of {truth.name}, only the ids {found}: is "
+            "`--classes` the right one?"
         )
 
 

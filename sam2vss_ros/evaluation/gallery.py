@@ -17,6 +17,7 @@ from sam2vss_ros.evaluation.confusion import (
     pair_counts,
 )
 from sam2vss_ros.semantics.catalog import ClassCatalog
+from sam2vss_ros.sizes import other_side
 
 Image = npt.NDArray[np.uint8]
 
@@ -110,7 +111,7 @@ def _panels(image: Image, rows: IndexImage, columns: IndexImage, colors: Image) 
 
 def _jpeg(image: Image) -> bytes:
     height, width = image.shape[:2]
-    size = PANEL_WIDTH, max(1, round(PANEL_WIDTH * height / width))
+    size = PANEL_WIDTH, other_side(PANEL_WIDTH, width, height)
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])

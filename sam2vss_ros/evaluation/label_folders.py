@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
-from sam2vss_ros.errors import InputError
+from sam2vss_ros.errors import InputError, few
 from sam2vss_ros.evaluation.metrics import Scoreboard
 from sam2vss_ros.evaluation.stq import SegmentationAndTrackingQuality
-from sam2vss_ros.io.readers import images_by_stem, read_image, read_labels, stems_by_stream
+from sam2vss_ros.io.image_files import UPRIGHT, Rgb, read_image
+from sam2vss_ros.io.image_folders import Files, images_by_stem, join, stems_by_stream, unjoined
+from sam2vss_ros.io.label_files import LabelReader, LabelRules
+from sam2vss_ros.io.label_pixels import LabelIds
 from sam2vss_ros.semantics.catalog import ClassCatalog
-
-Files = Mapping[str, Path]
-Pixels = TypeVar("Pixels", bound=npt.NDArray[np.integer])
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,8 @@ class LabelFolders:
 @dataclass(frozen=True)
 class FolderScores:
     """What was measured. frames: with a prediction; frames_scored: with labels, too;
-    frames_unmatched: labelled, but without a prediction."""
+    frames_unmatched: labelled, but without a prediction. label_notes: what makes label images
+    doubtful."""
 
     scoreboard: Scoreboard
     tracking: SegmentationAndTrackingQuality | None
@@ -47,6 +46,7 @@ class FolderScores:
     frames: int
     frames_scored: int
     frames_unmatched: int
+    label_notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data: the scoreboard's, STQ where there are ids, and the counts of frames."""
@@ -59,18 +59,25 @@ class FolderScores:
             "frames": self.frames,
             "frames_scored": self.frames_scored,
             "frames_unmatched": self.frames_unmatched,
+            "label_notes": self.label_notes,
         }
 
 
 def score_folders(
-    folders: LabelFolders, truth: ClassCatalog, predicted: ClassCatalog | None = None
+    folders: LabelFolders,
+    truth: ClassCatalog,
+    predicted: ClassCatalog | None = None,
+    rules: LabelRules | None = None,
+    prediction_suffix: str = "",
 ) -> FolderScores:
     """Score every prediction against the labels of its name.
 
-    Frames are in the order of their names; `stems_by_stream` says which are one stream. What looks
-    at successive frames begins anew after a label image without a prediction. `truth` and
-    `predicted` are as for `ConfusionMatrix`. Raises InputError for files that cannot be read,
-    joined or compared, and for labels without any class of `truth`.
+    Frames are in the natural order of their names; `stems_by_stream` says which are one stream.
+    What looks at successive frames begins anew after a label image without a prediction. `truth`
+    and `predicted` are as for `ConfusionMatrix`. rules: ends of the names of labels and images, and
+    the orientation of label images where there are images; prediction_suffix: the end of the names
+    of predictions. Raises InputError for files that cannot be read, joined or compared, and for
+    labels without any class of `truth`.
     """
     if (folders.ids is None) != (folders.predicted_ids is None):
         raise InputError("ids: STQ needs the object ids of the labels and of the predictions")
@@ -79,9 +86,10 @@ def score_folders(
     except ValueError as error:
         raise InputError(str(error)) from error
     tracking = SegmentationAndTrackingQuality(truth, predicted) if folders.ids else None
-    files = _join(folders)
-    predictions = files["predictions"]
-    streams = stems_by_stream(files["labels"].keys() | predictions.keys())
+    rules = replace(rules or LabelRules(), catalog=truth)
+    frames = _Frames(_join(folders, rules, prediction_suffix), rules, predicted or truth)
+    labelled, predictions = frames.files["labels"], frames.files["predictions"]
+    streams = stems_by_stream(labelled.keys() | predictions.keys())
     scored = 0
     with tqdm(total=sum(map(len, streams.values())), unit="frame", desc="metrics") as progress:
         for stems in streams.values():
@@ -90,16 +98,15 @@ def score_folders(
                 tracking.start_stream()
             for stem in stems:
                 progress.update()
-                if stem not in predictions:
+                prediction = frames.labels("predictions", stem)
+                if prediction is None:
                     board.start_stream()
                     continue
-                prediction = read_labels(predictions[stem])
-                image = _read(read_image, files["images"], stem, prediction.shape)
                 labels, ids, predicted_ids = (
-                    _read(read_labels, files[name], stem, prediction.shape)
+                    frames.labels(name, stem, prediction.shape)
                     for name in ("labels", "ids", "predicted_ids")
                 )
-                board.update(labels, prediction, image)
+                board.update(labels, prediction, frames.image(stem, prediction.shape))
                 if labels is None:
                     continue
                 scored += 1
@@ -108,9 +115,11 @@ def score_folders(
                         raise InputError(f"ids: frame {stem} has labels, but not both id images")
                     tracking.update(labels, ids, prediction, predicted_ids)
     if not board.matrix.truth_pixels.any():
+        foreign = sorted(board.matrix.foreign_pixels)
+        found = f"[{few(foreign)}]" if foreign else truth.ignore_id
         raise InputError(
-            f"the labels hold none of the classes of {truth.name}, only the ids "
-            f"{sorted(board.matrix.foreign_pixels) or truth.ignore_id}: is it the right class file?"
+            f"the labels hold none of the classes of {truth.name}, only the ids {found}: is it the "
+            "right class file?"
         )
     return FolderScores(
         board,
@@ -118,35 +127,77 @@ def score_folders(
         streams=len(streams),
         frames=len(predictions),
         frames_scored=scored,
-        frames_unmatched=len(files["labels"].keys() - predictions.keys()),
+        frames_unmatched=len(labelled.keys() - predictions.keys()),
+        label_notes=frames.notes(),
     )
 
 
-def _join(folders: LabelFolders) -> dict[str, Files]:
-    """The files of every folder by stem, none where no folder is given."""
-    files: dict[str, Files] = {}
-    for name, folder in vars(folders).items():
-        files[name] = {} if folder is None else images_by_stem(folder)
-    for name, of_stem in files.items():
-        if of_stem and not of_stem.keys() & files["predictions"].keys():
+def _join(folders: LabelFolders, rules: LabelRules, prediction_suffix: str) -> dict[str, Files]:
+    """The files of every folder by name, none where no folder is given."""
+    suffixes = {
+        "predictions": prediction_suffix,
+        "labels": rules.label_suffix,
+        "images": rules.image_suffix,
+    }
+    given = {name: folder for name, folder in vars(folders).items() if folder is not None}
+    found = {name: images_by_stem(folder, suffixes.get(name, "")) for name, folder in given.items()}
+    files = join({"predictions": found.pop("predictions"), **found})
+    for name, of_name in files.items():
+        if not of_name.keys() & files["predictions"].keys():
+            both = {given[name]: of_name, given["predictions"]: files["predictions"]}
             raise InputError(
-                f"no file in {getattr(folders, name)} belongs to one in {folders.predictions}: "
-                "they are joined by their names without suffix, such as "
-                f"{next(iter(of_stem))} and {next(iter(files['predictions']))}"
+                f"no file in {given[name]} belongs to one in {folders.predictions}: "
+                f"{unjoined(both)}"
             )
-    return files
+    return {name: files.get(name, {}) for name in vars(folders)}
 
 
-def _read(
-    reader: Callable[[Path], Pixels], files: Files, stem: str, shape: tuple[int, ...]
-) -> Pixels | None:
-    """The file of a frame, None where it has none. Raises InputError for another size."""
-    if stem not in files:
-        return None
-    pixels = reader(files[stem])
-    if pixels.shape[:2] != shape:
-        height, width = pixels.shape[:2]
+class _Frames:
+    """The files of all folders by name; label images are turned onto their image as it is shown."""
+
+    def __init__(
+        self, files: Mapping[str, Files], rules: LabelRules, predicted: ClassCatalog
+    ) -> None:
+        self.files = files
+        of_ids = replace(rules, catalog=None)
+        self._readers = {
+            "labels": LabelReader(rules),
+            "predictions": LabelReader(replace(rules, catalog=predicted), check_ids=False),
+            "ids": LabelReader(of_ids, check_ids=False),
+            "predicted_ids": LabelReader(of_ids, check_ids=False),
+        }
+        for name, reader in self._readers.items():
+            reader.settle(files[name].values())
+
+    def labels(self, name: str, stem: str, shape: tuple[int, ...] | None = None) -> LabelIds | None:
+        """A frame's ids of the folder `name`, None where it has none.
+
+        Raises InputError, also for another shape than `shape`.
+        """
+        if stem not in self.files[name]:
+            return None
+        path, image = self.files[name][stem], self.files["images"].get(stem)
+        reader = self._readers[name]
+        ids = reader.read(path, UPRIGHT if image is None else reader.turn_of(path, image))
+        _check_shape(path, ids.shape, shape)
+        return ids
+
+    def image(self, stem: str, shape: tuple[int, ...]) -> Rgb | None:
+        """A frame's image as it is shown, None where it has none. Raises InputError."""
+        if stem not in self.files["images"]:
+            return None
+        pixels = read_image(self.files["images"][stem])
+        _check_shape(self.files["images"][stem], pixels.shape, shape)
+        return pixels
+
+    def notes(self) -> list[str]:
+        """What makes the label images doubtful."""
+        return [note for reader in self._readers.values() for note in reader.decoder.notes.values()]
+
+
+def _check_shape(path: Path, shape: tuple[int, ...], of_prediction: tuple[int, ...] | None) -> None:
+    if of_prediction is not None and shape[:2] != of_prediction:
         raise InputError(
-            f"{files[stem]} is {width}x{height}, the prediction is {shape[1]}x{shape[0]}"
+            f"{path} is {shape[1]}x{shape[0]}, the prediction is "
+            f"{of_prediction[1]}x{of_prediction[0]}"
         )
-    return pixels

@@ -47,9 +47,9 @@ def page(
 ) -> str:
     """The whole page.
 
-    about: `source`, in words, and `provenance`. variants: the JSON of evaluations, each with its
-    `name`, `config` and `weights`; the one called `baseline` is what the others are compared with.
-    visuals: by the names of those variants that have any.
+    about: `source`, in words, `provenance` and perhaps `label_notes`. variants: the JSON of
+    evaluations, each with its `name`, `config` and `weights`; the one called `baseline` is what the
+    others are compared with. visuals: by the names of those variants that have any.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

@@ -2,27 +2,31 @@
 
 - `index.html`: everything for people, in one file that needs nothing else
 - `report.json`: the figures, and what it takes to repeat them
-- `frames.csv`: a row per frame and variant, written while the evaluation runs
+- `frames.csv`: a row per frame and variant
+
+They are written in a folder beside, and take the place of an earlier report together.
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sam2vss_ros.errors import InputError
 from sam2vss_ros.evaluation.evaluate import FrameResult
 from sam2vss_ros.evaluation.figures import PLOTS
 from sam2vss_ros.evaluation.gallery import WorstFrames
 from sam2vss_ros.evaluation.metrics import FrameScore
 from sam2vss_ros.evaluation.page import Visuals, page
 from sam2vss_ros.evaluation.plots import Series
+from sam2vss_ros.io.outputs import LineFile, check_folder, refuse_foreign, staged, write_text
 from sam2vss_ros.semantics.catalog import ClassCatalog
 
 PAGE, FIGURES, FRAMES = "index.html", "report.json", "frames.csv"
@@ -33,26 +37,43 @@ COLUMNS = (
 )  # fmt: skip
 
 
+def check_report(folder: Path, overwrite: bool) -> None:
+    """Raise InputError where a report cannot be written into `folder`, or would take the place of
+    something that is none: an earlier one is known by the columns of its frames.csv."""
+    check_folder("report", folder)
+    if any((folder / name).exists() for name in (PAGE, FIGURES, FRAMES)):
+        refuse_foreign("report", folder, _is_report(folder), overwrite)
+
+
+def _is_report(folder: Path) -> bool:
+    try:
+        with (folder / FRAMES).open(encoding="utf-8") as file:
+            return file.readline(1000).startswith(",".join(COLUMNS[:6]))
+    except (OSError, ValueError):
+        return False
+
+
 class Report:
     """Gathers what the report shows while frames are scored; memory does not grow with them.
 
-    Files of an earlier report in `folder` are replaced, anything else there stays. Use it in a
-    `with` block. Raises InputError where the folder cannot be made or written.
+    Files of an earlier report in `folder` are replaced at the end, anything else there stays. Use
+    it in a `with` block. Raises InputError where the folder cannot be made or written; where a row
+    of frames.csv cannot be written the evaluation goes on, and `write` raises.
     """
 
     def __init__(self, folder: Path, truth: ClassCatalog, worst: int = 6) -> None:
         self._folder, self._truth, self._worst = folder, truth, worst
         self._visuals: dict[str, Visuals] = {}
         self._galleries: dict[str, WorstFrames] = {}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = (folder / FRAMES).open("w", encoding="utf-8", newline="")
-        except OSError as error:
-            raise InputError(f"report: {folder} cannot be written: {error.strerror}") from error
-        self._rows = csv.writer(self._file)
-        self._rows.writerow(COLUMNS)
+        self._failure: OSError | None = None
+        check_folder("report", folder)
 
     def __enter__(self) -> Report:
+        with ExitStack() as opened:
+            self._stage = opened.enter_context(staged(self._folder, (PAGE, FIGURES, FRAMES)))
+            self._frames = opened.enter_context(LineFile(self._stage.folder / FRAMES))
+            self._write_row(COLUMNS)
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(
@@ -61,7 +82,7 @@ class Report:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        self._opened.__exit__(kind, error, trace)
 
     def watch(self, name: str, predicted: ClassCatalog) -> Callable[[FrameResult], None]:
         """A watcher for `evaluate` of the variant `name`, whose ids mean what `predicted` says."""
@@ -69,7 +90,8 @@ class Report:
         gallery = self._galleries[name] = WorstFrames(self._worst, self._truth, predicted)
 
         def take(result: FrameResult) -> None:
-            self._write_row(name, result)
+            self._write_row(_row(name, result))
+            self._stage.keep |= self._failure is None
             series = visuals.series.setdefault(result.stream, {key: Series() for key in PLOTS})
             for key in PLOTS:
                 series[key].add(getattr(result.score, key) if result.score else math.nan)
@@ -86,27 +108,41 @@ class Report:
     def write(
         self, document: Mapping[str, Any], variants: Sequence[Mapping[str, Any]], baseline: str
     ) -> None:
-        """Write the figures, and the page as `page` takes it, of the variants that were watched."""
+        """Write the figures, and the page as `page` takes it, of the variants that were watched.
+
+        Raises OSError, also for rows that could not be written.
+        """
         for name, gallery in self._galleries.items():
             self._visuals[name].worst = gallery.frames()
         text = json.dumps(document, indent=2, allow_nan=False) + "\n"
-        (self._folder / FIGURES).write_text(text, encoding="utf-8")
+        write_text(self._stage.folder / FIGURES, text)
         html = page(document, variants, baseline, self._truth, self._visuals)
-        (self._folder / PAGE).write_text(html, encoding="utf-8")
+        write_text(self._stage.folder / PAGE, html)
+        if self._failure:
+            raise self._failure
 
-    def _write_row(self, variant: str, result: FrameResult) -> None:
-        status = "failed" if result.failure else "unmatched" if result.labels is None else "scored"
-        scores = [getattr(result.score, name) if result.score else math.nan for name in SCORES]
-        self._rows.writerow(
-            [
-                variant,
-                result.stream,
-                result.index,
-                result.name,
-                "" if result.frame is None else result.frame.stamp_ns,
-                status,
-                *("" if math.isnan(v) else f"{v:.6f}" for v in scores),
-                f"{1e3 * result.output.seconds:.3f}",
-                result.failure,
-            ]
-        )
+    def _write_row(self, cells: Sequence[object]) -> None:
+        line = io.StringIO(newline="")
+        csv.writer(line).writerow(cells)
+        try:
+            if self._failure is None:
+                self._frames.write(line.getvalue())
+        except OSError as error:
+            self._failure = error
+
+
+def _row(variant: str, result: FrameResult) -> list[object]:
+    """A frame's row of frames.csv, in the order of COLUMNS."""
+    status = "failed" if result.failure else "unmatched" if result.labels is None else "scored"
+    scores = [getattr(result.score, name) if result.score else math.nan for name in SCORES]
+    return [
+        variant,
+        result.stream,
+        result.index,
+        result.name,
+        "" if result.frame is None else result.frame.stamp_ns,
+        status,
+        *("" if math.isnan(v) else f"{v:.6f}" for v in scores),
+        f"{1e3 * result.output.seconds:.3f}",
+        result.failure,
+    ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import shutil
 import sqlite3
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from rosbags.interfaces import (
     Connection,
+    ConnectionExtRosbag2,
     MessageDefinitionFormat,
     Qos,
     QosDurability,
@@ -33,8 +34,10 @@ from rosbags.typesys.store import Typestore
 from tqdm import tqdm
 
 from sam2vss_ros.errors import ImageError, InputError
+from sam2vss_ros.io.bag_scan import add_checksums
 from sam2vss_ros.io.bags import Bag, FrameDecoder
 from sam2vss_ros.io.calibration import Calibration
+from sam2vss_ros.io.outputs import UNFINISHED, check_new_bag
 from sam2vss_ros.io.overlay import draw_overlay
 from sam2vss_ros.io.readers import BrokenFrame, LabelledStream
 from sam2vss_ros.io.ros_images import RgbImage
@@ -66,6 +69,10 @@ DEFINITIONS = {
 }
 """The messages that no bag library knows: our own, and those of vision_msgs."""
 
+UNDEFINED = "# The recording does not define this type.\n"
+NO_HASH = f"RIHS01_{0:064}"
+"""What is written where nothing tells how the messages of a topic are made."""
+
 FOREVER = QosTime(9_223_372_036, 854_775_807)
 
 
@@ -88,16 +95,11 @@ STREAM, LATCHED = offered_qos(10), offered_qos(1, latched=True)
 
 
 class BagWriter:
-    """Writes messages into a new bag, see `new_bag`.
-
-    `left_out` names the topics that could not be copied because nothing tells what their messages
-    look like.
-    """
+    """Writes messages into a new bag, see `new_bag`."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._connections: dict[tuple[str, str], Connection] = {}
-        self.left_out: set[str] = set()
 
     def write(self, topic: str, message: Any, time_ns: int, qos: Qos = STREAM) -> None:
         """Add a message, of a type of `types()`, as recorded at `time_ns`."""
@@ -114,42 +116,43 @@ class BagWriter:
         key = connection.topic, connection.msgtype
         if key in self._connections:
             return
-        definition = _definition(connection)
-        if definition is None:
-            self.left_out.add(connection.topic)
-            return
+        definition, digest = _definition(connection)
+        ext = connection.ext
+        assert isinstance(ext, ConnectionExtRosbag2)
         self._connections[key] = self._writer.add_connection(
             *key,
-            msgdef=definition[0],
-            rihs01=definition[1],
-            offered_qos_profiles=connection.ext.offered_qos_profiles,
+            msgdef=definition,
+            rihs01=digest,
+            serialization_format=ext.serialization_format,
+            offered_qos_profiles=ext.offered_qos_profiles,
         )
 
     def copy(self, connection: Connection, time_ns: int, data: bytes) -> None:
         """Add a message of such a connection as it is."""
-        own = self._connections.get((connection.topic, connection.msgtype))
-        if own is not None:
-            self._writer.write(own, time_ns, data)
+        own = self._connections[connection.topic, connection.msgtype]
+        self._writer.write(own, time_ns, data)
 
 
 @contextmanager
 def new_bag(path: Path, storage: str) -> Iterator[BagWriter]:
-    """Make a bag; if it does not come to its end, nothing of it stays.
+    """Make a bag; it is there once it is complete, or not at all.
 
     storage: a key of STORAGES. Raises InputError for a path that exists or cannot be written.
     """
     path = path.expanduser().absolute()
-    if path.exists():
-        raise InputError(f"{path} exists already; bags are not overwritten")
+    check_new_bag("out", path)
     try:
-        with Writer(path, version=BAG_VERSION, storage_plugin=STORAGES[storage]) as writer:
-            yield BagWriter(writer)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=path.parent) as stage:
+            bag = Path(stage) / path.name
+            with Writer(bag, version=BAG_VERSION, storage_plugin=STORAGES[storage]) as writer:
+                yield BagWriter(writer)
+            if storage == "mcap":
+                add_checksums(bag / f"{bag.name}.mcap")
+            bag.rename(path)
     except (OSError, sqlite3.Error) as error:
-        shutil.rmtree(path, ignore_errors=True)
-        raise InputError(f"{path} cannot be written: {error}") from error
-    except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
-        raise
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be written: {reason}") from error
 
 
 def make_bag(
@@ -182,7 +185,7 @@ def make_bag(
             image, stamp = item.frame.image, item.frame.stamp_ns + FIRST_STAMP_NS
             head = header(stamp, frame_id)
             if catalog is not None and frames == 0:
-                write_classes(bag, CAMERA, catalog, unlabelled_id(catalog), stamp)
+                write_classes(bag, CAMERA, catalog, catalog.void_id, stamp)
             info = calibrate(image.shape[1], image.shape[0])
             bag.write(f"{CAMERA}/camera_info", camera_info_message(info, head), stamp)
             if compressed:
@@ -204,7 +207,6 @@ class Labelling:
     frames: int = 0
     seconds: float = 0.0
     skipped: Counter[str] = dataclasses.field(default_factory=Counter)
-    left_out: set[str] = dataclasses.field(default_factory=set)
 
 
 def label_bag(
@@ -231,7 +233,7 @@ def label_bag(
     for name in ("label_image", "overlay", "class_catalog", "label_info"):
         if f"{namespace}/{name}" in bag.topics:
             raise InputError(f"{bag.path} has a topic {namespace}/{name}: give another --namespace")
-    result, decoder = Labelling(), FrameDecoder()
+    result, decoder = Labelling(), FrameDecoder(bag, image_topic)
     progress = tqdm(total=bag.topics[image_topic].count, unit="frame", desc=out.name)
     with new_bag(out, storage) as copy, progress:
         for connection in bag.connections:
@@ -252,12 +254,15 @@ def label_bag(
             progress.update()
             try:
                 message = bag.decode(connection, data)
-                frame = decoder.frame(message)
+                frame = decoder.frame(message, recorded)
             except ImageError as error:
                 result.skipped[error.reason] += 1
                 continue
             start = time.perf_counter()
             answer = pipeline.process(frame)
+            if answer.out_of_order:
+                result.skipped["out of order"] += 1
+                continue
             result.seconds += time.perf_counter() - start
             result.frames += 1
             labels = label_message(answer.label_image, message.header)
@@ -268,7 +273,6 @@ def label_bag(
                 copy.write(f"{namespace}/overlay", picture, recorded)
         if result.frames == 0:
             raise InputError(f"{bag.path}, topic {image_topic}: no image can be used")
-    result.left_out = copy.left_out
     return result
 
 
@@ -299,13 +303,6 @@ def write_classes(
     )
     bag.write(f"{namespace}/class_catalog", own, time_ns, LATCHED)
     bag.write(f"{namespace}/label_info", info, time_ns, LATCHED)
-
-
-def unlabelled_id(catalog: ClassCatalog) -> int:
-    """The id of pixels without a class: the catalog's void, else the first free one from 255 on."""
-    if catalog.ignore_id is not None:
-        return catalog.ignore_id
-    return next(i for i in itertools.count(255) if i not in catalog.ids)
 
 
 def header(stamp_ns: int, frame_id: str) -> Any:
@@ -370,20 +367,19 @@ def types() -> Typestore:
     return store
 
 
-def _definition(connection: Connection) -> tuple[str, str] | None:
+def _definition(connection: Connection) -> tuple[str, str]:
     """Definition and hash of a connection's type; older bags lack the hash, or even both."""
     definition, name = connection.msgdef, connection.msgtype
-    if definition.format is MessageDefinitionFormat.NONE:
-        if name not in types().fielddefs:
-            return None
+    text = definition.data or UNDEFINED
+    if definition.format is MessageDefinitionFormat.NONE and name in types().fielddefs:
         return types().generate_msgdef(name, ros_version=2)[0], types().hash_rihs01(name)
-    if connection.digest:
-        return definition.data, connection.digest
-    if definition.format is not MessageDefinitionFormat.MSG:
-        return None
+    if connection.digest and definition.data:
+        return text, connection.digest
+    if definition.format is MessageDefinitionFormat.IDL:
+        return text, NO_HASH
     store = get_typestore(Stores.EMPTY)
     try:
-        store.register(get_types_from_msg(definition.data, name))
-        return definition.data, store.hash_rihs01(name)
+        store.register(get_types_from_msg(text, name))
+        return text, store.hash_rihs01(name)
     except (TypesysError, KeyError):
-        return None
+        return text, NO_HASH

@@ -1,48 +1,40 @@
 """Camera images and label images from bags, without ROS.
 
-A bag is a rosbag2 recording (mcap or sqlite3; its folder or its bare file) or a ROS 1 `.bag`. Its
-messages come in the order in which they were recorded, as a player sends them.
+A bag is a rosbag2 recording (mcap or sqlite3; its folder or its bare file, see `bag_files`) or a
+ROS 1 `.bag`. Its messages come in the order in which they were recorded, as a player sends them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import itertools
+import logging
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from rosbags.interfaces import Connection
-from rosbags.rosbag1 import Reader as Reader1
-from rosbags.rosbag2 import Reader as Reader2
+from rosbags.interfaces import Connection, ConnectionExtRosbag2
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
+from sam2vss_ros.config import MOST_PIXELS
 from sam2vss_ros.errors import ImageError, InputError
-from sam2vss_ros.io.readers import (
-    BrokenFrame,
-    LabelledFrame,
-    LabelledStream,
-    files_by_number,
-    read_labels,
-)
-from sam2vss_ros.io.ros_images import RgbImage, compressed_to_rgb, image_to_rgb, label_ids
+from sam2vss_ros.io.bag_files import BagFiles, unpacked_message
+from sam2vss_ros.io.contrast import Contrast
+from sam2vss_ros.io.ros_images import RgbImage, compressed_to_rgb, image_to_rgb
+from sam2vss_ros.io.stamps import STANDSTILL, CaptureTimes, stand_still
 from sam2vss_ros.types import Frame
 
+log = logging.getLogger(__name__)
+
 RAW_IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-TO_RGB: dict[str, Callable[[Any], RgbImage]] = {
+TO_RGB: dict[str, Callable[..., RgbImage]] = {
     RAW_IMAGE: image_to_rgb,
     COMPRESSED_IMAGE: compressed_to_rgb,
 }
-LABEL_WINDOW_NS = 2_000_000_000
-"""How long before or after its image a label image may have been recorded. The label images of
-twice this time are the most that is held in memory."""
-
-Labels = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -61,23 +53,42 @@ class Bag:
 
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser()
-        self.is_ros1 = self.path.suffix == ".bag" and not self.path.is_dir()
-        with self._reader() as reader:
-            self.topics = {
-                name: Topic(topic.msgtype or "several types", topic.msgcount)
-                for name, topic in sorted(reader.topics.items())
-            }
-            self.connections: list[Connection] = list(reader.connections)
+        with self._refusing():
+            self._files = BagFiles(self.path)
+        self.is_ros1 = self._files.is_ros1
+        self._merged: dict[tuple[str, str], Connection] = {}
+        for storage in self._files.storages:
+            for connection in storage.connections:
+                key = connection.topic, connection.msgtype
+                digest = connection.digest or self._files.hashes.get(key, "")
+                connection = connection._replace(digest=digest)
+                self._merged[key] = _merge(self._merged.get(key), connection)
+        self.topics: dict[str, Topic] = {}
+        for topic, type_ in sorted(self._merged):
+            count = self._merged[topic, type_].msgcount
+            if topic in self.topics:
+                type_, count = "several types", self.topics[topic].count + count
+            self.topics[topic] = Topic(type_, count)
+
+    @property
+    def connections(self) -> list[Connection]:
+        """One for each topic and type, with the QoS that all its publishers offered."""
+        return list(self._merged.values())
 
     def messages(self, *topics: str) -> Iterator[tuple[Connection, int, bytes]]:
         """Connection, time of recording in ns and bytes of these topics' messages, all if none.
 
         Raises InputError where the bag is damaged.
         """
-        with self._reader() as reader:
-            yield from reader.messages(
-                [c for c in reader.connections if not topics or c.topic in topics]
-            )
+        wanted = topics or tuple(self.topics)
+        with self._refusing():
+            for storage in self._files.storages:
+                for own, time, data in storage.messages(wanted):
+                    connection = self._merged[own.topic, own.msgtype]
+                    ext = connection.ext
+                    if isinstance(ext, ConnectionExtRosbag2) and ext.serialization_format == "cdr":
+                        data = unpacked_message(data)
+                    yield connection, time, data
 
     def decode(self, connection: Connection, data: bytes) -> Any:
         """The image message that `data` stands for. Raises ImageError where it stands for none."""
@@ -127,10 +138,11 @@ class Bag:
         return f"holds {topics or 'nothing'}"
 
     @contextmanager
-    def _reader(self) -> Iterator[Reader1 | Reader2]:
+    def _refusing(self) -> Iterator[None]:
         try:
-            with (Reader1 if self.is_ros1 else Reader2)(self.path) as reader:
-                yield reader
+            yield
+        except InputError as error:
+            raise InputError(f"{self.path} cannot be read as a bag: {error}") from error
         except Exception as error:
             # What a damaged file makes of the parser: struct.error, TypeError, apsw.Error, ...
             raise InputError(
@@ -140,69 +152,35 @@ class Bag:
 
 
 class FrameDecoder:
-    """Makes frames of a topic's image messages, and refuses those that the live node skips."""
+    """Makes frames of a topic's image messages, and refuses those that the live node skips.
 
-    def __init__(self) -> None:
-        self._last_stamp: int | None = None
+    Where the camera did not stamp its images, they go by the time of their recording. most_pixels:
+    of an image, the option `max_image_pixels`.
+    """
 
-    def frame(self, message: Any) -> Frame:
+    def __init__(self, bag: Bag, topic: str, most_pixels: int = MOST_PIXELS) -> None:
+        self.most_pixels = most_pixels
+        self._contrast = Contrast()
+        self._times = CaptureTimes(stand_still(_first_stamps(bag, topic)))
+        self._place = f"{bag.path}, topic {topic}"
+        self._told = False
+
+    def frame(self, message: Any, recorded_ns: int) -> Frame:
         """The next frame, with the stamp of the message's header.
 
         Raises ImageError for a broken image and for one with the stamp of the frame before.
         """
-        stamp = header_stamp_ns(message)
-        if stamp == self._last_stamp:
-            raise ImageError("stamp used twice", f"two images in a row have the stamp {stamp} ns")
-        image = TO_RGB[message.__msgtype__](message)
-        self._last_stamp = stamp
+        image = TO_RGB[message.__msgtype__](message, self.most_pixels, self._contrast)
+        time_ns = self._times.of(header_stamp_ns(message), recorded_ns)
+        if self._times.unstamped and not self._told:
+            self._told = True
+            log.warning(
+                "%s: the camera does not stamp its images, so that they go by the time of their "
+                "recording and labels are joined to them in order",
+                self._place,
+            )
         # What lies in the bytes of a message is read-only; torch wants to be able to write.
-        return Frame(image if image.flags.writeable else image.copy(), stamp)
-
-
-def open_bag(
-    path: Path,
-    image_topic: str | None = None,
-    label_topic: str | None = None,
-    labels: Path | None = None,
-) -> LabelledStream:
-    """Open the images of a bag, with label images from another of its topics or from a folder.
-
-    Images are raw or compressed; without `image_topic` the bag must have one topic with images
-    besides `label_topic`. They come in the order of the bag, each with the stamp of its header. As
-    in the live node, an image that is broken or has the stamp of the one before is left out: it is
-    a BrokenFrame.
-
-    label_topic: raw images in an encoding of LABEL_ENCODINGS. An image's labels are those with
-    exactly its stamp, recorded at most LABEL_WINDOW_NS before or after it.
-    labels: a folder of label images whose names end with a number: all with the stamp of their
-    image in nanoseconds, or all with its index among the messages of the topic, from 0.
-
-    Raises InputError for what is no bag or a damaged one, a missing, empty or unsuitable topic and
-    a folder that cannot be joined; at the end of reading, where no image or no labels could be
-    used.
-    """
-    bag = Bag(path)
-    image_topic = bag.find_image_topic(image_topic, besides=label_topic)
-    _check_encoding(bag, image_topic, FrameDecoder().frame)
-    if label_topic is not None:
-        bag.check_topic(label_topic, [RAW_IMAGE])
-        _check_encoding(bag, label_topic, label_ids)
-    count = bag.topics[image_topic].count
-    files = {} if labels is None else files_by_number(labels)
-    source: LabelSource | None = None
-
-    def read() -> Iterator[LabelledFrame | BrokenFrame]:
-        nonlocal source
-        if label_topic is not None:
-            source = LabelTopic(bag, label_topic)
-        elif files:
-            source = LabelFolder(files, by_index=max(files) < count)
-        yield from _read(bag, image_topic, source)
-
-    def unmatched() -> int:
-        return source.total - source.joined if source else 0
-
-    return LabelledStream(bag.path.name, count, read, unmatched)
+        return Frame(image if image.flags.writeable else image.copy(), time_ns)
 
 
 def header_stamp_ns(message: Any) -> int:
@@ -210,105 +188,26 @@ def header_stamp_ns(message: Any) -> int:
     return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
 
 
-class LabelSource(Protocol):
-    """Label images: `total` of them, of which `joined` found their image, by a `rule`."""
-
-    rule: str
-    total: int
-    joined: int
-
-    def find(self, index: int, stamp_ns: int, time_ns: int) -> Labels | None:
-        """The labels of image `index`, with this stamp, recorded at `time_ns`, if it has any.
-
-        Raises ImageError or InputError for labels that cannot be read.
-        """
-
-
-class LabelTopic:
-    """Label images of a topic of the bag, by their stamps."""
-
-    rule = "their stamps must be equal to the nanosecond"
-
-    def __init__(self, bag: Bag, topic: str) -> None:
-        self.total, self.joined = bag.topics[topic].count, 0
-        self._bag = bag
-        self._coming = bag.messages(topic)
-        self._newest = 0
-        self._held: dict[int, tuple[int, Any]] = {}  # time and message by stamp, oldest first
-
-    def find(self, index: int, stamp_ns: int, time_ns: int) -> Labels | None:
-        first, last = time_ns - LABEL_WINDOW_NS, time_ns + LABEL_WINDOW_NS
-        while stamp_ns not in self._held and self._newest <= last:
-            if (coming := next(self._coming, None)) is None:
-                break
-            connection, self._newest, data = coming
-            message = self._bag.decode(connection, data)
-            self._held[header_stamp_ns(message)] = self._newest, message
-        while self._held:
-            oldest, (time, _) = next(iter(self._held.items()))
-            if time >= first:
-                break
-            del self._held[oldest]
-        time, message = self._held.get(stamp_ns, (last + 1, None))
-        if time > last:
-            return None
-        del self._held[stamp_ns]
-        self.joined += 1
-        return label_ids(message)
-
-
-class LabelFolder:
-    """Label images in files, by the stamp or the index of their image."""
-
-    rule = "their names must end with its stamp in nanoseconds, or with its index from 0"
-
-    def __init__(self, files: Mapping[int, Path], by_index: bool) -> None:
-        self.total, self.joined = len(files), 0
-        self._files, self._by_index = files, by_index
-
-    def find(self, index: int, stamp_ns: int, time_ns: int) -> Labels | None:
-        file = self._files.get(index if self._by_index else stamp_ns)
-        if file is None:
-            return None
-        self.joined += 1
-        return read_labels(file)
-
-
-def _read(
-    bag: Bag, topic: str, source: LabelSource | None
-) -> Iterator[LabelledFrame | BrokenFrame]:
-    decoder, broken, frames = FrameDecoder(), "", 0
-    for index, (connection, time, data) in enumerate(bag.messages(topic)):
-        name, frame = f"{index:06d}", None
-        try:
-            frame = decoder.frame(bag.decode(connection, data))
-            frames += 1
-            labels = source.find(index, frame.stamp_ns, time) if source else None
-            if labels is not None and labels.shape != frame.image.shape[:2]:
-                (h, w), (height, width) = labels.shape, frame.image.shape[:2]
-                raise ImageError("labels of another size", f"{w}x{h}, image {width}x{height}")
-        except (ImageError, InputError) as error:
-            broken = broken or str(error)
-            yield BrokenFrame(name, str(error), frame)
-        else:
-            yield LabelledFrame(frame, labels, name)
-    if frames == 0:
-        raise InputError(f"{bag.path}, topic {topic}: no image can be used: {broken}")
-    if source and source.joined == 0:
-        raise InputError(
-            f"{bag.path}, topic {topic}: none of the {source.total} label images is of one of its "
-            f"images: {source.rule}"
-        )
-
-
-def _check_encoding(bag: Bag, topic: str, take: Callable[[Any], object]) -> None:
-    """Raise InputError where the first message says that all of its topic are of no use."""
-    connection, _, data = next(bag.messages(topic))
+def _first_stamps(bag: Bag, topic: str) -> list[int]:
+    """In ns, as many as tell whether a camera stamps its images; none where one is damaged."""
+    first = itertools.islice(bag.messages(topic), STANDSTILL)
     try:
-        take(bag.decode(connection, data))
-    except ImageError as error:
-        if error.reason in ("unknown encoding", "not a colour image"):
-            raise InputError(f"{bag.path}, topic {topic}: {error}") from error
+        return [header_stamp_ns(bag.decode(c, data)) for c, _, data in first]
+    except ImageError:
+        return []
+
+
+def _merge(first: Connection | None, second: Connection) -> Connection:
+    """What files of one bag say of one topic and type."""
+    if first is None:
+        return second
+    ext, other = first.ext, second.ext
+    if isinstance(ext, ConnectionExtRosbag2) and isinstance(other, ConnectionExtRosbag2):
+        known = ext.offered_qos_profiles
+        new = [qos for qos in other.offered_qos_profiles if qos not in known]
+        ext = ext._replace(offered_qos_profiles=[*known, *new])
+    defined = first if first.msgdef.data else second
+    return defined._replace(msgcount=first.msgcount + second.msgcount, ext=ext)
 
 
 @lru_cache

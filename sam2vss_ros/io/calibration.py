@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from sam2vss_ros.errors import one_line
+from sam2vss_ros.io.yaml_files import read_yaml
+
+MAX_SIDE = 65535
+"""Pixels of the side of an image."""
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -50,10 +54,12 @@ def load_calibration(path: Path) -> Calibration:
     Raises FileNotFoundError, and ValueError naming the file and what is wrong with it.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = read_yaml(path)
+        if not isinstance(data, dict):
+            raise ValueError("it has no image_width, camera_matrix and so on")
         return Calibration(
-            int(data["image_width"]),
-            int(data["image_height"]),
+            _pixels(data, "image_width"),
+            _pixels(data, "image_height"),
             str(data["distortion_model"]),
             _matrix(data, "distortion_coefficients", None),
             _matrix(data, "camera_matrix", 9),
@@ -64,12 +70,22 @@ def load_calibration(path: Path) -> Calibration:
         raise FileNotFoundError(f"calibration {path} does not exist") from None
     except KeyError as error:
         raise ValueError(f"{path}: not a camera calibration: {error} is missing") from error
-    except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a camera calibration: {error}") from error
+    except (OSError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: not a camera calibration: {one_line(error)}") from error
+
+
+def _pixels(data: Mapping[str, Any], name: str) -> int:
+    if type(data[name]) is not int or not 0 < data[name] <= MAX_SIDE:
+        raise ValueError(f"{name} is pixels from 1 to {MAX_SIDE}, not {data[name]!r}")
+    return int(data[name])
 
 
 def _matrix(data: Mapping[str, Any], name: str, size: int | None) -> tuple[float, ...]:
+    if not isinstance(data[name], dict) or not isinstance(data[name].get("data"), list):
+        raise ValueError(f"{name} has no list `data` of numbers")
     numbers = tuple(float(v) for v in data[name]["data"])
     if size is not None and len(numbers) != size:
         raise ValueError(f"{name} has {len(numbers)} numbers, not {size}")
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{name} has a number that is not finite")
     return numbers

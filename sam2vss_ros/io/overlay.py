@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2vss_ros.semantics.catalog import IMAGE_ID_LIMIT, ClassCatalog
+from sam2vss_ros.sizes import other_side
 from sam2vss_ros.types import SemanticFrame, TrackedObject, TrackState
 
 Image = npt.NDArray[np.uint8]
@@ -24,6 +25,8 @@ CLASS_OPACITY = 0.5
 TAG_OPACITY = 0.7
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 GOLDEN_RATIO = 0.618034
+WIDEST_RIM = 4
+"""Pixels, as at 1080 rows; the time to find a rim grows with the square of its width."""
 WHITE, INK = (255, 255, 255), (24, 24, 24)
 
 
@@ -53,14 +56,14 @@ def contact_sheet(
 ) -> Image:
     """Tile RGB images, in order, row by row; with a catalog, a legend of its classes goes below.
 
-    All cells have the proportions of the first image. Returns (height, width, 3) uint8 RGB.
-    Raises ValueError without images or columns.
+    All cells have the proportions of the first image, within bounds. Returns (height, width, 3)
+    uint8 RGB. Raises ValueError without images or columns.
     """
     tiles = list(images)
     if not tiles or columns < 1:
         raise ValueError(f"a contact sheet needs images and columns, not {len(tiles)}, {columns}")
     height, width = tiles[0].shape[:2]
-    cell = cell_width, max(1, round(cell_width * height / width))
+    cell = cell_width, other_side(cell_width, width, height)
     gap = max(2, cell_width // 100)
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
@@ -130,7 +133,7 @@ def _blend_classes(image: Image, labels: npt.NDArray, catalog: ClassCatalog) -> 
 
 def _draw_outlines(canvas: Image, instances: npt.NDArray[np.uint16]) -> None:
     """Colour the rim of every object, inside its own pixels, so that neighbours keep theirs."""
-    width = max(1, round(min(canvas.shape[:2]) / 240))
+    width = min(max(1, round(min(canvas.shape[:2]) / 240)), WIDEST_RIM)
     around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
     borders = cv2.morphologyEx(instances, cv2.MORPH_GRADIENT, around)
     pixels = np.flatnonzero(borders)

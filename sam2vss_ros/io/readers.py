@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
-from sam2vss_ros.errors import InputError
-from sam2vss_ros.semantics.catalog import IMAGE_ID_LIMIT
+from sam2vss_ros.config import MOST_PIXELS
+from sam2vss_ros.errors import ImageError, InputError
+from sam2vss_ros.io.contrast import Contrast
+from sam2vss_ros.io.image_files import UPRIGHT, Rgb, read_image
+from sam2vss_ros.io.image_folders import (
+    files_by_number,
+    images_by_stem,
+    join,
+    list_images,
+    natural_order,
+    stems_by_stream,
+    unjoined,
+)
+from sam2vss_ros.io.image_headers import check_pixels
+from sam2vss_ros.io.label_files import LabelReader, LabelRules
 from sam2vss_ros.types import Frame
 
 log = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 DEFAULT_RATE = 30.0
 """Frames per second of material that does not say its own."""
-
-Rgb = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -74,82 +83,126 @@ class LabelledStream:
     `count` is the number of frames, 0 where it is not known. `read` starts from the first frame at
     every call; a frame that cannot be read is a `BrokenFrame`, material that cannot be read at all
     an InputError. `unmatched` counts what could not be joined: label images without an image
-    (known once `read` has ended).
+    (known once `read` has ended), `notes` says what makes its labels doubtful, as far as they were
+    read.
     """
 
     name: str
     count: int
     read: Callable[[], Iterator[LabelledFrame | BrokenFrame]]
     unmatched: Callable[[], int] = lambda: 0
+    notes: Callable[[], list[str]] = list
 
 
-def open_frames(path: str | Path, rate: float = 0.0) -> FrameSource:
-    """Open a video file or a folder of images (in the order of their names).
+def open_frames(path: str | Path, rate: float = 0.0, most: int = MOST_PIXELS) -> FrameSource:
+    """Open a video file or a folder of images (in the natural order of their names).
 
-    `rate` in frames per second replaces the video's own; 0 keeps it (folders: 30).
-    Raises InputError for what does not exist or holds no frames.
+    `rate` in frames per second replaces the video's own; 0 keeps it (folders: 30). most: pixels of
+    an image. Raises InputError for what does not exist, holds no frames or larger ones.
     """
     path = Path(path).expanduser()
     if rate < 0:
         raise InputError(f"rate: {rate} is not a positive number of frames per second")
     if path.is_dir():
         images = list_images(path)
-        return FrameSource(path, rate or DEFAULT_RATE, len(images), lambda: map(read_image, images))
+        _warn_of_twins(images)
+        read = functools.partial(_read_images, images, most)
+        return FrameSource(path, rate or DEFAULT_RATE, len(images), read)
     if not path.is_file():
         raise InputError(f"{path} does not exist")
-    capture = _open_video(path)
+    capture = _open_video(path, most)
     own_rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
     capture.release()
     return FrameSource(
-        path, rate or own_rate or DEFAULT_RATE, max(0, int(count)), lambda: _read_video(path)
+        path, rate or own_rate or DEFAULT_RATE, max(0, int(count)), lambda: read_video(path, most)
     )
 
 
-def labelled_folder(images: Path, labels: Path, rate: float = 0.0) -> list[LabelledStream]:
-    """Join images and label images by file stem, and stems into streams (`stems_by_stream`).
+def labelled_folder(
+    images: Path, labels: Path, rate: float = 0.0, rules: LabelRules | None = None
+) -> list[LabelledStream]:
+    """Join images and label images by their names, and names into streams (`stems_by_stream`).
 
-    Frames are in the order of their names, 1 / `rate` seconds apart (0: 30 frames per second).
-    Images without labels stay in their stream, unscored; label images without an image are counted
-    with the first stream. Raises InputError where nothing matches, two files have one stem, or a
-    label image is of another size than its image.
+    Frames are in the natural order of their names, 1 / `rate` seconds apart (0: 30 frames per
+    second). Images without labels stay in their stream, unscored; label images without an image are
+    counted with the first stream. Raises InputError where nothing matches, two files have one name,
+    labels do not fit their image, or the first label image is of a kind that is of no use.
     """
-    image_of, labels_of = images_by_stem(images), images_by_stem(labels)
-    common = image_of.keys() & labels_of.keys()
+    rules = rules or LabelRules()
+    files = join(
+        {
+            "images": images_by_stem(images, rules.image_suffix),
+            "labels": images_by_stem(labels, rules.label_suffix),
+        }
+    )
+    image_of, labels_of = files["images"], files["labels"]
+    common = sorted(image_of.keys() & labels_of.keys(), key=natural_order)
     if not common:
         raise InputError(
-            f"no image in {images} has labels in {labels}: files are joined by their names "
-            f"without suffix, such as {next(iter(image_of))} and {next(iter(labels_of))}"
+            f"no image in {images} has labels in {labels}: "
+            f"{unjoined({images: image_of, labels: labels_of})}"
         )
-    for stem in sorted(common):
-        _check_sizes(image_of[stem], labels_of[stem])
+    if image_of[common[0]].resolve() == labels_of[common[0]].resolve():
+        raise InputError(
+            f"{image_of[common[0]]} would be an image and its own labels: say which files are what "
+            "with --image-suffix and --label-suffix"
+        )
+    reader = LabelReader(rules)
+    turns = {name: reader.turn_of(labels_of[name], image_of[name]) for name in common}
+    reader.settle(labels_of[name] for name in common)
     streams: list[LabelledStream] = []
     unmatched, first = len(labels_of) - len(common), 0
-    for name, stems in stems_by_stream(image_of).items():
-        pairs = [(image_of[stem], labels_of.get(stem)) for stem in stems]
-        read = functools.partial(_read_pairs, pairs, first, rate or DEFAULT_RATE)
-        streams.append(LabelledStream(name, len(pairs), read, functools.partial(int, unmatched)))
+    for stream, names in stems_by_stream(image_of).items():
+        pairs = [
+            _Pair(PurePosixPath(name).name, image_of[name], labels_of.get(name), turns.get(name, 1))
+            for name in names
+        ]
+        read = functools.partial(
+            _read_pairs, pairs, first, rate or DEFAULT_RATE, reader, rules.most_pixels
+        )
+        streams.append(
+            LabelledStream(
+                stream,
+                len(pairs),
+                read,
+                functools.partial(int, unmatched),
+                lambda: list(reader.decoder.notes.values()),
+            )
+        )
         unmatched, first = 0, first + len(pairs)
     return streams
 
 
-def labelled_video(video: Path, labels: Path, rate: float = 0.0) -> LabelledStream:
+def labelled_video(
+    video: Path, labels: Path, rate: float = 0.0, rules: LabelRules | None = None
+) -> LabelledStream:
     """Join the frames of a video with label images named by the frame's index, counted from 0.
 
     The index is the number at the end of the file's name: `000012.png` (as `sam2vss run` writes
     them) or `drive_12.png`. Frames without labels are seen, not scored. `rate` replaces the video's
-    own. Raises InputError for names without a number and for two files of one frame.
+    own. Raises InputError for names without a number, for two files of one frame, and where the
+    first label image is of a kind that is of no use.
     """
-    source = open_frames(video, rate)
-    labels_of = files_by_number(labels)
+    rules = rules or LabelRules()
+    source = open_frames(video, rate, rules.most_pixels)
+    labels_of = files_by_number(labels, rules.label_suffix)
+    reader = LabelReader(rules)
+    reader.settle(labels_of[number] for number in sorted(labels_of))
     joined: set[int] = set()
 
     def read() -> Iterator[LabelledFrame | BrokenFrame]:
         for index, frame in enumerate(source):
             if index in labels_of:
                 joined.add(index)
-            yield _with_labels(f"{index:06d}", frame, labels_of.get(index))
+            yield _with_labels(f"{index:06d}", frame, labels_of.get(index), reader)
 
-    return LabelledStream(video.stem, source.count, read, lambda: len(labels_of.keys() - joined))
+    return LabelledStream(
+        video.stem,
+        source.count,
+        read,
+        lambda: len(labels_of.keys() - joined),
+        lambda: list(reader.decoder.notes.values()),
+    )
 
 
 def stamp_ns(index: int, rate: float) -> int:
@@ -157,131 +210,58 @@ def stamp_ns(index: int, rate: float) -> int:
     return round(index * 1e9 / rate)
 
 
-def list_images(folder: Path) -> list[Path]:
-    """The images of a folder, sorted by name. Raises InputError where there is none."""
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder")
-    images = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not images:
-        raise InputError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
-    return images
+def _warn_of_twins(images: Sequence[Path]) -> None:
+    for one, other in itertools.pairwise(images):
+        if one.stem == other.stem:
+            log.warning("%s and %s have one name but for the suffix: both are frames", one, other)
+            return
 
 
-def files_by_number(folder: Path) -> dict[int, Path]:
-    """The images of a folder by the number at the end of their names, `000012.png` or `a_12.png`.
+@dataclass(frozen=True)
+class _Pair:
+    """An image and its labels, which are turned onto it by the EXIF orientation `turn`."""
 
-    Raises InputError for a name without a number and for two files with one number.
-    """
-    files: dict[int, Path] = {}
-    for path in list_images(folder):
-        digits = re.search(r"\d+$", path.stem)
-        if digits is None:
-            raise InputError(f"{path}: its name does not end with the number of its frame")
-        number = int(digits[0])
-        if number in files:
-            raise InputError(f"{files[number]} and {path} have one number")
-        files[number] = path
-    return files
+    name: str
+    image: Path
+    labels: Path | None
+    turn: int
 
 
-def images_by_stem(folder: Path) -> dict[str, Path]:
-    """The images of a folder by name without suffix. Raises InputError for two of one name."""
-    stems: dict[str, Path] = {}
-    for path in list_images(folder):
-        if path.stem in stems:
-            raise InputError(f"{stems[path.stem]} and {path} have one name but for the suffix")
-        stems[path.stem] = path
-    return stems
-
-
-def stems_by_stream(stems: Iterable[str]) -> dict[str, list[str]]:
-    """The stems of each stream, sorted; a stream's name is what its stems have before the first
-    `_`. Those without one (`000012`) are together the stream `frames`."""
-    streams: dict[str, list[str]] = {}
-    for stem in sorted(stems):
-        prefix, underscore, _ = stem.partition("_")
-        streams.setdefault(prefix if underscore else "frames", []).append(stem)
-    return streams
-
-
-def read_image(path: Path) -> Rgb:
-    """Read a colour or grey image as (H, W, 3) uint8 RGB. Raises InputError."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise InputError(f"{path} cannot be read as an image")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def read_labels(path: Path) -> npt.NDArray[np.integer]:
-    """Read a label image as (H, W) class ids: grey of 8 or 16 bits, or the indices of a palette.
-
-    Raises InputError for colour images and for what is no image.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("L", "P", "I", "I;16"):
-                raise InputError(
-                    f"{path} is an image of mode {image.mode}; label images hold one id per pixel "
-                    "(grey of 8 or 16 bits, or palette)"
-                )
-            ids = np.asarray(image)
-    except (OSError, SyntaxError) as error:  # Pillow reports broken PNG chunks as SyntaxError
-        raise InputError(f"{path} cannot be read as a label image: {error}") from error
-    if ids.min() < 0 or ids.max() >= IMAGE_ID_LIMIT:
-        raise InputError(f"{path} holds ids from {ids.min()} to {ids.max()}; they end at 65535")
-    return ids
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height from the file's header, without decoding it. Raises InputError."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"{path} cannot be read as an image: {error}") from error
+def _read_images(images: Sequence[Path], most: int) -> Iterator[Rgb]:
+    contrast = Contrast()
+    return (read_image(image, most, contrast) for image in images)
 
 
 def _read_pairs(
-    pairs: Sequence[tuple[Path, Path | None]], first: int, rate: float
+    pairs: Sequence[_Pair], first: int, rate: float, reader: LabelReader, most: int
 ) -> Iterator[LabelledFrame | BrokenFrame]:
     """Frames with their labels; the stamp counts from `first`."""
-    for index, (image, labels) in enumerate(pairs, first):
+    contrast = Contrast()
+    for index, pair in enumerate(pairs, first):
         try:
-            frame = Frame(read_image(image), stamp_ns(index, rate))
+            frame = Frame(read_image(pair.image, most, contrast), stamp_ns(index, rate))
         except InputError as error:
-            yield BrokenFrame(image.stem, str(error))
+            yield BrokenFrame(pair.name, str(error))
         else:
-            yield _with_labels(image.stem, frame, labels)
+            yield _with_labels(pair.name, frame, pair.labels, reader, pair.turn)
 
 
-def _with_labels(name: str, frame: Frame, labels: Path | None) -> LabelledFrame | BrokenFrame:
+def _with_labels(
+    name: str, frame: Frame, labels: Path | None, reader: LabelReader, turn: int = UPRIGHT
+) -> LabelledFrame | BrokenFrame:
     try:
-        return LabelledFrame(frame, None if labels is None else read_labels(labels), name)
+        return LabelledFrame(frame, None if labels is None else reader.read(labels, turn), name)
     except InputError as error:
         return BrokenFrame(name, str(error), frame)
 
 
-def _check_sizes(image: Path, labels: Path) -> None:
-    """Refuse labels of another size than their image; what cannot be read is met again later."""
-    try:
-        size, label_size = image_size(image), image_size(labels)
-    except InputError:
-        return
-    if size != label_size:
-        raise InputError(
-            f"{labels} is {label_size[0]}x{label_size[1]}, its image {image} is {size[0]}x{size[1]}"
-        )
+def read_video(path: Path | str, most: int = MOST_PIXELS) -> Iterator[Rgb]:
+    """The frames of a video file, or of a recording at an address, as (H, W, 3) uint8 RGB.
 
-
-def _open_video(path: Path) -> cv2.VideoCapture:
-    capture = cv2.VideoCapture(str(path))
-    if not capture.isOpened():
-        raise InputError(f"{path} cannot be opened as a video: damaged, or a codec OpenCV lacks")
-    return capture
-
-
-def _read_video(path: Path) -> Iterator[Rgb]:
-    capture = _open_video(path)
+    Raises InputError where there is none, and where frames have more than `most` pixels; the log
+    tells where it ends early.
+    """
+    capture = _open_video(path, most)
     claimed, count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0
     try:
         while (grabbed := capture.read())[0]:
@@ -293,3 +273,21 @@ def _read_video(path: Path) -> Iterator[Rgb]:
         raise InputError(f"{path} has no frame that can be decoded")
     if count < claimed:
         log.warning("%s ends after %d of the %d frames it claims to have", path, count, claimed)
+
+
+def _open_video(path: Path | str, most: int) -> cv2.VideoCapture:
+    capture = cv2.VideoCapture(str(path))
+    if not capture.isOpened():
+        raise InputError(f"{path} cannot be opened as a video: damaged, or a codec OpenCV lacks")
+    check_capture(capture, path, most)
+    return capture
+
+
+def check_capture(capture: cv2.VideoCapture, name: Path | str, most: int) -> None:
+    """Raise InputError, and let go of the capture, for frames of more than `most` pixels."""
+    width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+    try:
+        check_pixels(int(width), int(height), most)
+    except ImageError as error:
+        capture.release()
+        raise InputError(f"{name}: {error.detail}") from error

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from sam2vss_ros.errors import InputError
+from sam2vss_ros.io.live_sources import LiveSource
+from sam2vss_ros.io.outputs import LineFile, check_folder, refuse_foreign, staged, write_bytes
 from sam2vss_ros.io.overlay import draw_overlay
 from sam2vss_ros.io.readers import FrameSource
 from sam2vss_ros.io.video_writer import VideoWriter
@@ -59,47 +60,50 @@ class RunSummary:
         return self.frames / self.seconds if self.seconds else 0.0
 
 
-def write_results(pipeline: VssPipeline, source: FrameSource, out: Path) -> RunSummary:
+def write_results(pipeline: VssPipeline, source: FrameSource | LiveSource, out: Path) -> RunSummary:
     """Process every frame of `source` and write labels, overlay and objects into `out`.
 
-    An earlier run in `out` is replaced. Raises InputError for frames that cannot be read, and for
-    an `out` that holds somebody else's `labels`.
+    At the end they replace an earlier run in `out`, also where the run ends early but has seen a
+    frame. Raises InputError for frames that cannot be read, and for what cannot be written.
     """
-    prepare_folder(out)
     summary = RunSummary()
-    video = VideoWriter(out / OVERLAY, source.rate)
     frames = tqdm(source, total=source.count or None, unit="frame", desc=source.path.name)
-    with video, (out / OBJECTS).open("w", encoding="utf-8") as lines:
+    with (
+        staged(out, (LABELS, OVERLAY, OBJECTS)) as stage,
+        VideoWriter(stage.folder / OVERLAY, source.rate) as video,
+        LineFile(stage.folder / OBJECTS) as lines,
+    ):
+        (stage.folder / LABELS).mkdir()
         for index, frame in enumerate(frames):
             start = time.perf_counter()
             answer = pipeline.process(frame)
             summary.add(answer, time.perf_counter() - start)
-            _write_image(out / LABELS / f"{index:06d}.png", answer.label_image)
+            _write_image(stage.folder / LABELS / f"{index:06d}.png", answer.label_image)
             video.write(draw_overlay(frame.image, answer, pipeline.catalog))
             lines.write(json.dumps(frame_record(index, answer)) + "\n")
+            stage.keep = True
             frames.set_postfix(objects=len(answer.objects), fps=f"{summary.fps:.1f}")
     return summary
 
 
-def prepare_folder(out: Path) -> None:
-    """Make `out` ready; the results of an earlier run go, anything else that is there stays.
+def check_results(out: Path, overwrite: bool) -> None:
+    """Raise InputError where results cannot be written into `out`, or would take the place of
+    something that no run of ours has left there."""
+    check_folder("out", out)
+    if any((out / name).exists() for name in (LABELS, OVERLAY, OBJECTS)):
+        refuse_foreign("out", out, _is_run(out), overwrite)
 
-    Raises InputError if that is not possible.
-    """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; the results need a folder")
-    labels = out / LABELS
-    if labels.exists():
-        if not (out / OBJECTS).is_file():
-            raise InputError(
-                f"{labels} exists and is not from an earlier run ({OBJECTS} is not beside it): "
-                "give another folder"
-            )
-        shutil.rmtree(labels)
+
+def _is_run(out: Path) -> bool:
+    """Whether objects.jsonl begins with a frame's line, and labels/ holds nothing but frames."""
     try:
-        labels.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"{labels} cannot be made: {error.strerror}") from error
+        with (out / OBJECTS).open(encoding="utf-8") as lines:
+            first = json.loads(lines.readline(1 << 20))
+        names = [path.name for path in (out / LABELS).iterdir()]
+    except (OSError, ValueError, RecursionError):
+        return False
+    ours = isinstance(first, dict) and {"frame", "stamp_ns", "objects"} <= first.keys()
+    return ours and all(re.fullmatch(r"\d{6,}\.png", name) for name in names)
 
 
 def frame_record(index: int, answer: SemanticFrame) -> dict[str, Any]:
@@ -132,5 +136,4 @@ def object_record(obj: TrackedObject) -> dict[str, Any]:
 
 
 def _write_image(path: Path, image: npt.NDArray) -> None:
-    if not cv2.imwrite(str(path), image):
-        raise OSError(f"{path} cannot be written: is the disk full?")
+    write_bytes(path, cv2.imencode(path.suffix, image)[1].tobytes())

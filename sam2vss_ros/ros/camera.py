@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -12,13 +13,17 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from sam2vss_ros.config import NodeConfig
 from sam2vss_ros.ros.following import FollowingSubscription
 
+SAME_AGAIN = 60.0
+"""Seconds within which one silence is not logged again."""
+
 
 class Camera:
     """Subscribes to `image` (or `image/compressed`) and `camera_info` of `node`, those of a named
     camera with its `prefix` before them, as in `front/image`.
 
     Every image goes to `on_image`, in the executor's thread. `watch` is to be called regularly.
-    `camera_info` is the newest calibration, None before the first.
+    `camera_info` is the newest calibration, None before the first. `crowd`: see
+    FollowingSubscription.
     """
 
     def __init__(
@@ -37,6 +42,8 @@ class Camera:
             self.topic = f"{self.topic}/compressed"
         self.camera_info: CameraInfo | None = None
         self.silence = ""
+        self._told = ("", -math.inf)  # the last warning, and when
+        self._complained = False
         self._last_image = time.monotonic()
         depth = config.queue_size if config.overload == "all" else 1
         self._images = FollowingSubscription(
@@ -47,19 +54,29 @@ class Camera:
         )
 
     def watch(self, limit: float, expecting: bool) -> None:
-        """Follow the publisher's reliability; warn, once, after `limit` seconds without an image.
+        """Follow the publishers; warn after `limit` seconds without an image.
 
-        `silence` is the text of that warning for as long as no image comes, else empty. Nothing is
-        said while no image is expected.
+        `silence` is the text of that warning for as long as no image comes, else empty. It is not
+        logged again within SAME_AGAIN seconds: a camera may be slower than `limit`. Nothing is said
+        while no image is expected.
         """
+        now = time.monotonic()
         self._images.follow()
-        if not expecting or time.monotonic() - self._last_image < limit:
+        if not expecting or now - self._last_image < limit:
             return
         reason = self._images.silence()
         silence = f"no image for {limit:g} s: {reason}"
-        if silence != self.silence:
+        told, when = self._told
+        if silence != self.silence and (silence != told or now - when > SAME_AGAIN):
+            self._complained = True
+            self._told = silence, now
             self._node.get_logger().warning(silence)
         self.silence = silence
+
+    @property
+    def crowd(self) -> str:
+        """Who sends images, where they are several."""
+        return self._images.crowd
 
     def expect_images(self) -> None:
         """Begin anew to wait for an image."""
@@ -72,7 +89,8 @@ class Camera:
         self._node.destroy_subscription(self._infos)
 
     def _take_image(self, message: Image | CompressedImage) -> None:
-        if self.silence:
+        if self._complained:
+            self._complained = False
             self._node.get_logger().info(f"images come on {self.topic}")
         self.expect_images()
         self._on_image(message)

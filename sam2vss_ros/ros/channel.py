@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -15,14 +14,16 @@ from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
 
 from sam2vss_ros.config import NodeConfig, PipelineConfig
-from sam2vss_ros.errors import ImageError, MissingLabelsError
+from sam2vss_ros.errors import ImageError, MissingLabelsError, NetworkError, with_traceback
+from sam2vss_ros.io.contrast import Contrast
 from sam2vss_ros.io.ros_images import compressed_to_rgb, label_ids
+from sam2vss_ros.io.stamps import CaptureTimes
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.camera import Camera
 from sam2vss_ros.ros.conversions import image_to_rgb
 from sam2vss_ros.ros.diagnostics import Reporter, Statistics
 from sam2vss_ros.ros.labels import LabelTopic
-from sam2vss_ros.ros.mailbox import Arrival, Mailbox
+from sam2vss_ros.ros.mailbox import MOST_BYTES, Arrival, Mailbox
 from sam2vss_ros.ros.messages import stamp_ns
 from sam2vss_ros.ros.outputs import Answer, Outputs, output_size
 from sam2vss_ros.ros.services import Services
@@ -30,6 +31,9 @@ from sam2vss_ros.ros.worker import Worker
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.tracking import Features
 from sam2vss_ros.types import Frame, SemanticFrame
+
+WALL_NS = time.time_ns() - time.monotonic_ns()
+"""From monotonic to wall time. Fixed, so that no correction of the clock moves an arrival."""
 
 
 class Channel:
@@ -77,13 +81,15 @@ class Channel:
     def open(self, pipeline: VssPipeline) -> None:
         """Give the camera its pipeline; images are taken once it is connected."""
         latest = self.config.overload == "latest"
-        self.mailbox = Mailbox(1 if latest else self.config.queue_size, latest)
+        size = 1 if latest else self.config.queue_size
+        self.mailbox = Mailbox(size, latest, pipeline.config.max_step_back)
         self.pipeline = pipeline
+        self._times = CaptureTimes()
         self._last: tuple[int, tuple[int, ...]] | None = None  # stamp and shape
         self._last_time = time.monotonic()
         self._released = False
-        self._overflow_logged = self._lack_logged = False
-        self._breaks_logged: set[str] = set()
+        self._logged: set[str] = set()
+        self._contrast = Contrast()
 
     def connect(self, worker: Worker) -> str:
         """Subscribe to the camera; returns the topic of its images."""
@@ -135,8 +141,9 @@ class Channel:
             facts["model memory (MB)"] = f"{model_bytes / 1e6:.1f}"
             facts["object memory (MB)"] = f"{self.pipeline.memory_bytes() / 1e6:.1f}"
         silence = self._camera.silence if self._camera is not None else ""
+        crowds = [topic.crowd for topic in (self._camera, self._labels) if topic is not None]
         latest = self.config.overload == "latest"
-        return self._reporter.status(state, self._statistics, silence, latest, facts)
+        return self._reporter.status(state, self._statistics, silence, crowds, latest, facts)
 
     def _put(self, message: Image | CompressedImage) -> None:
         if not self._enabled or self._worker is None:
@@ -144,11 +151,11 @@ class Channel:
         self._statistics.received()
         if not self._worker.put(self, Arrival(message, time.monotonic())):
             self._statistics.dropped()
-            if self.config.overload == "all" and not self._overflow_logged:
-                self._overflow_logged = True
+            if self.config.overload == "all" and self._first("overflow"):
                 self._log.warning(
-                    f"image dropped (logged once, counted on): {self.config.queue_size} wait "
-                    "already (queue_size); play the images more slowly"
+                    "image dropped (logged once, counted on): as many wait as may, "
+                    f"{self.config.queue_size} (queue_size) or {MOST_BYTES >> 30} GB; play the "
+                    "images more slowly"
                 )
 
     # From the worker, in its thread. See `Served`.
@@ -165,19 +172,24 @@ class Channel:
         return max(0.0, arrival.time + self.config.network_timeout - now)
 
     def read(self, arrival: Arrival) -> Frame | None:
-        """The frame of a message; None where it is broken."""
+        """The frame of a message; None where it is broken or out of order."""
         message = arrival.message
-        stamp = stamp_ns(message.header.stamp)
-        if self._last is not None and stamp == self._last[0]:
-            self._skip("stamp used twice", f"two images in a row have the stamp {stamp} ns")
-            return None
+        assert self.pipeline is not None
+        most = self.pipeline.config.max_image_pixels
         decode = compressed_to_rgb if isinstance(message, CompressedImage) else image_to_rgb
         try:
-            return Frame(decode(message), stamp, self._take_labels(stamp))
+            image = decode(message, most, self._contrast)
+            stamp = stamp_ns(message.header.stamp)
+            time_ns = self._times.of(stamp, WALL_NS + round(arrival.time * 1e9))
+            if self._is_late(time_ns):
+                return None
+            if self._times.unstamped:
+                self._note_no_stamp(stamp)
+            return Frame(image, time_ns, self._take_labels(stamp))
         except ImageError as error:
             self._skip(error.reason, str(error))
         except Exception as error:  # whatever happens to one frame, the next one is processed
-            self._skip(f"error: {type(error).__name__}", traceback.format_exc())
+            self._skip(f"error: {type(error).__name__}", with_traceback(error))
         return None
 
     def wants_features(self) -> bool:
@@ -189,19 +201,17 @@ class Channel:
     ) -> None:
         """Process a frame and publish the answer."""
         assert self.pipeline is not None
-        self._notice_break(frame)
-        self._last = (frame.stamp_ns, frame.image.shape)
         self._last_time, self._released = time.monotonic(), False
         try:
             semantic = self.pipeline.process(frame, image, elsewhere)
             self._publish(arrival, frame, semantic)
         except MissingLabelsError as error:
             self._skip("no labels", str(error))
+        except NetworkError as error:
+            self._skip("network failed", str(error))
         except Exception as error:
-            # The memory may be half updated, so it begins anew.
             if self._node.context.ok():
-                self.pipeline.reset()
-                self._skip(f"error: {type(error).__name__}", traceback.format_exc())
+                self._skip(f"error: {type(error).__name__}", with_traceback(error))
 
     def rest(self, now: float) -> None:
         """Give back the memory of a camera that has been silent for long."""
@@ -211,10 +221,7 @@ class Channel:
             self._released = True
 
     def _publish(self, arrival: Arrival, frame: Frame, semantic: SemanticFrame) -> None:
-        if semantic.scene_cut:
-            self._report_break("scene cut", "objects are lost until they are recognised")
-        elif semantic.time_jump:
-            self._report_break("time jump", "objects are kept that look like themselves")
+        self._report_breaks(frame, semantic)
         height, width = frame.image.shape[:2]
         size = output_size(self.config.output_width, self.config.output_height, (width, height))
         camera = self._camera
@@ -222,8 +229,9 @@ class Channel:
         self.outputs.publish(Answer(arrival.message.header, frame.image, semantic, info, size))
         milliseconds = dict(semantic.timings_ms)
         milliseconds["arrival to publish"] = (time.monotonic() - arrival.time) * 1e3
-        latency = self._node.get_clock().now().nanoseconds - frame.stamp_ns
-        milliseconds["capture to publish"] = latency / 1e6
+        if not self._times.unstamped:
+            latency = self._node.get_clock().now().nanoseconds - frame.stamp_ns
+            milliseconds["capture to publish"] = latency / 1e6
         self._statistics.processed(
             milliseconds, len(semantic.objects), semantic.degraded, semantic.late
         )
@@ -239,36 +247,66 @@ class Channel:
             except ImageError as error:
                 raise ImageError(f"labels: {error.reason}", str(error)) from error
         self._statistics.without_labels()
-        if not self._lack_logged:
-            self._lack_logged = True
+        if self._first("no labels"):
             self._log.warning(
                 f"no labels for the image taken at {stamp} ns (logged once, counted on), waited "
                 f"for {self.config.network_timeout:g} s: {self._labels.reason()}"
             )
         return None
 
-    def _notice_break(self, frame: Frame) -> None:
-        """Report what shows in the message alone: time that runs backwards and another size."""
-        if self._last is None:
-            return
-        stamp, shape = self._last
-        if frame.stamp_ns < stamp:
-            seconds = (stamp - frame.stamp_ns) / 1e9
-            self._log.warning(f"time went back by {seconds:.3f} s: the stream begins anew")
-            self._statistics.reset()
-        elif frame.image.shape != shape:
-            (h0, w0), (h1, w1) = shape[:2], frame.image.shape[:2]
+    def _is_late(self, time_ns: int) -> bool:
+        """Whether an image is out of order; then it is counted as dropped."""
+        assert self.pipeline is not None
+        if not self.pipeline.out_of_order(time_ns):
+            return False
+        self._statistics.out_of_order()
+        if self._first("out of order"):
             self._log.warning(
-                f"the image size changed from {w0}x{h0} to {w1}x{h1}: objects are kept that look "
-                "like themselves"
+                "image out of order dropped (logged once, counted on): it is older than the one "
+                f"before, by at most {self.pipeline.config.max_step_back:g} s (max_step_back)"
+            )
+        return True
+
+    def _note_no_stamp(self, stamp: int) -> None:
+        """Count an image that goes by its arrival."""
+        self._statistics.without_stamp()
+        if self._first("no stamp"):
+            self._log.warning(
+                f"the camera does not stamp its images, the stamp stays at {stamp} ns (logged "
+                "once, counted on): they go by the time of their arrival"
             )
 
-    def _report_break(self, kind: str, consequence: str) -> None:
-        """Count what the pipeline noticed; log the first of its kind."""
+    def _report_breaks(self, frame: Frame, semantic: SemanticFrame) -> None:
+        """Count where the stream did not simply go on; log the first of each kind."""
+        last, self._last = self._last, (frame.stamp_ns, frame.image.shape)
+        if last is not None and semantic.began_anew:
+            seconds = (last[0] - frame.stamp_ns) / 1e9
+            self._broke(
+                "stream reset",
+                f"time went back by {seconds:.3f} s: the stream begins anew",
+            )
+        elif last is not None and last[1] != frame.image.shape:
+            (h0, w0), (h1, w1) = last[1][:2], frame.image.shape[:2]
+            self._broke(
+                "size change",
+                f"the image size changed from {w0}x{h0} to {w1}x{h1}: objects are kept that look "
+                "like themselves",
+            )
+        if semantic.scene_cut:
+            self._broke("scene cut", "objects are lost until they are recognised")
+        elif semantic.time_jump:
+            self._broke("time jump", "objects are kept that look like themselves")
+
+    def _broke(self, kind: str, consequence: str) -> None:
         self._statistics.broke(kind)
-        if kind not in self._breaks_logged:
-            self._breaks_logged.add(kind)
+        if self._first(kind):
             self._log.warning(f"{kind} (logged once, counted on): {consequence}")
+
+    def _first(self, kind: str) -> bool:
+        """Whether what may happen on every frame happens the first time, to be logged."""
+        first = kind not in self._logged
+        self._logged.add(kind)
+        return first
 
     def _skip(self, reason: str, detail: str) -> None:
         if self._statistics.failed(reason):

@@ -20,20 +20,22 @@ import numpy.typing as npt
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from sam2vss_ros.io.ros_images import ENCODINGS, RgbImage, pixels_of, pixels_to_rgb
+from sam2vss_ros.config import MOST_PIXELS
+from sam2vss_ros.io import ros_images
+from sam2vss_ros.io.contrast import Contrast
+from sam2vss_ros.io.ros_images import RgbImage, pixels_of
 
 
-def image_to_rgb(message: Image) -> RgbImage:
-    """The (height, width, 3) uint8 RGB array of a raw image; an rgb8 image is not copied.
-
-    Raises ImageError for an encoding outside ENCODINGS, a zero size and missing data.
-    """
-    pixels = pixels_of(message)
-    bridge = cv_bridge()
-    unpadded = message.step == pixels.nbytes // len(pixels)
-    if bridge is not None and unpadded and message.encoding in CV_BRIDGE_ENCODINGS:
-        return np.asarray(bridge.imgmsg_to_cv2(message, "rgb8"))
-    return pixels_to_rgb(pixels, ENCODINGS[message.encoding])
+def image_to_rgb(
+    message: Image, most_pixels: int = MOST_PIXELS, contrast: Contrast | None = None
+) -> RgbImage:
+    """As `ros_images.image_to_rgb`."""
+    bridge = cv_bridge() if message.encoding in CV_BRIDGE_ENCODINGS else None
+    if bridge is not None:
+        pixels = pixels_of(message, most_pixels=most_pixels)
+        if message.step == pixels.nbytes // len(pixels):
+            return np.asarray(bridge.imgmsg_to_cv2(message, "rgb8"))
+    return ros_images.image_to_rgb(message, most_pixels, contrast)
 
 
 def image_message(pixels: npt.NDArray[Any], encoding: str, header: Header) -> Image:
@@ -76,8 +78,11 @@ def scaled_camera_info(info: CameraInfo, width: int, height: int, header: Header
     return scaled
 
 
-# The names that every ROS distribution's cv_bridge knows; `uyvy` and `yuyv` are newer.
-CV_BRIDGE_ENCODINGS = frozenset(ENCODINGS) - {"rgb8", "uyvy", "yuyv"}
+CV_BRIDGE_ENCODINGS = frozenset(
+    ["bgr8", "rgba8", "bgra8", "mono8", "yuv422", "yuv422_yuy2"]
+    + [f"bayer_{pattern}8" for pattern in ("rggb", "bggr", "gbrg", "grbg")]
+)
+"""Those that every ROS distribution's cv_bridge knows and reads as we do; 16 bits it would cut."""
 
 PROBE = """
 import numpy, cv_bridge

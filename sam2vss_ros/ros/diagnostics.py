@@ -13,23 +13,41 @@ from dataclasses import dataclass, field
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from sam2vss_ros.errors import LONGEST_MESSAGE, one_line
+
 WINDOW = 300
 """Processed frames that rates and percentiles are taken over."""
+
+BREAKS = ("stream reset", "scene cut", "time jump", "size change")
+"""Where a stream does not simply go on."""
 
 CANNOT_KEEP_UP = "slower than target_fps although everything that may be left out is"
 
 
 @dataclass
 class Counts:
-    """Frames since the node was configured: received = processed + dropped + failed + waiting."""
+    """Frames since the node was configured: received = processed + dropped + failed + waiting.
+
+    dropped: those out of order included.
+    """
 
     received: int = 0
     processed: int = 0
     dropped: int = 0
+    out_of_order: int = 0
     failed: Counter[str] = field(default_factory=Counter)
-    resets: int = 0
     breaks: Counter[str] = field(default_factory=Counter)
     without_labels: int = 0
+    without_stamp: int = 0
+
+    def copy(self) -> Counts:
+        """The counts as they stand."""
+        return dataclasses.replace(self, failed=Counter(self.failed), breaks=Counter(self.breaks))
+
+    def since(self, before: Counts) -> Counts:
+        """What was added to the counts `before`."""
+        names = [f.name for f in dataclasses.fields(self)]
+        return Counts(**{name: getattr(self, name) - getattr(before, name) for name in names})
 
 
 class Statistics:
@@ -54,6 +72,17 @@ class Statistics:
         with self._lock:
             self._counts.dropped += frames
 
+    def out_of_order(self) -> None:
+        """An image was dropped since it is a little older than the last."""
+        with self._lock:
+            self._counts.dropped += 1
+            self._counts.out_of_order += 1
+
+    def without_stamp(self) -> None:
+        """An image goes by its arrival."""
+        with self._lock:
+            self._counts.without_stamp += 1
+
     def failed(self, reason: str) -> bool:
         """An image could not be processed. True the first time for this reason."""
         with self._lock:
@@ -65,13 +94,8 @@ class Statistics:
         with self._lock:
             self._counts.without_labels += 1
 
-    def reset(self) -> None:
-        """The stream began anew: time ran backwards."""
-        with self._lock:
-            self._counts.resets += 1
-
     def broke(self, kind: str) -> None:
-        """The stream went on after a "scene cut" or a "time jump"."""
+        """The stream did not simply go on, in one of the ways of BREAKS."""
         with self._lock:
             self._counts.breaks[kind] += 1
 
@@ -100,8 +124,7 @@ class Statistics:
     def counts(self) -> Counts:
         """A copy of the counters."""
         with self._lock:
-            c = self._counts
-            return dataclasses.replace(c, failed=Counter(c.failed), breaks=Counter(c.breaks))
+            return self._counts.copy()
 
     def values(self) -> dict[str, str]:
         """Everything by name, as text."""
@@ -115,11 +138,13 @@ class Statistics:
             "frames in": str(counts.received),
             "frames processed": str(counts.processed),
             "frames dropped": str(counts.dropped),
+            "frames out of order": str(counts.out_of_order),
             "frames failed": str(sum(counts.failed.values())),
         }
         values |= {f"failed: {reason}": str(n) for reason, n in sorted(counts.failed.items())}
-        values["stream resets"] = str(counts.resets)
-        values |= {f"{kind}s": str(counts.breaks[kind]) for kind in ("scene cut", "time jump")}
+        values |= {f"{kind}s": str(counts.breaks[kind]) for kind in BREAKS}
+        if counts.without_stamp:
+            values["frames without stamp"] = str(counts.without_stamp)
         if counts.without_labels:
             values["frames without labels"] = str(counts.without_labels)
         values["objects"] = str(objects)
@@ -161,41 +186,59 @@ class Reporter:
         state: str,
         statistics: Statistics,
         silence: str,
+        crowds: Sequence[str],
         drops_are_normal: bool,
         facts: Mapping[str, str],
     ) -> DiagnosticStatus:
         """The status at this moment: ERROR when nothing but failures came since the last one, WARN
-        for failed frames, drops where they are not normal, labels of another node that did not come
-        and a `target_fps` that cannot be kept, else OK; for silence (its text) STALE where the
-        camera is one of several, and WARN where it is the only one.
+        for whatever else has not gone as it should, else OK; for silence STALE where the camera is
+        one of several, and WARN where it is the only one. The message says all of it.
 
-        state: active, disabled or inactive. facts: device, model and the like, added to the values.
+        state: active, disabled or inactive. silence: why no image comes, if none does. crowds: who
+        publishes on one topic, where they are several. facts: device, model and the like, added to
+        the values.
         """
         counts = statistics.counts()
-        failed = counts.failed - self._reported.failed
-        processed = counts.processed - self._reported.processed
-        dropped = counts.dropped - self._reported.dropped
-        unlabelled = counts.without_labels - self._reported.without_labels
+        new = counts.since(self._reported)
         self._reported = counts
-        level, message = DiagnosticStatus.OK, state
-        if statistics.late:
-            level, message = DiagnosticStatus.WARN, CANNOT_KEEP_UP
-        if unlabelled:
-            level = DiagnosticStatus.WARN
-            message = f"the labels of {unlabelled} images did not come in time on dense_labels"
+        notices = _notices(new, drops_are_normal)
         if silence:
-            level, message = self._silent, silence
-        if dropped and not drops_are_normal:
-            level, message = DiagnosticStatus.WARN, f"{dropped} frames dropped, the queue is full"
-        if failed:
-            level = DiagnosticStatus.WARN if processed else DiagnosticStatus.ERROR
-            message = "frames failed: " + ", ".join(f"{n} {why}" for why, n in failed.items())
+            notices.insert(0, silence)
+        notices += filter(None, crowds)
+        if statistics.late:
+            notices.append(CANNOT_KEEP_UP)
+        message = "; ".join(notices)
+        level = DiagnosticStatus.WARN if message else DiagnosticStatus.OK
+        if silence:
+            level = self._silent
+        if new.failed and not new.processed:
+            level = DiagnosticStatus.ERROR
         values = dict(facts) | statistics.values()
         values["resident memory (MB)"] = f"{resident_bytes() / 1e6:.0f}"
         return DiagnosticStatus(
             level=level,
             name=self._name,
-            message=message,
+            message=one_line(message or state, LONGEST_MESSAGE),
             hardware_id=facts.get("device", ""),
-            values=[KeyValue(key=key, value=value) for key, value in values.items()],
+            values=[KeyValue(key=key, value=one_line(value)) for key, value in values.items()],
         )
+
+
+def _notices(new: Counts, drops_are_normal: bool) -> list[str]:
+    """What has gone wrong since the last report, the worst first."""
+    notices = []
+    if new.failed:
+        notices.append(f"frames failed: {', '.join(f'{n} {why}' for why, n in new.failed.items())}")
+    overflow = new.dropped - new.out_of_order
+    if overflow and not drops_are_normal:
+        notices.append(f"{overflow} frames dropped, the queue is full")
+    if new.out_of_order:
+        notices.append(f"{new.out_of_order} frames out of order dropped")
+    notices += [f"{kind}s: {n}" for kind, n in new.breaks.items()]
+    if new.without_stamp:
+        notices.append(f"{new.without_stamp} frames without a stamp go by their arrival")
+    if new.without_labels:
+        notices.append(
+            f"the labels of {new.without_labels} images did not come in time on dense_labels"
+        )
+    return notices

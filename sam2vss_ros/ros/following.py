@@ -9,7 +9,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 
-from sam2vss_ros.ros.qos import explain_silence, input_qos
+from sam2vss_ros.ros.qos import crowd, explain_silence, input_qos
 
 TYPE_NAMES = {Image: "sensor_msgs/msg/Image", CompressedImage: "sensor_msgs/msg/CompressedImage"}
 
@@ -18,8 +18,9 @@ class FollowingSubscription:
     """Subscribes to `topic` of `node` for images of `kind`; each goes to `take`, in the executor's
     thread.
 
-    reliability: reliable, best_effort or auto, that of the publishers; then `follow` is to be
-    called regularly. depth: messages that may wait.
+    reliability: reliable, best_effort or auto, that of the publishers. depth: messages that may
+    wait. `follow` is to be called regularly. crowd: who publishes, where they are several, in
+    words; else empty.
     """
 
     def __init__(
@@ -37,13 +38,20 @@ class FollowingSubscription:
         self._take = take
         self._reliability = reliability
         self._depth = depth
+        self.crowd = ""
+        self._crowd_told = False
         self._qos = self._wanted_qos()
         self._subscription = self._subscribe()
 
     def follow(self) -> None:
-        """Subscribe anew where the publishers' reliability is not ours."""
+        """Subscribe anew where the publishers' reliability is not ours, and count them."""
+        publishers = self._publishers()
+        self.crowd = crowd(self.topic, publishers)
+        if self.crowd and not self._crowd_told:
+            self._crowd_told = True
+            self._node.get_logger().warning(f"{self.crowd} (logged once): which one is meant?")
         wanted = self._wanted_qos()
-        if self._publishers() and wanted.reliability != self._qos.reliability:
+        if publishers and wanted.reliability != self._qos.reliability:
             self._node.get_logger().info(f"{self.topic}: now {wanted.reliability.name.lower()}")
             self.destroy()
             self._qos = wanted

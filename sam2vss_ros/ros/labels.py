@@ -42,6 +42,11 @@ class LabelTopic:
         )
         self.follow = self._subscription.follow
 
+    @property
+    def crowd(self) -> str:
+        """Who sends label images, where they are several."""
+        return self._subscription.crowd
+
     def settled(self, stamp: int, since: float) -> bool:
         """Whether the label image with this stamp in nanoseconds is there, or will not come.
 

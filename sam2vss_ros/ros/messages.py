@@ -9,7 +9,7 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import Header
 
-from sam2vss_ros.errors import ImageError
+from sam2vss_ros.errors import ImageError, one_line
 from sam2vss_ros.io.ros_images import pixels_of
 from sam2vss_ros.msg import ClassCatalog as ClassCatalogMessage
 from sam2vss_ros.msg import ClassCatalogEntry, TrackedObjectArray
@@ -82,7 +82,8 @@ def prompt_from(request: AddPrompt.Request, catalog: ClassCatalog) -> Prompt:
     if request.class_name:
         ids = {c.name: c.id for c in catalog.classes}
         if request.class_name not in ids:
-            raise ValueError(f"no class {request.class_name!r}; there are {', '.join(ids)}")
+            wanted, known = one_line(repr(request.class_name)), one_line(", ".join(ids))
+            raise ValueError(f"no class {wanted}; there are {known}")
         class_id = ids[request.class_name]
     coordinates = np.array(request.points, np.float32)
     if len(coordinates) % 2:

@@ -15,8 +15,8 @@ them, and decides nothing about images.
 from __future__ import annotations
 
 import dataclasses
-import signal
-import traceback
+import re
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -27,12 +27,18 @@ from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.utilities import try_shutdown
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
 
-from sam2vss_ros.config import NodeConfig, PipelineConfig, Value, options_of
+from sam2vss_ros import heap
+from sam2vss_ros.config import NodeConfig, PipelineConfig
+from sam2vss_ros.errors import LONGEST_MESSAGE, brief, one_line, with_traceback
+from sam2vss_ros.options import Value, options_of
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.channel import Channel
+from sam2vss_ros.ros.ending import Ending
+from sam2vss_ros.ros.parameter_files import broken_file
 from sam2vss_ros.ros.parameters import Parameters
 from sam2vss_ros.ros.worker import Worker
 
@@ -40,6 +46,7 @@ SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE  # the node stays in the state it was in
 ERROR = TransitionCallbackReturn.ERROR  # on_error, then unconfigured
 WATCH_PERIOD = 0.5  # seconds from one look at the camera's publishers to the next
+TWIN_PERIODS = 20  # so long a node that ended without a word may still be seen
 PEOPLE_ERRORS = (ValueError, TypeError, OSError, RuntimeError)  # their text says what to do
 
 
@@ -56,13 +63,15 @@ class VssNode(LifecycleNode):
         make_pipeline: Callable[[Perception, PipelineConfig], VssPipeline] = VssPipeline,
         **kwargs: Any,
     ) -> None:
+        heap.bound()
         super().__init__("vss", automatically_declare_parameters_from_overrides=True, **kwargs)
         self._load = load
         self._make_pipeline = make_pipeline
-        self._options = Parameters(self)
+        self._options = Parameters(self, [*(kwargs.get("cli_args") or ()), *sys.argv])
         self._config = NodeConfig()
         self._perception: Perception | None = None
         self._channels: list[Channel] = []
+        self._watched_twin = 0  # for so many periods
         self._configured, self._activated = ExitStack(), ExitStack()  # what to undo, last first
         # The node's own timers follow a steady clock: simulated time may stand still.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -118,8 +127,10 @@ class VssNode(LifecycleNode):
         try:
             act()
         except Exception as error:
-            reason = str(error) if isinstance(error, PEOPLE_ERRORS) else traceback.format_exc()
-            self.get_logger().error(f"cannot {what}: {reason}")
+            known = isinstance(error, PEOPLE_ERRORS)
+            reason = one_line(error, LONGEST_MESSAGE) if known else with_traceback(error)
+            if self.context.ok():  # or else a signal has ended it meanwhile
+                self.get_logger().error(f"cannot {what}: {reason}")
             if undo is None:
                 return ERROR
             undo()
@@ -196,10 +207,24 @@ class VssNode(LifecycleNode):
             channel.close()
         if perception is not None:
             perception.close()
+        heap.give_back()
 
     def _watch(self) -> None:
+        self._look_for_a_twin()
         for channel in self._channels:
             channel.watch()
+
+    def _look_for_a_twin(self) -> None:
+        """Services and parameters reach one of two nodes of one name, nobody knows which."""
+        own = self.get_name(), self.get_namespace()
+        twins = self.get_node_names_and_namespaces().count(own) - 1
+        self._watched_twin = self._watched_twin + 1 if twins > 0 else 0
+        if self._watched_twin == TWIN_PERIODS:
+            name = self.get_fully_qualified_name()
+            self.get_logger().warning(
+                f"{1 + twins} nodes have the name {name}: give each its own, with --ros-args -r "
+                "__node:=NAME or __ns:=/NAMESPACE"
+            )
 
     # Parameters and diagnostics.
 
@@ -221,25 +246,39 @@ class VssNode(LifecycleNode):
         return message
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; both end it with exit code 0."""
-    # Under `ros2 launch` Ctrl-C arrives twice. rclpy handles the first one while it is initialised,
-    # the second must not interrupt the clean-up.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    rclpy.init(args=args)
-    executor = SingleThreadedExecutor()
-    node = VssNode()
-    executor.add_node(node)
+def without_places(text: str) -> str:
+    """What rcl says, in a line and without the places in its source."""
+    return one_line(re.sub(r",? at \S+:\d+", "", text))
+
+
+def run(ending: Ending) -> int:
+    """Run the node until `ending` shuts it down; returns the exit code of the process."""
     try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except Exception:
-        # A signal may end the context just while the executor builds its wait set.
-        if rclpy.ok():
-            raise
-    finally:
-        node.destroy_node()
-        executor.shutdown()
-        try_shutdown()
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    except (RuntimeError, ValueError) as error:  # arguments or a parameter file it cannot read
+        reason = broken_file(sys.argv) or without_places(str(error))
+        print(f"vss_node: error: the command line: {reason}", file=sys.stderr)
+        return 2
+    ending.shutdown = rclpy.try_shutdown
+    with ExitStack() as undo:
+        undo.callback(rclpy.get_default_context().destroy)  # tells the others that it has gone
+        undo.callback(rclpy.try_shutdown)
+        try:
+            executor = SingleThreadedExecutor()
+            undo.callback(executor.shutdown)
+            node = VssNode()
+            undo.callback(node.destroy_node)
+            if unread := remove_ros_args(None)[1:]:
+                node.get_logger().warning(
+                    f"not read from the command line: {brief(' '.join(unread))}; a parameter is "
+                    "given as --ros-args -p NAME:=VALUE"
+                )
+            executor.add_node(node)
+            executor.spin()
+        except ExternalShutdownException:
+            pass
+        except Exception:
+            # A signal may end the context while something is made in it.
+            if rclpy.ok():
+                raise
     return 0

@@ -15,6 +15,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from sam2vss_ros.config import MOST_PIXELS, MOST_SIDE
 from sam2vss_ros.io.overlay import draw_overlay
 from sam2vss_ros.io.ros_images import RgbImage
 from sam2vss_ros.msg import ClassCatalog as ClassCatalogMessage
@@ -135,11 +136,18 @@ def mono_image(pixels: npt.NDArray[Any], answer: Answer) -> Image:
 
 
 def output_size(width: int, height: int, camera: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of the label image; a 0 keeps the proportion of `camera`'s width, height."""
+    """Width and height of the label image; a 0 keeps the proportion of `camera`'s width, height.
+
+    A side that follows from the other stays within MOST_SIDE, and the image within MOST_PIXELS.
+    """
     if width == 0 and height == 0:
         return camera
     if width == 0:
-        width = max(1, round(height * camera[0] / camera[1]))
+        width = _side(height, camera[0] / camera[1])
     if height == 0:
-        height = max(1, round(width * camera[1] / camera[0]))
+        height = _side(width, camera[1] / camera[0])
     return width, height
+
+
+def _side(other: int, proportion: float) -> int:
+    return max(1, min(round(other * proportion), MOST_SIDE, MOST_PIXELS // other))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -14,15 +13,16 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from sam2vss_ros.config import (
-    OPTIONS,
-    NodeConfig,
-    Option,
-    PipelineConfig,
-    Value,
-    check,
-    options_of,
-)
+from sam2vss_ros.config import OPTIONS, NodeConfig, PipelineConfig
+from sam2vss_ros.errors import LONGEST_MESSAGE, brief, one_line
+from sam2vss_ros.options import Option, Value, check, options_of, what_is_meant
+from sam2vss_ros.ros.parameter_files import files_without_us
+
+OF_RCLPY = ("use_sim_time", "qos_overrides.", "start_type_description_service")
+"""Names of parameters that every node may be given begin so."""
+
+MOST_TOLD = 10
+"""Unknown names that are told one by one."""
 
 
 class Parameters:
@@ -34,10 +34,10 @@ class Parameters:
     TypeError to refuse) and the others cannot change.
 
     `node` is made with `automatically_declare_parameters_from_overrides=True`: that is how the
-    values given at the start are seen before they are checked.
+    values given at the start are seen before they are checked. arguments: its command line.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, arguments: Sequence[str] = ()) -> None:
         self._node = node
         self._complaints: dict[str, str] = {}
         self.apply: Callable[[Mapping[str, Value]], None] | None = None
@@ -54,11 +54,32 @@ class Parameters:
             node.declare_parameter(
                 name, shown, descriptor(default, limits, fixed=name == "autostart"), True
             )
-        for name in given:
-            similar = difflib.get_close_matches(name, OPTIONS, 1, 0.75)
-            if name not in OPTIONS and similar:
-                node.get_logger().warning(f"no parameter {name}: do you mean {similar[0]}?")
+        self._report_unknown([name for name in given if name not in OPTIONS])
+        self._report_files_without_us(arguments)
         node.add_on_set_parameters_callback(self._on_set)
+
+    def _report_unknown(self, names: Sequence[str]) -> None:
+        """Tell which parameters given at the start do not exist, and let go of them."""
+        strangers = [name for name in names if not name.startswith(OF_RCLPY)]
+        for name in strangers:
+            self._node.undeclare_parameter(name)
+        for name in strangers[:MOST_TOLD]:
+            groups = " (they have no groups)" if "." in name else ""
+            hint = what_is_meant(name, OPTIONS)
+            self._node.get_logger().warning(f"no parameter {brief(name)}{groups}: {hint}")
+        if len(strangers) > MOST_TOLD:
+            more = len(strangers) - MOST_TOLD
+            self._node.get_logger().warning(f"{more} more names are no parameters either")
+
+    def _report_files_without_us(self, arguments: Sequence[str]) -> None:
+        """Tell of parameter files of which nothing is taken."""
+        own = self._node.get_fully_qualified_name()
+        for path, names in files_without_us(arguments, own):
+            shown = ", ".join(brief(name) for name in names[:MOST_TOLD])
+            self._node.get_logger().warning(
+                f"{path}: nothing is taken from it, it is for {shown}; this node is {own}: write "
+                f"{own} or /** there"
+            )
 
     def value(self, name: str) -> Value:
         """The value of one option, of the option's own type."""
@@ -81,7 +102,7 @@ class Parameters:
             if changes and self.apply is not None:
                 self.apply(changes)
         except (TypeError, ValueError) as error:
-            return SetParametersResult(successful=False, reason=str(error))
+            return SetParametersResult(successful=False, reason=one_line(error, LONGEST_MESSAGE))
         for name in changes:
             self._complaints.pop(name, None)
         return SetParametersResult(successful=True)

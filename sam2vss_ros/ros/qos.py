@@ -14,6 +14,9 @@ from rclpy.qos import (
 )
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
+MOST_NAMES = 4
+"""Topics or publishers that a message names."""
+
 OUTPUT = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(
     depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
@@ -36,6 +39,20 @@ def input_qos(reliability: str, depth: int, publishers: Sequence[TopicEndpointIn
     )
 
 
+def full_name(publisher: TopicEndpointInfo) -> str:
+    """The name of a publisher's node, with its namespace."""
+    return f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
+
+
+def crowd(topic: str, publishers: Sequence[TopicEndpointInfo]) -> str:
+    """Who publishes on `topic`, where they are several; else empty."""
+    if len(publishers) < 2:
+        return ""
+    names = ", ".join(sorted(full_name(p) for p in publishers)[:MOST_NAMES])
+    more = ", ..." if len(publishers) > MOST_NAMES else ""
+    return f"{len(publishers)} publishers on {topic}: {names}{more}"
+
+
 def explain_silence(
     topic: str,
     type_name: str,
@@ -49,10 +66,11 @@ def explain_silence(
     """
     if not publishers:
         others = [name for name in image_topics if name != topic]
-        there = f"; images are published on {', '.join(others)}" if others else ""
+        shown = ", ".join(others[:MOST_NAMES]) + (", ..." if len(others) > MOST_NAMES else "")
+        there = f"; images are published on {shown}" if others else ""
         return f"nobody publishes on {topic}: is the topic's name right{there}?"
     for publisher in publishers:
-        who = f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
+        who = full_name(publisher)
         if publisher.topic_type != type_name:
             return (
                 f"{who} publishes {publisher.topic_type} on {topic}, not {type_name}: "

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from rclpy.lifecycle import LifecycleNode
 from std_srvs.srv import SetBool, Trigger
 
+from sam2vss_ros.errors import LONGEST_MESSAGE, one_line
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.messages import prompt_from
 from sam2vss_ros.srv import AddPrompt, RemoveObject
@@ -75,7 +76,7 @@ class Services:
             response.success = True
             response.message = f"object {response.track_id} is found in the next image"
         except ValueError as error:
-            response.message = str(error)
+            response.message = one_line(error, LONGEST_MESSAGE)
         return response
 
     def _answer_removal(

@@ -86,14 +86,20 @@ class Worker:
         self._thread.join()
 
     def _run(self) -> None:
-        while turns := self._wait():
-            frames = [(turn, frame) for turn in turns if (frame := turn.channel.read(turn.arrival))]
-            features = self._encode(frames)
-            for (turn, frame), image in zip(frames, features, strict=True):
-                elsewhere = self._elsewhere[id(turn.channel)]
-                start = time.monotonic()
-                turn.channel.answer(turn.arrival, frame, image, elsewhere)
-                self._note(turn.channel, start, time.monotonic())
+        # Nothing of an image is held while the next one is waited for.
+        while self._serve(self._wait()):
+            pass
+
+    def _serve(self, turns: Sequence[_Turn]) -> bool:
+        """Process the images; False where there are none."""
+        frames = [(turn, frame) for turn in turns if (frame := turn.channel.read(turn.arrival))]
+        features = self._encode(frames)
+        for (turn, frame), image in zip(frames, features, strict=True):
+            elsewhere = self._elsewhere[id(turn.channel)]
+            start = time.monotonic()
+            turn.channel.answer(turn.arrival, frame, image, elsewhere)
+            self._note(turn.channel, start, time.monotonic())
+        return bool(turns)
 
     def _wait(self) -> list[_Turn]:
         """The next images, one of each camera at most; none once the worker is stopped."""

@@ -15,12 +15,13 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from sam2vss_ros.sam2.cards import CARDS, ModelCard, model_card
+from sam2vss_ros.sam2.checkpoint import load_weights, read_weights
 from sam2vss_ros.sam2.functional import ImageFeatures, encode_image
 from sam2vss_ros.sam2.nano import build_nano
 from sam2vss_ros.sam2.norms import use_channel_norms
 from sam2vss_ros.sam2.options import TrackingOptions
 from sam2vss_ros.sam2.tracker import Tracker
-from sam2vss_ros.sam2.weights import fetch_weights, find_weights, load_weights, read_weights
+from sam2vss_ros.sam2.weights import existing_weights
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def load_model(
     `image_size` that is not a multiple of 32; ModelUnavailableError for missing or wrong weights.
     """
     card, target, dtype = _check(name, device, precision, image_size)
-    path = find_weights(card, checkpoint) or fetch_weights(card)
+    path = existing_weights(card, checkpoint)
     network = build_network(card, image_size or card.image_size)
     load_weights(network, read_weights(path), path, name)
     return _ready(card, network, target, dtype)

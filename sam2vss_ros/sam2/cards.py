@@ -15,7 +15,8 @@ class ModelCard:
     turns points and boxes into masks; if not, the dense region under them is used. `cpu_threads`
     is the best number of threads on a CPU, 0 for all. `max_objects` and `engine` (a preset in
     `options.PRESETS`) are the defaults of the options of the same name. `config` (a YAML file in
-    the `sam2` package), `file` and `hub_id` are empty for the embedded models. `source` says who
+    the `sam2` package), `file`, its `file_bytes` and `sha256`, and `hub_id` are empty for the
+    embedded models. `source` says who
     made the model, `licence` on what terms its weights may be used. `by_affinity`: it is no SAM 2,
     but compares the features of frames (`sam2vss_ros.affinity`).
     """
@@ -32,11 +33,14 @@ class ModelCard:
     licence: str
     config: str = ""
     file: str = ""
+    file_bytes: int = 0
+    sha256: str = ""
     hub_id: str = ""
     by_affinity: bool = False
 
 
-def _meta_card(size: str, config: str, parameters: int) -> ModelCard:
+# Sizes and SHA-256 of Meta's files are those that public projects pin, which all agree.
+def _meta_card(size: str, config: str, parameters: int, file_bytes: int, sha256: str) -> ModelCard:
     return ModelCard(
         name=f"sam2.1_hiera_{size}",
         image_size=1024,
@@ -50,6 +54,8 @@ def _meta_card(size: str, config: str, parameters: int) -> ModelCard:
         licence="Apache-2.0",
         config=f"configs/sam2.1/sam2.1_hiera_{config}.yaml",
         file=f"sam2.1_hiera_{size}.pt",
+        file_bytes=file_bytes,
+        sha256=sha256,
         hub_id=f"facebook/sam2.1-hiera-{size.replace('_', '-')}",
     )
 
@@ -69,10 +75,34 @@ CARDS: dict[str, ModelCard] = {
             source="this package, see sam2vss_ros/weights",
             licence="non-commercial",
         ),
-        _meta_card("tiny", "t", 38_962_498),
-        _meta_card("small", "s", 46_060_354),
-        _meta_card("base_plus", "b+", 80_850_178),
-        _meta_card("large", "l", 224_446_642),
+        _meta_card(
+            "tiny",
+            "t",
+            38_962_498,
+            156_008_466,
+            "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
+        ),
+        _meta_card(
+            "small",
+            "s",
+            46_060_354,
+            184_416_285,
+            "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
+        ),
+        _meta_card(
+            "base_plus",
+            "b+",
+            80_850_178,
+            323_606_802,
+            "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
+        ),
+        _meta_card(
+            "large",
+            "l",
+            224_446_642,
+            898_083_611,
+            "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
+        ),
         ModelCard(
             name="mobile",
             image_size=512,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,11 +10,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
+from sam2vss_ros.errors import one_line
+from sam2vss_ros.io.yaml_files import read_yaml
 from sam2vss_ros.semantics.shipped import yaml_path
 
 IMAGE_ID_LIMIT = 65536
+
+LONGEST_NAME = 100
+"""Characters of the name of a class: it stands in messages, tables and legends."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,13 @@ class ClassCatalog:
         """(C,) bool, which class indices are countable objects."""
         return np.array([c.thing for c in self.classes], bool)
 
+    @cached_property
+    def void_id(self) -> int:
+        """The id of pixels without a class: `ignore_id`, else the first free one from 255 on."""
+        if self.ignore_id is not None:
+            return self.ignore_id
+        return next(i for i in itertools.count(255) if i not in self.ids)
+
     def label_dtype(self, unlabelled_id: int) -> type[np.uint8] | type[np.uint16]:
         """uint8 where all ids and `unlabelled_id` fit 8 bits, else uint16.
 
@@ -93,21 +105,62 @@ class ClassCatalog:
 def parse_catalog(data: Any, source: str) -> ClassCatalog:
     """Build a catalog from the content of a class file. Raises ValueError naming `source`."""
     try:
-        classes = tuple(
-            SemanticClass(
-                int(c["id"]),
-                str(c["name"]),
-                tuple(int(v) for v in c["color"]),  # type: ignore[arg-type]
-                bool(c.get("thing", False)),
-            )
-            for c in data["classes"]
-        )
+        if not isinstance(data, dict) or not isinstance(data.get("classes"), list):
+            raise ValueError("it has no list `classes` of {id, name, color}")
+        if "name" not in data:
+            raise ValueError("it has no `name`")
+        classes = tuple(_parse_class(entry, place) for place, entry in enumerate(data["classes"]))
         ignore = data.get("ignore_id")
-        return ClassCatalog(str(data["name"]), classes, None if ignore is None else int(ignore))
+        if ignore is not None and not _is_whole(ignore, IMAGE_ID_LIMIT):
+            raise ValueError(
+                f"ignore_id is a whole number from 0 to {IMAGE_ID_LIMIT - 1}, not "
+                f"{one_line(repr(ignore))}; leave it out where there is none"
+            )
+        return ClassCatalog(_name_of(data, "the file"), classes, ignore)
     except ValueError as error:
         raise ValueError(f"{source}: not a class file: {error}") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{source}: not a class file: {error!r}") from error
+
+
+def _parse_class(entry: Any, place: int) -> SemanticClass:
+    what = f"class {place + 1} of the list"
+    if not isinstance(entry, dict):
+        raise ValueError(f"{what} is {one_line(repr(entry))}, not {{id, name, color}}")
+    for key in ("id", "name", "color"):
+        if key not in entry:
+            raise ValueError(f"{what} has no {key}")
+    if not _is_whole(entry["id"], IMAGE_ID_LIMIT):
+        raise ValueError(
+            f"{what}: id {one_line(repr(entry['id']))} does not fit 16 bits: it is a whole number "
+            f"from 0 to {IMAGE_ID_LIMIT - 1}"
+        )
+    name, color = _name_of(entry, what), entry["color"]
+    is_list = isinstance(color, list | tuple) and len(color) == 3
+    if not is_list or not all(_is_whole(v, 256) for v in color):
+        raise ValueError(
+            f"{name}: a color is [red, green, blue], whole numbers from 0 to 255, not "
+            f"{one_line(repr(color))}"
+        )
+    thing = entry.get("thing", False)
+    if not isinstance(thing, bool):
+        raise ValueError(f"{name}: thing is true or false, not {one_line(repr(thing))}")
+    return SemanticClass(entry["id"], name, (color[0], color[1], color[2]), thing)
+
+
+def _is_whole(value: Any, limit: int) -> bool:
+    return type(value) is int and 0 <= value < limit
+
+
+def _name_of(entry: dict[Any, Any], what: str) -> str:
+    """The `name` of an entry; numbers are names, too, as in MNIST."""
+    name = entry["name"]
+    if isinstance(name, bool) or not isinstance(name, str | int | float):
+        raise ValueError(f"{what}: its name is text, not {one_line(repr(name))}: put it in quotes")
+    if len(str(name)) > LONGEST_NAME or not str(name).isprintable():
+        raise ValueError(
+            f"{what}: a name has at most {LONGEST_NAME} characters that can be shown, not "
+            f"{one_line(name, LONGEST_NAME)}"
+        )
+    return str(name)
 
 
 def catalog_data(catalog: ClassCatalog) -> dict[str, Any]:
@@ -135,8 +188,8 @@ def read_class_file(name_or_path: str) -> tuple[Any, str]:
     """The content of a class file and its path, for `parse_catalog`. Raises as `load_catalog`."""
     path = yaml_path(name_or_path, CLASSES_FOLDER, "class file")
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")), str(path)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return read_yaml(path), str(path)
+    except (ValueError, OSError) as error:
         raise ValueError(f"{path}: not a class file: {error}") from error
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from sam2vss_ros.errors import one_line
+from sam2vss_ros.io.stand_ins import stand_in
 from sam2vss_ros.semantics.catalog import ClassCatalog, catalog_data, parse_catalog
 from sam2vss_ros.semantics.classifier import MaskClassifier
 from sam2vss_ros.semantics.familiarity import World
@@ -22,6 +24,8 @@ EMBEDDED = Path(__file__).resolve().parents[1] / "weights" / "street.safetensors
 
 IMAGE_SIZE = 512
 """Pixels of the longer side of the images that the semantics are made for."""
+
+MAX_IMAGE_SIZE = 8192
 
 
 @dataclass(frozen=True)
@@ -79,15 +83,25 @@ def load_semantics(
 
 def read_semantics(name_or_path: str) -> SemanticModel:
     """The semantics as they were trained. Raises what `load_semantics` raises."""
-    path = EMBEDDED if name_or_path == "street" else Path(name_or_path)
+    path = EMBEDDED if name_or_path == "street" else Path(name_or_path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
-            f"semantics: {path} does not exist; 'sam2vss train semantics' makes such a file, and "
-            "'street' is the embedded one"
+            f"semantics: {one_line(path)} does not exist; 'sam2vss train semantics' makes such "
+            "a file, and 'street' is the embedded one"
         )
     with refusing(f"semantics: {path} is not a semantics file"):
+        instead = stand_in(path)
+        if instead:
+            raise ValueError(instead)
         tensors, about = load_weights(path)
-        model = new_semantics(parse_catalog(about["catalog"], str(path)), int(about["image_size"]))
+        if not isinstance(about, dict) or not {"catalog", "image_size"} <= about.keys():
+            raise ValueError("it does not say its catalog and image_size")
+        size = about["image_size"]
+        if type(size) is not int or not 32 <= size <= MAX_IMAGE_SIZE:
+            raise ValueError(
+                f"its image_size is pixels from 32 to {MAX_IMAGE_SIZE}, not {one_line(repr(size))}"
+            )
+        model = new_semantics(parse_catalog(about["catalog"], "its catalog"), size)
         for name in ("head", "classifier", "world"):
             own = {
                 k.removeprefix(f"{name}."): v

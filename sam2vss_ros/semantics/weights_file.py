@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
+
+from sam2vss_ros.errors import one_line
+from sam2vss_ros.io.outputs import write_bytes
 
 KEY = "sam2vss"
 """The entry of the metadata that is ours."""
@@ -26,17 +29,24 @@ def save_weights(
     }
     metadata = {"format": "pt"} if about is None else {KEY: json.dumps(about)}
     # Not `save_file`, whose files only their owner may read.
-    path.write_bytes(save(data, metadata))
+    write_bytes(path, save(data, metadata))
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a file, on the CPU as they were written, and what it says about them.
 
-    To be called in `refusing`: it raises whatever reading a file of somebody else may raise.
+    To be called in `refusing`: it raises whatever reading a file of somebody else may raise, and
+    ValueError for weights that are not finite.
     """
     with safe_open(path, "pt") as file:
-        about = json.loads((file.metadata() or {})[KEY])
-        return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118
+        metadata = file.metadata() or {}
+        if KEY not in metadata:
+            raise ValueError(f"it has tensors, but no entry {KEY} that says what they are")
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    for key, value in tensors.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(f"{key} holds NaN or infinite weights: its training failed")
+    return tensors, json.loads(metadata[KEY])
 
 
 @contextmanager
@@ -47,5 +57,5 @@ def refusing(refusal: str) -> Iterator[None]:
     """
     try:
         yield
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{refusal}: {' '.join(str(error).split())}") from error
+    except Exception as error:  # a damaged file makes its readers raise nearly anything
+        raise ValueError(f"{refusal}: {one_line(error)}") from error

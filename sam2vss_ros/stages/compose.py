@@ -65,6 +65,7 @@ def compose(
         late=context.effort.late,
         scene_cut=context.stream_break.scene_cut,
         time_jump=context.stream_break.time_jump,
+        began_anew=context.began_anew,
     )
 
 

@@ -75,7 +75,7 @@ def is_keyframe(
     if context.index == 0 or any(context.stream_break):
         return True
     objects = stream.objects
-    useful = objects.room() > 0 or any(track.missed for track in objects.active())
+    useful = objects.vacancies() > 0 or any(track.missed for track in objects.active())
     return stream.search.due(
         context.index, 1 - batch.coverage(), novel, useful, context.config, context.effort
     )
@@ -120,7 +120,7 @@ def search(
         source.propose(features.view(), unexplained, context.config),
         unexplained,
         max(1, round(context.config.min_area * unexplained.numel())),
-        stream.objects.room(),
+        stream.objects.vacancies(),
     )
     embeddings = embed(features.image.pyramid, features.colours, candidates.masks)
     chosen = _known_or_new(perception, requests, stream, context, embeddings)
@@ -174,12 +174,16 @@ def _known_or_new(
     """Candidate -> its object, for as many of (N, A) embeddings as there is room for.
 
     Those that are known come first, so that no lost object gives way before it is recognised. The
-    occluded have their place; everybody else needs one.
+    occluded and those of users have their place; everybody else needs one.
     """
     objects, config = stream.objects, context.config
     known = objects.recognise(embeddings, config)
     order = sorted(range(len(known)), key=lambda i: known[i] is None)
-    needy = [i for i in order if (t := known[i]) is None or t.state == TrackState.LOST]
+    needy = [
+        i
+        for i in order
+        if (t := known[i]) is None or (t.state == TrackState.LOST and not t.prompted)
+    ]
     turned_away = set(needy[requests.claim(objects, len(needy)) :])
     chosen: dict[int, Track] = {}
     for i in order:
@@ -191,10 +195,11 @@ def _known_or_new(
 
 
 def _drop_duplicates(stream: StreamState, batch: ObjectBatch) -> ObjectBatch:
-    """Two objects with the same mask are one; the user's stays, else the older."""
+    """Two objects with the same mask are one; users' stay, else the older."""
     tracks = batch.tracks
     order = sorted(range(len(batch)), key=lambda i: (not tracks[i].prompted, tracks[i].track_id))
-    kept = without_duplicates(batch.masks > 0, order)
+    alone = without_duplicates(batch.masks > 0, order)
+    kept = [i for i in order if i in alone or tracks[i].prompted]
     for i in set(order) - set(kept):
         stream.objects.remove(tracks[i].track_id)
     return batch.take(kept)

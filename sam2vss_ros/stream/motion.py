@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2vss_ros.sizes import with_longer_side
+
 LONGER_SIDE = 320
 """Pixels of the images between which flow is found."""
 
@@ -67,9 +69,9 @@ class Motion:
 
     def follow(self, image: npt.NDArray[np.uint8]) -> Flow | None:
         """The flow of the next (H, W, 3) RGB image; None for the first, and at another size."""
-        scale = LONGER_SIDE / max(image.shape[:2])
-        size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-        self.image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        height, width = with_longer_side(image.shape[0], image.shape[1], LONGER_SIDE)
+        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        self.image = np.asarray(small, np.uint8)
         now = np.asarray(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY), np.uint8)
         before, self._before = self._before, now
         if before is None or before.shape != now.shape:

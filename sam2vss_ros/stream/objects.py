@@ -59,6 +59,14 @@ class Track:
         """Whether it was seen on the last frame."""
         return not self.missed
 
+    @property
+    def certainty(self) -> float:
+        """How sure it is that it is there, to compare with others: the less the longer it is lost,
+        and from 0 on while it is not; above 1 where it is confirmed and seen."""
+        if self.state == TrackState.LOST:
+            return -self.missed
+        return (self.state == TrackState.CONFIRMED) + self.predicted_iou * self.visibility
+
     def similarity(self, embedding: Tensor) -> float:
         """Cosine similarity of a unit vector (A,) to the mean of its own; 1 where it has none."""
         if self.embedding is None:
@@ -92,9 +100,14 @@ class ObjectMemory:
         """The objects that are remembered but not followed."""
         return [t for t in self.all() if t.state == TrackState.LOST]
 
-    def room(self) -> int:
-        """How many objects can still be started, counting the places of lost ones."""
+    def vacancies(self) -> int:
+        """How many objects a search can start or bring back: free places and lost objects."""
         return len(self._free) + len(self.lost())
+
+    def room(self) -> int:
+        """How many objects can still be started, counting the places of lost ones; what a user
+        asked for keeps its place."""
+        return len(self._free) + sum(not t.prompted for t in self.lost())
 
     def new_id(self) -> int:
         """A track id that nobody has; any thread may ask for one."""
@@ -106,13 +119,19 @@ class ObjectMemory:
         Raises IndexError when there is no room.
         """
         if not self._free:
-            oldest = max(self.lost(), key=lambda t: t.missed, default=None)
-            if oldest is None:
+            if not self.room():
                 raise IndexError("the object memory is full")
-            self.remove(oldest.track_id)
+            self.make_room(1)
         track = Track(track_id, self._free.pop(), posterior, prompted)
         self._tracks[track_id] = track
         return track
+
+    def make_room(self, places: int) -> None:
+        """Forget the least certain of those that were found, until so many places are free. What
+        a user asked for stays."""
+        found = sorted((t for t in self.all() if not t.prompted), key=lambda t: t.certainty)
+        for track in found[: max(0, places - len(self._free))]:
+            self.remove(track.track_id)
 
     def remove(self, track_id: int) -> None:
         """Forget an object at once."""

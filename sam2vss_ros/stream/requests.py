@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sam2vss_ros.config import PipelineConfig, options_of
+from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.options import options_of
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.stream.objects import ObjectMemory
 from sam2vss_ros.types import Prompt
@@ -61,14 +62,18 @@ class Requests:
         self._waiting = Taken(config)
         # The stream as it was when it was last noted.
         self._size: Size | None = None
-        self._room = config.max_objects
-        self._followed: frozenset[int] = frozenset()
-        self._lost: frozenset[int] = frozenset()
+        self._known: frozenset[int] = frozenset()
+        self._asked_for: frozenset[int] = frozenset()  # those of them that users asked for
 
     @property
     def config(self) -> PipelineConfig:
         """The options as they will hold for the next frame."""
         return self._waiting.config
+
+    @property
+    def resets(self) -> bool:
+        """Whether the next frame begins the stream anew."""
+        return self._waiting.reset
 
     def reset(self) -> None:
         """Forget all objects, and prompts not taken up yet, before the next frame."""
@@ -80,10 +85,10 @@ class Requests:
         with self._lock:
             self._check_prompt(prompt)
             assert self._size is not None
-            if self._places() <= len(self._waiting.prompts):
+            if self._places() <= 0:
                 raise ValueError(
-                    f"max_objects: all {self.config.max_objects} places are taken; remove an "
-                    "object first"
+                    f"max_objects: all {self.config.max_objects} places are taken by objects that "
+                    "users asked for; remove one of them first"
                 )
             placed = PlacedPrompt(self._new_id(), prompt, self._size)
             self._ask(prompts=(*self._waiting.prompts, placed))
@@ -96,8 +101,7 @@ class Requests:
             if len(others) < len(self._waiting.prompts):
                 self._ask(prompts=others)
                 return True
-            here = track_id in self._followed | self._lost
-            if not here or track_id in self._waiting.removals:
+            if track_id not in self._known or track_id in self._waiting.removals:
                 return False
             self._ask(removals=self._waiting.removals | {track_id})
             return True
@@ -120,24 +124,22 @@ class Requests:
         """What holds for a frame of this height and width, which begins now."""
         with self._lock:
             taken = self._waiting
-            self._room = self._places() - len(taken.prompts)
             self._waiting = Taken(taken.config)
             self._size = size
-            if taken.reset:
-                self._followed = self._lost = frozenset()
-            self._followed -= taken.removals
-            self._lost -= taken.removals
-            self._followed |= {p.track_id for p in taken.prompts}
+            gone = self._known if taken.reset else taken.removals
+            asked = {p.track_id for p in taken.prompts}
+            self._known = self._known - gone | asked
+            self._asked_for = self._asked_for - gone | asked
             return taken
 
-    def give_back(self, prompts: Sequence[PlacedPrompt], objects: ObjectMemory) -> None:
-        """A frame failed: those of its prompts that are no objects yet wait for the next one."""
+    def begin_anew(self, prompts: Sequence[PlacedPrompt]) -> None:
+        """A frame failed: forget all objects before the next, which is given its prompts again."""
         with self._lock:
-            self._note(objects)
-            gone = self._waiting.removals
-            again = [p for p in prompts if p.track_id not in objects and p.track_id not in gone]
-            if not self._waiting.reset:
-                self._ask(prompts=(*again, *self._waiting.prompts))
+            waiting = self._waiting
+            again = () if waiting.reset else prompts
+            kept = [p for p in (*again, *waiting.prompts) if p.track_id not in waiting.removals]
+            self._known = self._asked_for = frozenset()
+            self._ask(prompts=tuple(kept), reset=True)
 
     def claim(self, objects: ObjectMemory, wanted: int) -> int:
         """How many of `wanted` objects discovery may start among those in memory by now.
@@ -146,9 +148,7 @@ class Requests:
         """
         with self._lock:
             self._note(objects)
-            granted = max(0, min(wanted, self._room - len(self._waiting.prompts)))
-            self._room -= granted
-            return granted
+            return max(0, min(wanted, objects.room() - len(self._waiting.prompts)))
 
     def note(self, objects: ObjectMemory) -> None:
         """Look at the objects in memory after a frame."""
@@ -156,18 +156,18 @@ class Requests:
             self._note(objects)
 
     def _note(self, objects: ObjectMemory) -> None:
-        self._room = objects.room()
-        self._lost = frozenset(t.track_id for t in objects.lost())
-        self._followed = frozenset(t.track_id for t in objects.active())
+        self._known = frozenset(t.track_id for t in objects.all())
+        self._asked_for = frozenset(t.track_id for t in objects.all() if t.prompted)
 
     def _ask(self, **changes: object) -> None:
         self._waiting = dataclasses.replace(self._waiting, **changes)  # type: ignore[arg-type]
 
     def _places(self) -> int:
-        """Places for objects once the reset and the removals asked for are done."""
-        if self._waiting.reset:
-            return self.config.max_objects
-        return self._room + len(self._followed & self._waiting.removals)
+        """Places for further prompts, once what was asked for is done: all that users do not hold,
+        since what was found gives way."""
+        waiting = self._waiting
+        held = () if waiting.reset else self._asked_for - waiting.removals
+        return self.config.max_objects - len(held) - len(waiting.prompts)
 
     def _check_prompt(self, prompt: Prompt) -> None:
         if self.config.mode == "network":

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sam2vss_ros.sizes import is_odd
 from sam2vss_ros.types import Frame
 
 LEAST_SHARED_COLOUR = 0.7
@@ -50,11 +51,20 @@ class Continuity:
     def __init__(self) -> None:
         self._glance: Glance | None = None
         self._size: tuple[int, ...] = ()
+        self._stray_size: tuple[int, ...] = ()
         self._stamp_ns = 0
         self._interval_ns: int | None = None
 
+    def is_stray(self, frame: Frame) -> bool:
+        """Whether the next frame has an odd size and those before have not: a half-made image, or
+        one of another sensor. With the second of its size in a row the stream goes on in it."""
+        size = frame.image.shape[:2]
+        others = bool(self._size) and size not in (self._size, self._stray_size)
+        self._stray_size = size if others and is_odd(*size) else ()
+        return bool(self._stray_size)
+
     def compare(self, frame: Frame) -> Break:
-        """Take in the next frame, whose stamp is later than the last one's."""
+        """Take in the next frame. Its stamp is later than the last one's, unless that was wrong."""
         glance_before, self._glance = self._glance, glance(frame.image)
         size_before, self._size = self._size, frame.image.shape[:2]
         gap, self._stamp_ns = frame.stamp_ns - self._stamp_ns, frame.stamp_ns

@@ -15,21 +15,23 @@ from sam2vss_ros.stream.requests import PlacedPrompt, Taken
 from sam2vss_ros.stream.scene import Break, Continuity
 from sam2vss_ros.stream.schedule import MemorySchedule, SearchSchedule
 from sam2vss_ros.stream.smoothing import EvidenceMemory
+from sam2vss_ros.stream.timeline import Place, Timeline
 from sam2vss_ros.tracking import ObjectTracker
-from sam2vss_ros.types import Frame
+from sam2vss_ros.types import Frame, SemanticFrame
 
 
 @dataclass(frozen=True)
 class FrameContext:
     """What holds for a frame from its beginning to its end.
 
-    index: frames since the stream began. stream_break: what lies between this frame and the last.
-    prompts: those that point into this scene.
+    index: frames since the stream began. began_anew: because time ran backwards. stream_break: what
+    lies between this frame and the last. prompts: those that point into this scene.
     """
 
     frame: Frame
     index: int
     config: PipelineConfig
+    began_anew: bool
     stream_break: Break
     effort: Effort
     prompts: tuple[PlacedPrompt, ...]
@@ -52,6 +54,7 @@ class StreamState:
         self.objects = ObjectMemory(config.max_objects)
         self.budget = _budget(config)
         self._mode = config.mode
+        self._max_step_back = config.max_step_back
         self.reset()
 
     def reset(self) -> None:
@@ -65,23 +68,19 @@ class StreamState:
         self.interleave = Interleave(self.tracker.nothing())
         self.search = SearchSchedule()
         self.memories = MemorySchedule()
+        self.timeline = Timeline(self._max_step_back)
+        self.answer: SemanticFrame | None = None  # to the last frame
         self.frames = 0
-        self._last_stamp: int | None = None
 
     def release(self) -> None:
         """Forget everything as `reset` does, and give the memory bank back until the next frame."""
         self.reset()
         self.tracker.bank.release()
 
-    def check(self, frame: Frame) -> None:
-        """Raise ValueError for a second frame with the stamp of the last one."""
-        if frame.stamp_ns == self._last_stamp:
-            raise ValueError(f"two frames with stamp {frame.stamp_ns} ns")
-
     def begin(self, frame: Frame, taken: Taken) -> FrameContext:
         """Do what was asked for, and compare the frame with the one before."""
-        rewound = self._last_stamp is not None and frame.stamp_ns < self._last_stamp
-        if rewound or taken.reset:
+        began_anew = not taken.reset and self.timeline.place(frame.stamp_ns) == Place.ANEW
+        if began_anew or taken.reset:
             self.reset()
         self.tracker.bank.allocate()
         stream_break = self.continuity.compare(frame)
@@ -93,19 +92,34 @@ class StreamState:
         for track_id in taken.removals:
             if track_id in self.objects:
                 self.objects.remove(track_id)
-        self._last_stamp = frame.stamp_ns
-        other_scene = rewound or stream_break.scene_cut
+        self.timeline.advance(frame.stamp_ns)
+        other_scene = began_anew or stream_break.scene_cut
+        prompts = () if other_scene else taken.prompts
+        self.objects.make_room(len(prompts))
         return FrameContext(
             frame,
             self.frames,
             taken.config,
+            began_anew,
             stream_break,
             self._budget_for(taken.config).effort(),
-            () if other_scene else taken.prompts,
+            prompts,
         )
 
-    def end(self, seconds: float) -> None:
-        """The frame in hand is done; it took so long."""
+    def is_stray(self, frame: Frame) -> bool:
+        """Whether the frame has no place in the stream: `Continuity.is_stray`."""
+        last = self.timeline.last_ns
+        return last is not None and frame.stamp_ns > last and self.continuity.is_stray(frame)
+
+    def aside(self, frame: Frame, config: PipelineConfig) -> FrameContext:
+        """Of a stray frame, which is labelled alone; nothing is remembered of it but its time."""
+        self.timeline.advance(frame.stamp_ns)
+        effort = self._budget_for(config).effort()
+        return FrameContext(frame, self.frames, config, False, Break(), effort, ())
+
+    def end(self, answer: SemanticFrame, seconds: float) -> None:
+        """The frame in hand is answered; it took so long."""
+        self.answer = answer
         self.frames += 1
         self.budget.observe(seconds)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2vss_ros.errors import needs_extra
+from sam2vss_ros.io.outputs import write_bytes
 
 with needs_extra("report"):
     from matplotlib.figure import Figure
@@ -39,7 +41,9 @@ def draw_curves(log: Path, picture: Path) -> None:
         axes.set_title(f"{name}: last {smooth[-1]:.3f}", loc="left", size="medium")
         axes.grid(alpha=0.3)
     panels[-1].set_xlabel("step")
-    figure.savefig(picture, dpi=100)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=100)
+    write_bytes(picture, png.getvalue())
 
 
 def _smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -20,8 +20,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from sam2vss_ros.errors import InputError
-from sam2vss_ros.io.readers import images_by_stem, read_image, read_labels
+from sam2vss_ros.errors import InputError, few
+from sam2vss_ros.io.image_files import read_image
+from sam2vss_ros.io.image_folders import images_by_stem, join, natural_order
+from sam2vss_ros.io.label_files import LabelReader, LabelRules
 from sam2vss_ros.semantics.catalog import IMAGE_ID_LIMIT, ClassCatalog
 from sam2vss_ros.semantics.regions import areas_of, connected_regions
 from sam2vss_ros.training.procedural import make_clip
@@ -50,24 +52,35 @@ class LabelledStill:
     labels: npt.NDArray[np.uint8]
 
 
-def load_stills(folder: Path, catalog: ClassCatalog) -> list[LabelledStill]:
-    """Read `folder`/images and `folder`/labels, joined by file stem, in sorted order.
+def load_stills(
+    folder: Path, catalog: ClassCatalog, rules: LabelRules | None = None
+) -> list[LabelledStill]:
+    """Read `folder`/images and `folder`/labels, joined by their names, in natural order.
 
-    Raises InputError where a folder or a label is missing, a file cannot be read, two have one
-    stem, sizes differ, a label id is not in the catalog, no pixel of all labels has a class, or the
-    catalog has more classes than a still's labels can hold.
+    rules: ends of names, and the orientation of labels; what they mean says `catalog`. Raises
+    InputError where a folder or a label is missing, a file cannot be read, two have one name,
+    labels do not fit their image, a label id is not in the catalog, no pixel of all labels has a
+    class, or the catalog has more classes than a still's labels can hold.
     """
+    rules = replace(rules or LabelRules(), catalog=catalog)
     if len(catalog) > VOID_LABEL:
         raise InputError(
             f"class catalog {catalog.name}: {len(catalog)} classes, training takes {VOID_LABEL}"
         )
-    images, labels = images_by_stem(folder / "images"), images_by_stem(folder / "labels")
-    index = _index_of_ids(catalog)
-    stills = []
-    for stem, path in images.items():
-        if stem not in labels:
-            raise InputError(f"{folder / 'labels'}: no label for {path.name}")
-        stills.append(_load_still(path, labels[stem], index))
+    files = join(
+        {
+            "images": images_by_stem(folder / "images", rules.image_suffix),
+            "labels": images_by_stem(folder / "labels", rules.label_suffix),
+        }
+    )
+    images, labels = files["images"], files["labels"]
+    names = sorted(images, key=natural_order)
+    for name in names:
+        if name not in labels:
+            raise InputError(f"{folder / 'labels'}: no label for {images[name].name}")
+    reader, index = LabelReader(rules), _index_of_ids(catalog)
+    reader.settle(labels[name] for name in names)
+    stills = [_load_still(name, images[name], labels[name], reader, index) for name in names]
     if not pixel_counts(stills, len(catalog)).any():
         raise InputError(f"{folder / 'labels'}: no pixel has a class of {catalog.name}")
     return stills
@@ -102,16 +115,19 @@ def _index_of_ids(catalog: ClassCatalog) -> npt.NDArray[np.int16]:
     return index
 
 
-def _load_still(path: Path, label_path: Path, index: npt.NDArray[np.int16]) -> LabelledStill:
-    image, ids = read_image(path), read_labels(label_path)
+def _load_still(
+    name: str, path: Path, label_path: Path, reader: LabelReader, index: npt.NDArray[np.int16]
+) -> LabelledStill:
+    turn = reader.turn_of(label_path, path)
+    image, ids = read_image(path), reader.read(label_path, turn)
     if ids.shape != image.shape[:2]:
         (height, width), (rows, columns) = ids.shape, image.shape[:2]
         raise InputError(f"{label_path} is {width}x{height}, its image {path} is {columns}x{rows}")
     labels = index[ids]
     if (labels == UNKNOWN).any():
-        unknown = np.unique(ids[labels == UNKNOWN]).tolist()
-        raise InputError(f"{label_path}: label ids {unknown} are not in the class catalog")
-    return LabelledStill(path.stem, image, labels.astype(np.uint8))
+        unknown = few(np.unique(ids[labels == UNKNOWN]))
+        raise InputError(f"{label_path}: label ids [{unknown}] are not in the class catalog")
+    return LabelledStill(name, image, labels.astype(np.uint8))
 
 
 def pixel_counts(stills: list[LabelledStill], classes: int) -> np.ndarray:

@@ -79,7 +79,6 @@ def run_steps(
             bar.set_postfix({k: f"{v:.2f}" for k, v in record.items()}, refresh=False)
             log.write(json.dumps({"step": done} | record) + "\n")
             if done % CHECKPOINT_EVERY == 0 or done == steps:
-                log.flush()
                 save_checkpoint(checkpoint, done, parts)
     draw_curves(out / "log.jsonl", out / "curves.png")
     modules.eval().load_state_dict(average.module.state_dict())

@@ -128,7 +128,6 @@ def train_nano(
                     bar.set_postfix({k: f"{v:.2f}" for k, v in record.items() if k != "seconds"})
                     log.write(json.dumps({"step": state.step, "size": phase.size} | record) + "\n")
                     if state.step % CHECKPOINT_EVERY == 0 or state.step == last:
-                        log.flush()
                         save_checkpoint(checkpoint, state.step, state.parts())
             first = last
     return state.average

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
+
+from sam2vss_ros.errors import one_line
+from sam2vss_ros.io.outputs import LineFile, write_bytes, write_text
 
 
 def open_run(folder: Path, resume: bool) -> Path:
@@ -25,23 +29,31 @@ def open_run(folder: Path, resume: bool) -> Path:
 def save_checkpoint(path: Path, step: int, parts: Mapping[str, Any]) -> None:
     """Write the states of `parts`, which are modules and optimisers by name."""
     data = {name: part.state_dict() for name, part in parts.items()}
-    # Written aside and moved, so that an interruption leaves the last checkpoint whole.
-    torch.save(data | {"step": step}, path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").replace(path)
+    whole = io.BytesIO()
+    torch.save(data | {"step": step}, whole)
+    write_bytes(path, whole.getvalue())
 
 
 def load_checkpoint(path: Path, parts: Mapping[str, Any]) -> int:
-    """Give `parts` their states back; returns the step."""
-    data = torch.load(path, map_location="cpu", weights_only=True)
-    for name, part in parts.items():
-        part.load_state_dict(data[name])
-    return int(data["step"])
+    """Give `parts` their states back; returns the step.
+
+    Raises ValueError for a file that is damaged, or of a run of something else.
+    """
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(data[name])
+        return int(data["step"])
+    except Exception as error:  # a damaged file makes torch raise nearly anything
+        raise ValueError(
+            f"{path} cannot be resumed, it is damaged or of another run: {one_line(error)}"
+        ) from error
 
 
-def open_log(folder: Path, step: int) -> IO[str]:
+def open_log(folder: Path, step: int) -> LineFile:
     """log.jsonl, ready for the lines after `step`; what a broken run wrote beyond is dropped."""
     path = folder / "log.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     kept = [line for line in lines if json.loads(line)["step"] <= step]
-    path.write_text("".join(kept), encoding="utf-8")
-    return path.open("a", encoding="utf-8")
+    write_text(path, "".join(kept))
+    return LineFile(path, append=True)

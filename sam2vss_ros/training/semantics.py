@@ -7,7 +7,6 @@ each every class has: so its scores say how pure a mask is.
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,9 @@ from torch import Tensor, nn
 
 from sam2vss_ros.affinity.model import AffinityModel
 from sam2vss_ros.affinity.trunk import Bottleneck, Trunk, folded_weights
+from sam2vss_ros.errors import one_line
 from sam2vss_ros.sam2.build import native_bfloat16
+from sam2vss_ros.sam2.checkpoint import read_weights
 from sam2vss_ros.sam2.functional import normalise
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.semantics.model import SemanticModel, new_semantics, read_semantics
@@ -115,7 +116,7 @@ def load_deep_stages(deep: nn.Sequential, path: Path) -> None:
     """
     first = len(Trunk().blocks)
     try:
-        published = torch.load(path, map_location="cpu", weights_only=True)
+        published = read_weights(path)
         blocks = {first + i: block for i, block in enumerate(deep) if isinstance(block, Bottleneck)}
         weights = folded_weights(published, blocks)
         deep.load_state_dict(
@@ -125,10 +126,8 @@ def load_deep_stages(deep: nn.Sequential, path: Path) -> None:
                 for n, rest in [name.removeprefix("blocks.").split(".", 1)]
             }
         )
-    except (KeyError, TypeError, AttributeError, RuntimeError, EOFError,
-            pickle.UnpicklingError) as error:  # fmt: skip
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path} holds no MobileNetV2: {reason}") from error
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(f"{path} holds no MobileNetV2: {one_line(error)}") from error
 
 
 def _loss(

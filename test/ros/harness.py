@@ -162,6 +162,11 @@ class Harness:
         )
         return messages[-1]
 
+    @property
+    def reports(self) -> list[DiagnosticArray]:
+        """What /diagnostics has said so far."""
+        return list(self._statuses)
+
     def status(self) -> DiagnosticStatus:
         """The newest status of the node."""
         self.ros.wait_until(lambda: self._statuses, "diagnostics")

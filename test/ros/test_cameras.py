@@ -157,7 +157,7 @@ def test_a_camera_that_dies_and_returns_changes_nothing_for_the_other(
             rear.start()
             rear.ready()
         if not 4 <= i < 8:
-            rear.send(1000 - 100 * (i >= 8) + i, shift=3 * i)
+            rear.send(9000 - 5000 * (i >= 8) + i, shift=3 * i)
         front.send(100 * i, shift=2 * i)
     front.answer(1100)
     rear.wait_for_value("frames processed", "8")
@@ -176,8 +176,8 @@ def test_a_silent_camera_is_stale_and_gives_its_memory_back(ros: RosSession, sta
     bench, (front, rear) = start_cameras(start, "front", "rear", **options)
     front.send(100)
     front.answer(100)
+    ros.wait_until(lambda: front.values()["object memory (MB)"] != "0.0", "a memory bank")
     held = front.values()["object memory (MB)"]
-    assert held != "0.0"
     asked = front.call(AddPrompt, "add_prompt", AddPrompt.Request(box=CAR_BOX))
     front.send(200)
     assert [o.track_id for o in front.answer(200).objects] == [asked.track_id]
@@ -246,3 +246,46 @@ def test_an_empty_list_of_a_file_means_one_camera(start: Start, tmp_path: Any) -
     bench = start(cli_args=["--ros-args", "--params-file", str(path)]).active()
     bench.send(0)
     bench.wait_for_value("frames processed", "1")
+
+
+def test_what_a_user_asks_of_one_camera_displaces_what_it_found(start: Start) -> None:
+    """Two prompts between two images; then all places are the user's. The other camera goes on."""
+    _, (front, rear) = start_cameras(
+        start, "front", "rear", discovery="regions", keyframe_interval=2, min_class_score=0.0
+    )
+
+    def ids_at(milliseconds: int) -> list[list[int]]:
+        for camera in (front, rear):
+            camera.send(milliseconds)
+        answers = (camera.answer(milliseconds) for camera in (front, rear))
+        return [[o.track_id for o in answer.objects] for answer in answers]
+
+    found = [ids_at(100 * i) for i in range(4)][-1]
+    assert [len(ids) for ids in found] == [2, 2], "both are full"
+    boxes = (CAR_BOX, [100.0, 5.0, 150.0, 50.0])
+    added = [front.call(AddPrompt, "add_prompt", AddPrompt.Request(box=box)) for box in boxes]
+    assert all(answer.success for answer in added), [answer.message for answer in added]
+    asked = [answer.track_id for answer in added]
+    for i in range(4, 8):
+        assert ids_at(100 * i) == [asked, found[1]]
+    refused = front.call(AddPrompt, "add_prompt", AddPrompt.Request(box=CAR_BOX))
+    assert not refused.success
+    assert refused.message == (
+        "max_objects: all 2 places are taken by objects that users asked for; remove one of them "
+        "first"
+    )
+    assert rear.call(AddPrompt, "add_prompt", AddPrompt.Request(box=CAR_BOX)).success
+
+
+def test_disorder_of_one_camera_is_its_own(start: Start) -> None:
+    _, (front, rear) = start_cameras(start, "front", "rear")
+    for camera in (front, rear):
+        camera.send(1000)
+        camera.answer(1000)
+    for i in range(1, 4):
+        front.send(1000 - i)
+        front.wait_for_value("frames out of order", str(i))
+        rear.send(1000 + i)
+        rear.answer(1000 + i)
+    assert front.values()["frames processed"] == "1"
+    assert rear.values()["frames out of order"] == "0"

@@ -146,6 +146,19 @@ def test_wrong_arguments_are_explained(tmp_path: Path, arguments: list[Any], sai
     assert said in result.stderr and "Traceback" not in result.stderr
 
 
+def test_results_that_are_no_demos_stay(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), picture(0))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "overlay.mp4").write_text("precious")
+    result = demo(out, tmp_path)
+    assert result.returncode == 1
+    assert "is not from an earlier run" in result.stderr and "--overwrite" in result.stderr
+    assert (out / "overlay.mp4").read_text() == "precious"
+    result = demo(tmp_path / "0.png", tmp_path)
+    assert result.returncode == 1 and "0.png is a file" in result.stderr
+
+
 def test_a_clip_that_breaks_off_is_reported(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "0.png"), picture(0))
     (tmp_path / "1.png").write_text("no picture")

@@ -73,6 +73,31 @@ def test_an_image_meets_its_labels_whichever_comes_first(start: Start, first: st
     assert "network p50 (ms)" in bench.diagnostics()
 
 
+def test_labels_come_in_every_encoding_that_holds_ids(start: Start) -> None:
+    """Ids below zero are no class; colours are refused by name."""
+    bench, network, labels = start_with_network(start)
+    ids: np.ndarray = np.full((HEIGHT // 2, WIDTH // 2), ROAD, np.int32)
+    ids[: HEIGHT // 4] = CAR
+    messages = {
+        "32SC1": ids,
+        "16SC1": ids.astype(np.int16),
+        "rgb8": np.dstack([ids] * 3).astype(np.uint8),
+        "bgra8": np.dstack([ids] * 3 + [np.full_like(ids, 255)]).astype(np.uint8),
+    }
+    for i, (encoding, pixels) in enumerate(messages.items()):
+        network.send_message(image_message(pixels, encoding, header(100 * i)))
+        bench.send(100 * i)
+        assert halves(bench.wait_for_answer(labels, 100 * i)) == (CAR, ROAD), encoding
+    ids[: HEIGHT // 4] = -1
+    network.send_message(image_message(ids, "32SC1", header(1000)))
+    bench.send(1000)
+    assert halves(bench.wait_for_answer(labels, 1000)) == (255, ROAD)
+    colours = np.full((HEIGHT, WIDTH, 3), (1, 2, 3), np.uint8)
+    network.send_message(image_message(colours, "rgb8", header(1100)))
+    bench.send(1100)
+    bench.wait_for_value("failed: labels: no class ids", "1")
+
+
 def test_with_overload_all_every_image_meets_its_own(start: Start) -> None:
     bench, network, labels = start_with_network(start, overload="all")
     stamps = range(0, 2 * MOST_WAITING * 10, 10)
@@ -137,8 +162,8 @@ def test_labels_of_other_classes_have_no_stand_in(start: Start, tmp_path: Path) 
 
 def test_what_is_no_label_image_is_named(start: Start) -> None:
     bench, network, labels = start_with_network(start)
-    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    network.send_message(image_message(picture, "rgb8", header(0)))
+    depth = np.zeros((HEIGHT, WIDTH), np.float32)
+    network.send_message(image_message(depth, "32FC1", header(0)))
     bench.send(0)
     bench.wait_for_value("failed: labels: unknown encoding", "1")
     network.send(100)

@@ -41,6 +41,32 @@ def test_everything_is_on_the_path(root: Path, tmp_path: Path) -> None:
     assert os.access(node, os.X_OK)
 
 
+def test_the_node_runs_in_its_python_where_no_environment_is_active(
+    root: Path, tmp_path: Path
+) -> None:
+    """As `ros2 run` and `ros2 launch` start it in a terminal that has sourced the workspace alone.
+
+    The Python of that terminal need not have torch nor, where ROS 2 is from wheels, rclpy.
+    """
+    node = root / "install/sam2vss_ros/lib/sam2vss_ros/vss_node"
+    first = node.read_text(encoding="utf-8").splitlines()[0]
+    assert first == f"#!{root}/.venv/bin/python3"
+    wheels = (root / ".venv/ros").read_text().strip() == "wheels"
+    script = f"""
+        {f"export AMENT_PREFIX_PATH={root}/.venv" if wheels else ""}
+        . {root}/install/local_setup.bash
+        export ROS_LOG_DIR={tmp_path}
+        timeout 40 {node} &
+        until grep -rqs 'active' {tmp_path} || ! kill -0 $!; do sleep 0.2; done
+        kill $!
+        wait $!
+    """
+    plain = os.environ["PATH"] if "ROS_DISTRO" in os.environ else "/usr/bin:/bin"
+    result = bash(script, tmp_path, PATH=plain)
+    assert "ModuleNotFoundError" not in result.stderr, result.stderr
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize("options", ["", "e", "u", "eu"])
 def test_the_options_of_the_shell_stay(root: Path, tmp_path: Path, options: str) -> None:
     set_options = f"set -{options};" if options else ""

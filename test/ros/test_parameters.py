@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +178,145 @@ def test_namespace_and_remapping(ros: RosSession) -> None:
     )
     assert "/front/vss/label_image" in [p.topic_name for p in node.publishers]
     assert [p.msg_type for p in node.publishers if p.topic_name == "/front/vss/overlay"] == [Image]
+
+
+def node_of(ros: RosSession, *arguments: str) -> VssNode:
+    """The node with this command line, not configured."""
+    given = ["--ros-args", "-p", "autostart:=false", *arguments]
+    node: VssNode = ros.add(VssNode(context=ros.context, cli_args=given))
+    return node
+
+
+@pytest.mark.parametrize("word", ["off", "no", "false", "'off'"])
+def test_discovery_that_yaml_takes_for_a_bool(ros: RosSession, tmp_path: Path, word: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"/**:\n  ros__parameters:\n    discovery: {word}\n")
+    for given in (["--params-file", str(path)], ["-p", f"discovery:={word}"]):
+        if word == "'off'" and given[0] == "-p":
+            continue  # the shell's quotes, not YAML's
+        node = node_of(ros, *given)
+        assert node.get_parameter("discovery").value == "off"
+        assert node.trigger_configure().name == "SUCCESS"
+        ros.remove(node)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("discovery:=on", "discovery: True is a bool, it takes a str: one of auto, regions"),
+        ("model:=1", "model: 1 is a int, it takes a str: one of mobile, nano"),
+        ("overload:=no", "overload: False is a bool, it takes a str: one of latest, all (YAML"),
+        ("device:=0", "device: 0 is a int, it takes a str (put it in quotes)"),
+        ("cameras:=[1, 2]", "cameras: 1 is no name"),
+        ("cameras:=[true]", "cameras: True is no name"),
+        ("cameras:=front", "cameras: 'front' is a str, it takes a list of names"),
+    ],
+)
+def test_values_that_yaml_makes_of_words(
+    ros: RosSession, capfd: pytest.CaptureFixture[str], given: str, said: str
+) -> None:
+    assert node_of(ros, "-p", given).trigger_configure().name == "FAILURE"
+    assert said in capfd.readouterr().err
+
+
+def test_every_name_that_is_no_parameter_is_told(
+    ros: RosSession, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """In a file and on the command line; those that every node may be given are none of them."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "vss:\n  ros__parameters:\n    camera: {fps: 15, topic: /image}\n    modle: nano\n"
+        "    use_sim_time: false\n    qos_overrides: {/parameter_events: {publisher: {depth: 9}}}\n"
+    )
+    node = node_of(ros, "--params-file", str(path), "-p", "max_object:=3", "-p", "weights:=a.pt")
+    told = [line.partition("[vss]: ")[2] for line in capfd.readouterr().err.splitlines()]
+    assert sorted(told) == [
+        "no parameter camera.fps (they have no groups): do you mean target_fps?",
+        "no parameter camera.topic (they have no groups): do you mean cameras?",
+        "no parameter max_object: do you mean max_objects?",
+        "no parameter modle: do you mean model?",
+        "no parameter weights: `sam2vss config table` lists all there are",
+    ]
+    assert not node.has_parameter("modle") and node.has_parameter("use_sim_time")
+
+
+def test_many_strange_names_are_told_in_few_words(
+    ros: RosSession, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = [word for i in range(50) for word in ("-p", f"{'q' * 500}{i}:=1")]
+    node_of(ros, *given)
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 11 and all(len(line) < 250 for line in lines)
+    assert "40 more names are no parameters either" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("section", "taken"),
+    [
+        ("vss", True),
+        ("/vss", True),
+        ("/**", True),
+        ("/*", True),
+        ("/**/vss", True),
+        ("vss_node", False),
+        ("/front/vss", False),
+        ("/*/vss", False),
+    ],
+)
+def test_a_file_for_another_node_is_told(
+    ros: RosSession, capfd: pytest.CaptureFixture[str], tmp_path: Path, section: str, taken: bool
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{section}:\n  ros__parameters:\n    max_objects: 3\n")
+    node = node_of(ros, "--params-file", str(path))
+    assert node.get_parameter("max_objects").value == (3 if taken else 0)
+    place = "/" + section.strip("/")
+    said = (
+        f"nothing is taken from it, it is for {place}; this node is /vss: write /vss or /** there"
+    )
+    assert (said in capfd.readouterr().err) == (not taken)
+
+
+def test_a_file_for_several_nodes_is_fine(
+    ros: RosSession, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "robot.yaml"
+    path.write_text(
+        "driver:\n  ros__parameters:\n    fps: 15\nfront:\n  vss:\n    ros__parameters:\n"
+        "      max_objects: 3\n"
+    )
+    given = ["--ros-args", "--params-file", str(path), "-p", "autostart:=false"]
+    node = ros.add(VssNode(context=ros.context, namespace="/front", cli_args=given))
+    assert node.get_parameter("max_objects").value == 3
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-p", "cameras:=[a, 1]"], "Sequence should be of same type"),
+        (["--params-file", "nowhere.yaml"], "nowhere.yaml"),
+        (["--nonsense", "x"], "--nonsense"),
+    ],
+)
+def test_a_command_line_that_rcl_cannot_read(arguments: list[str], said: str) -> None:
+    """A line, and no traceback."""
+    done = subprocess.run(
+        ["vss_node", "--ros-args", *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr and "/src/" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("vss_node: error: the command line: ")
+    assert said in done.stderr.splitlines()[-1]
+
+
+def test_options_of_another_command_are_told() -> None:
+    """They are those of `sam2vss`, and the node has none."""
+    command = ["vss_node", "--model", "nano", "--ros-args", "-p", "autostart:=false"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as node:
+        assert node.stderr is not None
+        line = node.stderr.readline()
+        node.kill()
+    assert (
+        "not read from the command line: --model nano; a parameter is given as --ros-args" in line
+    )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import Image
 
+from harness import header
 from pipelines import shared_perception
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.ros.mailbox import Arrival, Mailbox
@@ -112,6 +113,21 @@ def test_overload(
     assert camera.begun.acquire(timeout=10)
     assert [office.worker.put(camera, arrival(i)) for i in (1, 2, 3, 4)] == put
     assert office.finish(len(answered)) == answered
+
+
+def test_a_late_image_does_not_displace_a_newer_one() -> None:
+    """The newest is the one that was taken last, where the camera sends them in disorder."""
+
+    def taken(stamp: int) -> Arrival:
+        return Arrival(Image(header=header(stamp)), time.monotonic())
+
+    mailbox = Mailbox(1, latest=True, max_step_back=1.0)
+    first, late, newer, anew = (taken(stamp) for stamp in (5000, 4990, 5010, 4009))
+    assert mailbox.put(first) and not mailbox.put(late)
+    assert mailbox.first() is first
+    for arrival in (newer, anew, taken(0), taken(0)):  # without stamps the last to come is newest
+        assert not mailbox.put(arrival)
+        assert mailbox.first() is arrival
 
 
 def test_stop_finishes_the_image_in_hand_and_leaves_the_others(one: Office) -> None:

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 import yaml
 from rosbags.highlevel import AnyReader
-from rosbags.interfaces import QosDurability, QosReliability
+from rosbags.interfaces import (
+    ConnectionExtRosbag2,
+    MessageDefinition,
+    MessageDefinitionFormat,
+    QosDurability,
+    QosReliability,
+)
+from rosbags.rosbag2 import Reader, Writer
 
 from bag_samples import (
     IMAGES,
@@ -26,10 +33,13 @@ from pipelines import open_pipeline
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.io.bag_writer import (
+    STORAGES,
     BagWriter,
     new_bag,
+    offered_qos,
 )
-from sam2vss_ros.io.bags import Bag, open_bag
+from sam2vss_ros.io.bags import Bag
+from sam2vss_ros.io.labelled_bags import open_bag
 from sam2vss_ros.io.readers import LabelledFrame
 
 
@@ -106,15 +116,16 @@ def make_old(bag: Path) -> None:
     (bag / "metadata.yaml").write_text(yaml.safe_dump(data))
 
 
-def test_a_bag_of_humble_is_labelled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bag_of_humble_is_labelled(tmp_path: Path) -> None:
     bag = recording(tmp_path / "bag", "sqlite3")
     make_old(bag)
     assert run("bag", "label", bag, "--out", tmp_path / "out", "--device", "cpu") == 0
-    assert "not copied, of unknown type: /chatter" in capsys.readouterr().out
     before, after = bytes_of(bag), bytes_of(tmp_path / "out")
-    assert after[IMAGES] == before[IMAGES] and "/chatter" not in after
+    assert after[IMAGES] == before[IMAGES] and after["/chatter"] == before["/chatter"]
     with AnyReader([tmp_path / "out"]) as reader:
-        assert reader.message_count == 4 + 3 + 2
+        assert reader.message_count == 4 + 3 + 3 + 2
+        (odd,) = reader.topics["/chatter"].connections
+        assert odd.msgtype == "acme/msg/Odd" and odd.msgcount == 3
 
 
 def test_a_bag_that_cannot_be_labelled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,3 +151,41 @@ def test_what_is_begun_and_fails_is_removed(tmp_path: Path) -> None:
             bag.write(IMAGES, raw(0), STAMP)
             raise error
         assert not (tmp_path / "new/bag").exists()
+
+
+WHEELS = (
+    f"{'=' * 80}\nIDL: acme/msg/Wheels\n"
+    "module acme { module msg { struct Wheels { float a; }; }; };\n"
+)
+OWN = "float32 speed  # m/s\n"
+QOS = [offered_qos(3), offered_qos(5, latched=True)]
+
+
+@pytest.mark.parametrize("made", STORAGES)
+@pytest.mark.parametrize("storage", STORAGES)
+def test_definitions_hashes_and_qos_are_kept(made: str, storage: str, tmp_path: Path) -> None:
+    """Of types that only the recording knows, in both languages; hashes as they were."""
+    bag, out = tmp_path / "bag", tmp_path / "out"
+    with Writer(bag, version=9, storage_plugin=STORAGES[made]) as writer:
+        for i, (name, text_) in enumerate((("Wheels", WHEELS), ("Own", OWN))):
+            hash_ = f"RIHS01_{i + 1:064x}"
+            type_ = f"acme/msg/{name}"
+            connection = writer.add_connection(
+                f"/{name}", type_, msgdef=text_, rihs01=hash_, offered_qos_profiles=QOS
+            )
+            writer.write(connection, STAMP, b"\0\1\0\0abcd")
+    before = Bag(bag)
+    with new_bag(out, storage) as copy:
+        for connection in before.connections:
+            copy.add(connection)
+        for message in before.messages():
+            copy.copy(*message)
+    assert bytes_of(out) == bytes_of(bag)
+    with Reader(out) as reader:
+        kept = {c.topic: c for c in reader.connections}
+    assert kept["/Wheels"].msgdef == MessageDefinition(MessageDefinitionFormat.IDL, WHEELS)
+    assert kept["/Own"].msgdef == MessageDefinition(MessageDefinitionFormat.MSG, OWN)
+    assert [kept[t].digest for t in ("/Wheels", "/Own")] == [f"RIHS01_{i:064x}" for i in (1, 2)]
+    for connection in kept.values():
+        assert isinstance(connection.ext, ConnectionExtRosbag2)
+        assert connection.ext.offered_qos_profiles == QOS

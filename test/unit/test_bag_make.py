@@ -28,8 +28,9 @@ from bag_samples import (
 from sam2vss_ros.io.bag_writer import (
     types,
 )
-from sam2vss_ros.io.bags import Bag, open_bag
+from sam2vss_ros.io.bags import Bag
 from sam2vss_ros.io.calibration import pinhole
+from sam2vss_ros.io.labelled_bags import open_bag
 from sam2vss_ros.semantics.catalog import load_catalog
 
 

@@ -28,8 +28,9 @@ from bag_samples import (
     text,
     write,
 )
+from sam2vss_ros.config import MOST_PIXELS
 from sam2vss_ros.errors import InputError
-from sam2vss_ros.io import bags
+from sam2vss_ros.io import labelled_bags
 from sam2vss_ros.io.bag_writer import (
     compressed_message,
     header,
@@ -38,7 +39,9 @@ from sam2vss_ros.io.bag_writer import (
     new_bag,
     types,
 )
-from sam2vss_ros.io.bags import Bag, LabelTopic, open_bag
+from sam2vss_ros.io.bags import Bag
+from sam2vss_ros.io.label_pixels import LabelDecoder
+from sam2vss_ros.io.labelled_bags import LabelTopic, open_bag
 from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame
 from sam2vss_ros.io.ros_images import ENCODINGS
 
@@ -66,7 +69,7 @@ def test_labels_are_matched_by_stamp_not_by_order(tmp_path: Path, delay: int) ->
 
 def test_what_has_no_counterpart_is_counted(tmp_path: Path) -> None:
     beside = label_message(ids(0), header(STAMP + 1, "front"))  # a nanosecond away
-    far = 2 * bags.LABEL_WINDOW_NS // STEP
+    far = 2 * labelled_bags.LABEL_WINDOW_NS // STEP
     bag = write(
         tmp_path / "bag",
         *((IMAGES, raw(i), i) for i in range(6)),
@@ -86,10 +89,10 @@ def test_a_stream_without_end_takes_no_more_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No label is of one of the images; no more than two windows of them are held."""
-    monkeypatch.setattr(bags, "LABEL_WINDOW_NS", 5 * STEP)
+    monkeypatch.setattr(labelled_bags, "LABEL_WINDOW_NS", 5 * STEP)
     odd = [(LABELS, label_message(ids(0), header(STAMP + i * STEP + 1, "")), i) for i in range(60)]
     bag = Bag(write(tmp_path / "bag", *odd))
-    source, most = LabelTopic(bag, LABELS), 0
+    source, most = LabelTopic(bag, LABELS, LabelDecoder(), MOST_PIXELS), 0
     for i in range(60):
         assert source.find(i, STAMP + i * STEP, STAMP + i * STEP) is None
         most = max(most, len(source._held))
@@ -203,27 +206,8 @@ def test_a_bag_of_ros_1(tmp_path: Path) -> None:
 # Bags that are none, or that hold something else.
 
 
-def cut(file: Path, keep: float) -> None:
-    file.write_bytes(file.read_bytes()[: int(keep * file.stat().st_size)])
-
-
-def without_footer(path: Path) -> Path:
-    cut(write_stream(path) / f"{path.name}.mcap", 0.6)
-    return path
-
-
-def without_end(path: Path) -> Path:
-    cut(write_stream(path, storage="sqlite3") / f"{path.name}.db3", 0.6)
-    return path
-
-
-def without_metadata(path: Path) -> Path:
-    (write_stream(path) / "metadata.yaml").unlink()
-    return path
-
-
 def damaged_inside(path: Path) -> Path:
-    """A bag whose index is whole, and whose second half of the messages is overwritten."""
+    """A bag whose second half is overwritten."""
     file = write_stream(path) / f"{path.name}.mcap"
     content = bytearray(file.read_bytes())
     half = len(content) // 2
@@ -238,6 +222,17 @@ def of_text(path: Path) -> Path:
     return path
 
 
+def of_nothing(path: Path) -> Path:
+    path = path.with_suffix(".mcap")
+    path.touch()
+    return path
+
+
+def without_files(path: Path) -> Path:
+    next(write_stream(path).glob("*.mcap")).unlink()
+    return path
+
+
 def of_video(path: Path) -> Path:
     path = path.with_suffix(".mp4")
     path.write_text("no bag")
@@ -246,7 +241,7 @@ def of_video(path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "make",
-    [without_footer, without_end, without_metadata, damaged_inside, of_text, of_video, Path],
+    [damaged_inside, of_text, of_video, of_nothing, without_files, Path],
 )
 def test_what_is_no_whole_bag_is_named(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     path = make(tmp_path / "bag")
@@ -287,7 +282,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"image_topic": "/depth"}, "topic /depth: unknown encoding: '32FC1' is not one of rgb8"),
         ({"image_topic": "/left", "label_topic": "/lbl"}, "no topic /lbl; it holds /chatter"),
         ({"image_topic": "/left", "label_topic": "/chatter"}, "String, not sensor_msgs/msg/Image"),
-        ({"image_topic": "/left", "label_topic": "/right"}, "'rgb8' is not one of mono8, 8UC1"),
+        ({"image_topic": "/left", "label_topic": "/right"}, "topic /right is a colour image"),
     ],
 )
 def test_what_does_not_fit_is_said(mixed: Path, topics: dict[str, str], message: str) -> None:
@@ -307,3 +302,58 @@ def test_a_bag_without_a_whole_image(tmp_path: Path) -> None:
     stream = open_bag(write(tmp_path / "bag", (IMAGES, broken, 0)))
     with pytest.raises(InputError, match=r"no image can be used: corrupt image: 20 bytes"):
         list(stream.read())
+
+
+# Time that is not perfect.
+
+
+def stamped(path: Path, *stamps: int, labels: bool = True) -> Path:
+    """A bag of images with these stamps, recorded STEP apart, and of their labels."""
+    messages = [
+        (IMAGES, image_message(picture(i), "rgb8", header(stamp, "front")), i)
+        for i, stamp in enumerate(stamps)
+    ]
+    if labels:
+        messages += [
+            (LABELS, label_message(ids(i), header(stamp, "front")), i)
+            for i, stamp in enumerate(stamps)
+        ]
+    return write(path, *sorted(messages, key=lambda m: m[2]))
+
+
+@pytest.mark.parametrize("stamp", [0, 5, STAMP])
+def test_images_without_stamps_go_by_the_time_of_their_recording(
+    tmp_path: Path, stamp: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    bag = stamped(tmp_path / "bag", *[stamp] * 5)
+    for _ in range(2):
+        read = frames(open_bag(bag, IMAGES, LABELS).read())
+        assert [item.frame.stamp_ns for item in read] == [STAMP + i * STEP for i in range(5)]
+        for i, item in enumerate(read):
+            assert_labels(item, ids(i))
+    said = f"{bag}, topic {IMAGES}: the camera does not stamp its images"
+    assert caplog.text.count(said) == 2, "once a reading"
+
+
+def test_a_simulation_begins_at_zero(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bag = stamped(tmp_path / "bag", 0, STEP, 2 * STEP)
+    read = frames(open_bag(bag, IMAGES, LABELS).read())
+    assert [item.frame.stamp_ns for item in read] == [0, STEP, 2 * STEP]
+    assert not caplog.text
+
+
+def test_a_stamp_that_stands_still_later_on(tmp_path: Path) -> None:
+    """The second image with it may be the first once more; from the third on it is no stamp."""
+    bag = stamped(tmp_path / "bag", 10, 20, 20, 20, 20, labels=False)
+    read = list(open_bag(bag, IMAGES).read())
+    times = [i.frame.stamp_ns if isinstance(i, LabelledFrame) else None for i in read]
+    assert times == [10, 20, None, 20 + 2 * STEP, 20 + 3 * STEP]
+
+
+def test_a_damaged_first_message_hides_no_stamps(tmp_path: Path) -> None:
+    broken = raw(0)
+    broken.data = broken.data[:10]
+    bag = write(tmp_path / "bag", (IMAGES, broken, 0), (IMAGES, raw(1), 1), (IMAGES, raw(2), 2))
+    first, *others = open_bag(bag).read()
+    assert isinstance(first, BrokenFrame)
+    assert [i.frame.stamp_ns for i in frames(others)] == [STAMP + STEP, STAMP + 2 * STEP]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +12,10 @@ import torch
 from pipelines import shared_perception
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.semantics.posterior import ClassPosterior
-from sam2vss_ros.stages import features
+from sam2vss_ros.stages import discover, features
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.features import FrameFeatures
-from sam2vss_ros.stream.objects import Track
+from sam2vss_ros.stream.objects import ObjectMemory, Track
 from sam2vss_ros.stream.reid import embed
 from sam2vss_ros.types import Frame
 from streams import small_config
@@ -126,3 +129,14 @@ def test_posteriors_are_in_the_order_of_the_objects() -> None:
     rows = batch.posteriors(CLASSES)
     torch.testing.assert_close(rows[0], torch.full((CLASSES,), 1 / CLASSES))
     torch.testing.assert_close(rows[1], torch.eye(CLASSES)[4])
+
+
+def test_of_objects_with_one_mask_the_users_stay() -> None:
+    """All of them: who asked for two people wants both, also while one walks past the other."""
+    stream: Any = SimpleNamespace(objects=ObjectMemory(5))
+    prompted = {1: False, 2: True, 3: True, 4: False, 5: False}
+    tracks = [stream.objects.start(i, ClassPosterior(CLASSES), p) for i, p in prompted.items()]
+    batch = ObjectBatch.of(tracks, squares((5, 5), (5, 5), (5, 5), (30, 30), (30, 30)))
+    left = discover._drop_duplicates(stream, batch)
+    assert [t.track_id for t in left.tracks] == [2, 3, 4]
+    assert [t.track_id for t in stream.objects.all()] == [2, 3, 4]

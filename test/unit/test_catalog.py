@@ -79,6 +79,26 @@ SKY = {"id": 0, "name": "Sky", "color": [1, 2, 3]}
         ([SKY | {"color": [1, 2]}], "Sky: a color"),
         ([SKY | {"color": [1, 2, 256]}], "Sky: a color"),
         ([SKY | {"id": "sky"}], "sky"),
+        ([SKY | {"id": 1.7}], "class 1 of the list: id 1.7 does not fit 16 bits: it is a whole"),
+        ([SKY | {"id": 1.0}], "id 1.0 does not fit"),
+        ([SKY | {"id": True}], "id True does not fit"),
+        ([SKY | {"id": float("inf")}], "id inf does not fit"),
+        ([SKY | {"id": None}], "id None does not fit"),
+        ([SKY | {"id": "0"}], "id '0' does not fit"),
+        ([SKY | {"name": True}], "its name is text, not True: put it in quotes"),
+        ([SKY | {"name": None}], "its name is text, not None"),
+        ([SKY | {"name": ["Sky"]}], "its name is text"),
+        ([SKY | {"name": "S" * 101}], "a name has at most 100 characters"),
+        ([SKY | {"name": "a\nb"}], "a name has at most 100 characters that can be shown, not a b"),
+        ([SKY | {"color": [1, 2, 1.5]}], r"Sky: a color is \[red, green, blue\], whole numbers"),
+        ([SKY | {"color": [1, 2, float("inf")]}], "Sky: a color is"),
+        ([SKY | {"color": [1, 2, True]}], "Sky: a color is"),
+        ([SKY | {"color": [1, 2, -1]}], "Sky: a color is"),
+        ([SKY | {"color": "#ff0000"}], "Sky: a color is"),
+        ([SKY | {"thing": "no"}], "Sky: thing is true or false, not 'no'"),
+        ([{"id": 0, "name": "Sky"}], "class 1 of the list has no color"),
+        (["Sky"], "class 1 of the list is 'Sky', not {id, name, color}"),
+        ({"Sky": SKY}, "it has no list `classes`"),
         ([{"id": 0, "color": [1, 2, 3]}], "name"),
         ([], "no classes"),
         (None, "classes"),
@@ -90,6 +110,22 @@ def test_a_bad_class_file_is_named_with_its_fault(classes: Any, named: str, tmp_
     with pytest.raises(ValueError, match=named) as caught:
         load_catalog(str(path))
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("ignore", [-1, 1.5, True, "void", 65536])
+def test_an_ignore_id_that_is_none_is_named(ignore: Any, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match="ignore_id is a whole number from 0 to 65535, not"
+    ) as said:
+        load_catalog(str(written(tmp_path, ignore_id=ignore)))
+    assert "leave it out where there is none" in str(said.value)
+
+
+def test_what_a_class_file_holds_is_not_repeated_at_length(tmp_path: Path) -> None:
+    for entry in (SKY | {"id": "x" * 9000}, SKY | {"color": ["x" * 9000]}, ["x"] * 9000):
+        with pytest.raises(ValueError) as caught:
+            load_catalog(str(written(tmp_path, classes=[entry])))
+        assert len(str(caught.value)) < 700 and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"a: [", b"just words", b"\xff\xfe\x00", b""])

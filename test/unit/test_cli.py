@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from cli_streams import HEIGHT, WIDTH, WITHOUT_LIBRARIES, run, street, write_folders, write_video
-from sam2vss_ros.config import PipelineConfig, options_of
+from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.options import options_of
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.sam2.cards import CARDS
 from sam2vss_ros.types import Frame, SemanticFrame
@@ -133,7 +134,7 @@ EVALUATE = "evaluate --images {images} --classes camvid "
         (EVALUATE + "--labels {small}", "a_0.png is 160x60, its image"),
         (EVALUATE + "--labels {other_names}", "has labels in"),
         (EVALUATE + "--labels {void}", "hold none of the classes of camvid"),
-        (EVALUATE + "--labels {colored}", "mode RGB"),
+        (EVALUATE + "--labels {colored}", "colours that no class of camvid has"),
         (EVALUATE + "--labels {void} --mode best", "mode: 'best' is not one of"),
         (EVALUATE + "--labels {void} --rate 0", "rate: 0.0 is not a positive number"),
         (EVALUATE + "--labels {void} --json {missing}/x.json", "does not exist"),
@@ -165,7 +166,12 @@ EVALUATE = "evaluate --images {images} --classes camvid "
         (EVALUATE + "--labels {void} --compare refine,fused refine", "compare: refine is there tw"),
         (EVALUATE + "--labels {void} --compare mode=best", "compare: mode=best: mode: 'best' is"),
         (EVALUATE + "--labels {void} --compare max_objects=many", "max_objects: 'many' is no int"),
-        (EVALUATE + "--labels {void} --compare speed=1", "compare: 'speed=1' is not OPTION=VALUE"),
+        (
+            EVALUATE + "--labels {void} --compare speed=1",
+            "compare: no option speed: `sam2vss config",
+        ),
+        (EVALUATE + "--labels {void} --compare modle=nano", "no option modle: do you mean model?"),
+        (EVALUATE + "--labels {void} --modle nano", "--modle nano; do you mean --model?"),
         (EVALUATE + "--labels {void} --baseline {missing}", "neither a variant .fused. nor a file"),
         (EVALUATE + "--labels {void} --fail-under iou=1", "fail-under: 'iou=1' is not .*miou, "),
         (EVALUATE + "--labels {void} --fail-under miou", "fail-under: 'miou' is not KEY=NUMBER"),
@@ -207,7 +213,8 @@ def test_a_missing_library_is_told_before_the_work(
     script = [sys.executable, "-c", WITHOUT_LIBRARIES, library]
     done = subprocess.run([*script, *arguments], capture_output=True, text=True)
     assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    *told, line = done.stderr.splitlines()
+    assert all("ids (200) that camvid lacks" in doubt for doubt in told), "of the labels"
     assert re.match(f'sam2vss: error: .*{library}.*pip install "sam2vss_ros\\[report]"', line)
     assert not list(tmp_path.glob("out*"))
 

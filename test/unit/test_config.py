@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
-from sam2vss_ros.config import OPTIONS, NodeConfig, PipelineConfig, options_of
+from sam2vss_ros.config import OPTIONS, NodeConfig, PipelineConfig
+from sam2vss_ros.options import options_of
 from sam2vss_ros.types import Frame, Prompt, instance_value
 
 
@@ -29,13 +31,52 @@ def config_of(name: str) -> type[Any]:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_value_of_another_type_is_refused_by_name(name: str) -> None:
-    default, _ = OPTIONS[name]
+    default, limits = OPTIONS[name]
     config = config_of(name)
     kind = "list of names" if isinstance(default, tuple) else type(default).__name__
     lists = [] if isinstance(default, tuple) else [[default]]
     for wrong in (None, *lists, True if type(default) is not bool else 1):
-        with pytest.raises(TypeError, match=rf"^{name}: .* takes a {kind}$"):
+        with pytest.raises(TypeError, match=rf"^{name}: .* takes a {kind}\b") as caught:
             config(**{name: wrong})
+        for choice in limits.choices:
+            assert choice in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [name for name, (_, o) in OPTIONS.items() if o.choices])
+def test_what_yaml_makes_of_a_word_is_the_word_or_is_named(name: str) -> None:
+    """`discovery: off` is False in YAML."""
+    for text in ("off", "no", "on", "yes", "true", "false", "1", "1.5", "null"):
+        value = yaml.safe_load(text)
+        if value is False and "off" in OPTIONS[name][1].choices:
+            assert getattr(config_of(name)(**{name: value}), name) == "off"
+            continue
+        with pytest.raises(TypeError, match=rf"^{name}: {value} is a .* takes a str: one of"):
+            config_of(name)(**{name: value})
+
+
+def test_how_to_write_a_word_that_yaml_does_not_leave_alone() -> None:
+    for wrong, said in (
+        ({"checkpoint": 7}, r"checkpoint: 7 is a int, it takes a str \(put it in quotes\)"),
+        ({"classes": False}, r"\(YAML reads off, no, false as False; put a word in quotes\)"),
+        ({"max_objects": True}, r"it takes a int \(YAML reads on, yes, true as True\)"),
+    ):
+        with pytest.raises(TypeError, match=said):
+            PipelineConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_no_more_than_a_line_is_repeated_of_what_somebody_wrote() -> None:
+    long = "x" * 1_000_000
+    for config, name, value in (
+        (PipelineConfig, "mode", long),
+        (PipelineConfig, "max_objects", long),
+        (PipelineConfig, "model", [long] * 1000),
+        (NodeConfig, "cameras", [long + "."]),
+        (NodeConfig, "cameras", [long, long]),
+        (PipelineConfig, long, 1),
+    ):
+        with pytest.raises((ValueError, TypeError)) as caught:
+            config.from_mapping({name: value})
+        assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from sam2vss_ros.cli import main
-from sam2vss_ros.config import OPTIONS, NodeConfig, PipelineConfig, options_of
+from sam2vss_ros.config import OPTIONS, NodeConfig, PipelineConfig
+from sam2vss_ros.options import options_of
 
 
 def printed(form: str, capsys: pytest.CaptureFixture[str]) -> str:

@@ -14,7 +14,10 @@ import pytest
 
 import cli_streams
 from cli_streams import HEIGHT, WIDTH, WITHOUT_LIBRARIES, write_folders, write_video
-from sam2vss_ros.io.readers import list_images, read_labels
+from sam2vss_ros.io.bag_writer import header, image_message, label_message, new_bag
+from sam2vss_ros.io.bags import Bag
+from sam2vss_ros.io.image_folders import list_images
+from sam2vss_ros.io.label_files import read_labels
 from sam2vss_ros.semantics.catalog import load_catalog
 
 IN_ANY_SCENE = ("--min-class-score", "0")
@@ -199,6 +202,38 @@ def test_evaluate_a_bag(folders: dict[str, Path], own_labels: Path, tmp_path: Pa
     result = json.loads((tmp_path / "f.json").read_text())
     assert result["miou"] == 1.0
     assert (result["frames"], result["frames_scored"], result["frames_unmatched"]) == (4, 3, 1)
+
+
+@pytest.mark.parametrize(("late", "stamped"), [(True, True), (False, False)])
+def test_evaluate_a_bag_of_a_camera_with_odd_stamps(
+    late: bool, stamped: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every second image is 3 ms older than the one before, or none has a stamp."""
+    bag = tmp_path / "bag"
+    with new_bag(bag, "mcap") as writer:
+        for i in range(10):
+            milliseconds = 1000 + 33 * i - (36 if late and i % 2 else 0)
+            head = header(milliseconds * 1_000_000 if stamped else 0, "camera")
+            recorded = (1000 + 33 * i) * 1_000_000
+            image = np.roll(cli_streams.street(0, 200), 2 * i, 1)
+            labels = np.full(image.shape[:2], 3, np.uint8)
+            writer.write("/image", image_message(image, "rgb8", head), recorded)
+            writer.write("/labels", label_message(labels, head), recorded + 1)
+    code = run(
+        "evaluate", "--bag", bag, "--image-topic", "/image", "--label-topic", "/labels",
+        "--classes", "camvid", "--device", "cpu", "--json", tmp_path / "f.json",
+    )  # fmt: skip
+    assert code == 0
+    result = json.loads((tmp_path / "f.json").read_text())
+    counts = [result[f"frames{kind}"] for kind in ("", "_scored", "_failed", "_unmatched")]
+    assert counts == ([10, 5, 5, 0] if late else [10, 10, 0, 0])
+    assert result["labels_unmatched"] == 0
+    assert caplog.text.count("out of order") == late
+    assert caplog.text.count("does not stamp its images") == (not stamped)
+
+    assert run("bag", "label", bag, "--image-topic", "/image", "--out", tmp_path / "out") == 0
+    answered = Bag(tmp_path / "out").topics["/vss/label_image"].count
+    assert answered == (5 if late else 10)
 
 
 def test_evaluate_goes_on_after_a_broken_image(

@@ -11,7 +11,8 @@ import pytest
 
 from sam2vss_ros.evaluation.metrics import ConfusionMatrix, FrameScore, Scoreboard
 from sam2vss_ros.evaluation.stq import SegmentationAndTrackingQuality
-from sam2vss_ros.io.readers import list_images, read_labels
+from sam2vss_ros.io.image_folders import list_images
+from sam2vss_ros.io.label_files import read_labels
 from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass, load_catalog
 
 VOID, CAR = 11, 8

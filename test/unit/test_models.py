@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,6 @@ from sam2vss_ros.sam2.cards import CARDS
 from sam2vss_ros.sam2.nano import build_nano
 from sam2vss_ros.sam2.weights import (
     EMBEDDED_FOLDER,
-    fetch_weights,
     find_weights,
     known_models,
     weight_folders,
@@ -224,78 +222,6 @@ def test_known_models_say_what_is_at_hand(no_weights: Path) -> None:
     assert status["nano"].fetch == ""
     assert status[TINY].path is None
     assert status[TINY].fetch == f"sam2vss models --fetch {TINY}"
-
-
-class Bomb:
-    """Pickles into code that writes a file when it is unpickled carelessly."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return (Path.touch, (self.path,))
-
-
-def test_files_that_are_no_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    bad: dict[str, tuple[Path, str]] = {}
-
-    def add(name: str, content: bytes, reason: str) -> None:
-        path = tmp_path / name
-        path.write_bytes(content)
-        bad[name] = path, reason
-
-    with tiny_checkpoint.open("rb") as whole:
-        add("truncated.pt", whole.read(1 << 20), "truncated or no checkpoint")
-    add("empty.pt", b"", "truncated or no checkpoint")
-    add("text.pt", b"version https://git-lfs.github.com/spec/v1\n", "truncated or no checkpoint")
-    add("text.safetensors", b"not tensors at all", "truncated or no checkpoint")
-    add(
-        "bomb.pt",
-        pickle.dumps(Bomb(tmp_path / "exploded"), protocol=2),
-        "truncated or no checkpoint",
-    )
-    for name, content in (
-        ("list.pt", [torch.zeros(1)]),
-        ("bare.pt", {"weight": torch.zeros(1)}),
-        ("numbers.pt", {"model": {"weight": 1}}),
-    ):
-        torch.save(content, tmp_path / name)
-        bad[name] = tmp_path / name, "not in Meta's format"
-
-    for path, reason in bad.values():
-        with pytest.raises(ModelUnavailableError, match=reason) as caught:
-            load_model(TINY, str(path), device="cpu", image_size=64)
-        assert str(path) in str(caught.value)
-    assert not (tmp_path / "exploded").exists()
-
-
-def test_checkpoints_of_another_model(tmp_path: Path) -> None:
-    nano = str(nano_file(tmp_path / "nano.safetensors"))
-    with pytest.raises(ModelUnavailableError, match=f"is not of model {TINY}: .*missing: .*more"):
-        load_model(TINY, nano, device="cpu", image_size=64)
-
-    extra = nano_file(tmp_path / "extra.safetensors", extra_head=torch.zeros(3))
-    with pytest.raises(ModelUnavailableError, match="1 unexpected: extra_head"):
-        load_model("nano", str(extra), device="cpu")
-
-    shape = nano_file(tmp_path / "shape.safetensors", no_obj_ptr=torch.zeros(1, 256))
-    expected = r"1 of another shape: no_obj_ptr \(1, 256\) instead of \(1, 64\)"
-    with pytest.raises(ModelUnavailableError, match=expected):
-        load_model("nano", str(shape), device="cpu")
-
-
-def test_fetching_without_a_network_says_so(no_weights: Path) -> None:
-    pytest.importorskip("huggingface_hub", reason="fetching needs huggingface_hub")
-    with pytest.raises(ModelUnavailableError, match="could not be fetched from https://hugg"):
-        fetch_weights(CARDS[TINY])
-
-
-def test_fetching_without_the_hub_client_says_so(
-    no_weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ModelUnavailableError, match="huggingface_hub.* is not installed"):
-        fetch_weights(CARDS[TINY])
 
 
 @pytest.mark.parametrize("less", ["AVX2", "avx512_core"])

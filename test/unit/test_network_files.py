@@ -126,7 +126,16 @@ def test_another_class_count_than_the_class_file_names_both(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(b"not a network", "damaged or not"), (b"", "damaged or not")]
+    ("content", "said"),
+    [
+        (b"not a network", "damaged or not"),
+        (b"", "damaged or not a network: it is empty"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "it is a git-lfs pointer: `git lfs pull`",
+        ),
+        (b"<!doctype html>", "it is a web page"),
+    ],
 )
 @pytest.mark.parametrize("suffix", [".pt", ".onnx"])
 def test_a_broken_file_is_named(suffix: str, content: bytes, said: str, tmp_path: Path) -> None:
@@ -152,7 +161,7 @@ def test_a_label_map_is_no_score(tmp_path: Path) -> None:
 
     path = write_torchscript(tmp_path, Labels(3))
     write_classes(tmp_path / "network.yaml", *NAMES)
-    with pytest.raises(ValueError, match=r"\(1, 64, 64\) of torch.int64, not scores"):
+    with pytest.raises(ValueError, match=r"\(1, 64, 85\) of torch.int64, not scores"):
         load_network(str(path), CPU)
 
 
@@ -184,8 +193,18 @@ def test_a_file_of_another_kind_is_named(tmp_path: Path) -> None:
         ({"input": {"mean": [1, 2]}}, "mean is three numbers"),
         ({"input": {"std": [1, 0, 1]}}, "std is three numbers"),
         ({"input": {"channels": "grey"}}, "channels is rgb or bgr"),
-        ({"input": {"sise": [3, 3]}}, "keys size, mean, std and channels"),
-        ({"input": [3]}, "keys size, mean, std and channels"),
+        ({"input": {"sise": [3, 3]}}, "keys size, multiple, mean, std and channels"),
+        ({"input": {"multiple": 0}}, "multiple is a number of pixels up to 512, not 0"),
+        ({"input": {"multiple": 32.0}}, "multiple is a number of pixels up to 512"),
+        ({"input": {"size": [1.5, 3]}}, r"size is \[height, width\]"),
+        ({"input": {"size": [10**6, 3]}}, "in pixels, up to 8192"),
+        ({"input": {"mean": [float("nan"), 0, 0]}}, "mean is three numbers"),
+        ({"input": {"std": [1, float("inf"), 1]}}, "std is three numbers"),
+        ({"input": {"std": [1, -1, 1]}}, "std is three numbers, above 0"),
+        ({"input": {"mean": [True, 0, 0]}}, "mean is three numbers"),
+        ({"input": "x" * 9000}, "keys size, multiple, mean, std and channels"),
+        ({"output": ["x" * 9000]}, "output is logits or probabilities"),
+        ({"input": [3]}, "keys size, multiple, mean, std and channels"),
         ({"output": "softmax"}, "output is logits or probabilities"),
     ],
 )
@@ -197,6 +216,102 @@ def test_a_class_file_that_asks_for_nonsense(
     with pytest.raises(ValueError, match=said) as caught:
         load_network(str(path), CPU)
     assert str(class_file) in str(caught.value)
+
+
+def halving(times: int) -> nn.Module:
+    """A U-Net that halves its input so often, and joins what it doubles with what it halved."""
+
+    class UNet(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.down = nn.ModuleList(nn.Conv2d(3, 3, 3, 2, 1) for _ in range(times))
+            self.up = nn.Upsample(scale_factor=2.0)
+
+        def forward(self, images: Tensor) -> Tensor:
+            levels = [images]
+            for layer in self.down:
+                levels.append(layer(levels[-1]))
+            scores = levels[-1]
+            for i in range(len(levels) - 1):
+                scores = self.up(scores) + levels[len(levels) - 2 - i]
+            return scores
+
+    torch.manual_seed(0)
+    return UNet().eval()
+
+
+@pytest.mark.parametrize(("times", "multiple"), [(0, 1), (1, 2), (3, 8), (5, 32), (6, 64)])
+def test_the_multiple_that_a_network_wants_is_found(
+    times: int, multiple: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    network = halving(times)
+    torch.jit.script(network).save(str(tmp_path / "network.pt"))
+    write_classes(tmp_path / "network.yaml", *NAMES)
+    loaded = load_network(str(tmp_path / "network.pt"), CPU)
+    rows, columns = (max(1, round(side / multiple)) * multiple for side in (361, 487))
+    answer = loaded.log_probabilities(Frame(picture(361, 487), 0))
+    assert answer.shape == (3, rows, columns)
+    assert (f"multiples of {multiple} pixels" in caplog.text) == (multiple > 1)
+
+
+def test_the_class_file_may_say_the_multiple(tmp_path: Path) -> None:
+    torch.jit.script(halving(5)).save(str(tmp_path / "network.pt"))
+    write_classes(tmp_path / "network.yaml", *NAMES, input={"multiple": 32})
+    network = load_network(str(tmp_path / "network.pt"), CPU)
+    image = picture(361, 487)
+    small = np.asarray(cv2.resize(image, (480, 352), interpolation=cv2.INTER_AREA), np.uint8)
+    expected = halving(5)(normalised(small))[0].log_softmax(0)
+    answer = network.log_probabilities(Frame(image, 0))
+    torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-4)
+    write_classes(tmp_path / "network.yaml", *NAMES, input={"multiple": 16})
+    with pytest.raises(ValueError, match="does not take an image: The size of tensor a") as caught:
+        load_network(str(tmp_path / "network.pt"), CPU)
+    assert "Traceback" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_network_of_one_size_is_told_how_to_say_so(tmp_path: Path) -> None:
+    class Fixed(Blocks):
+        def forward(self, images: Tensor) -> Tensor:
+            return self.layer(images.reshape(1, 3, 48, 64))
+
+    torch.jit.script(Fixed(3)).save(str(tmp_path / "network.pt"))
+    write_classes(tmp_path / "network.yaml", *NAMES)
+    with pytest.raises(ValueError, match="nor with sides of multiples of 2 to 64 .where it wants"):
+        load_network(str(tmp_path / "network.pt"), CPU)
+    write_classes(tmp_path / "network.yaml", *NAMES, input={"size": [48, 64]})
+    network = load_network(str(tmp_path / "network.pt"), CPU)
+    assert network.log_probabilities(Frame(picture(361, 487), 0)).shape == (3, 12, 16)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value: float, tmp_path: Path) -> None:
+    blocks = Blocks(3)
+    with torch.no_grad():
+        blocks.layer.weight.view(-1)[0] = value
+    path = write_torchscript(tmp_path, blocks)
+    write_classes(tmp_path / "network.yaml", *NAMES)
+    with pytest.raises(ValueError, match="its training failed: layer.weight holds NaN or infinite"):
+        load_network(str(path), CPU)
+    path = write_onnx(tmp_path, blocks)
+    with pytest.raises(ValueError, match=r"its scores are not numbers \(NaN\)"):
+        load_network(str(path), CPU)
+
+
+def test_an_onnx_file_of_grey_images_is_named(tmp_path: Path) -> None:
+    import onnx
+
+    path = write_onnx(tmp_path, Blocks(3))
+    write_classes(tmp_path / "network.yaml", *NAMES)
+    model = onnx.load(str(path))
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 1
+    del model.graph.node[0].attribute[:]
+    model.graph.node[0].op_type = "Identity"
+    del model.graph.node[0].input[1:]
+    del model.graph.output[0].type.tensor_type.shape.dim[:]
+    onnx.save(model, str(path))
+    with pytest.raises(ValueError, match=r"takes a tensor\(float\) \[1, 1, 32, 48\], not a float"):
+        load_network(str(path), CPU)
 
 
 def test_sizes_that_keep_the_shape() -> None:

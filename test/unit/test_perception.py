@@ -132,6 +132,7 @@ OTHER_NETWORKS = {
     "image_size": 128,
     "network": "topic",
     "network_classes": "cityscapes",
+    "allow_torchscript": True,
     "class_map": "cityscapes_to_camvid",
     "threads": 7,
 }

@@ -13,9 +13,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.tracker import Tracked
-from sam2vss_ros.types import Frame, Prompt, TrackState
+from sam2vss_ros.types import Frame, Prompt, TrackedObject, TrackState
 from streams import HEIGHT, WIDTH, Eyes, assert_consistent, box, find, ids, look_down, pipeline, run
 
 
@@ -97,13 +98,63 @@ def test_no_more_prompts_than_places(street: npt.NDArray[np.uint8]) -> None:
     assert ids(pipe.process(Frame(street[3], 4))) == again
 
 
+def full_memory(street: npt.NDArray[np.uint8], **options: object) -> tuple[VssPipeline, list[int]]:
+    """A pipeline that has found as much as it may remember, and the ids in the order in which they
+    would give way."""
+    pipe = pipeline(keyframe_interval=2, **options)
+    result = run(pipe, street[:3])[-1]
+    assert len(result.objects) == pipe.config.max_objects
+
+    def certainty(o: TrackedObject) -> float:
+        return (o.state == TrackState.CONFIRMED) + o.predicted_iou * o.visibility
+
+    return pipe, [o.track_id for o in sorted(result.objects, key=certainty)]
+
+
+@pytest.mark.parametrize("model", ["mobile", "nano"])
+def test_what_the_user_asks_for_takes_the_place_of_the_least_certain(
+    model: str, street: npt.NDArray[np.uint8]
+) -> None:
+    """Points, a box and a mask between two frames; then nobody else gives way."""
+    pipe, found = full_memory(street, model=model, max_objects=3)
+    point = Prompt(points=np.array([[20, 90]], np.float32), point_labels=np.array([1], np.int32))
+    prompts = [point, Prompt(box=(70.0, 10.0, 110.0, 50.0)), Prompt(mask=box(5, 10, 35, 50))]
+    asked = [pipe.add_prompt(p) for p in prompts[:2]]
+    result = pipe.process(Frame(street[3], 4))
+    assert_consistent(result, street[3], pipe)
+    assert ids(result) == [found[-1], *asked]
+    asked.append(pipe.add_prompt(prompts[2]))
+    assert ids(pipe.process(Frame(street[4], 5))) == asked
+    for t in range(5, 9):
+        with pytest.raises(ValueError, match="all 3 places are taken by objects that users asked"):
+            pipe.add_prompt(prompts[t % 3])
+        assert ids(pipe.process(Frame(street[t], t + 1))) == asked
+    assert pipe.remove_object(asked[0])
+    again = pipe.add_prompt(prompts[0])
+    assert ids(pipe.process(Frame(street[9], 10))) == [*asked[1:], again]
+
+
+def test_a_search_displaces_nothing_that_was_asked_for(
+    street: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it is out of sight for long, and everything on the image is unexplained."""
+    pipe, _ = full_memory(street, max_objects=2, lost_after=1)
+    eyes = Eyes(pipe, monkeypatch)
+    asked = [pipe.add_prompt(Prompt(mask=box(x, 10, x + 30, 50))) for x in (5, 45)]
+    for t in range(3, 6):
+        assert ids(pipe.process(Frame(street[t], t + 1))) == asked
+    eyes.shut = True
+    for t in range(6, 12):
+        assert ids(pipe.process(Frame(255 - street[t], t + 1))) == asked
+
+
 def test_prompts_of_another_scene_go_with_it(street: npt.NDArray[np.uint8]) -> None:
     pipe = pipeline(discovery="off")
     prompt = Prompt(mask=box(30, 20, 80, 70))
-    pipe.process(Frame(street[0], 100))
+    pipe.process(Frame(street[0], 10**10))
     pipe.add_prompt(prompt)
     pipe.reset()
-    assert pipe.process(Frame(street[1], 101)).objects == ()
+    assert pipe.process(Frame(street[1], 10**10 + 1)).objects == ()
     pipe.add_prompt(prompt)
     assert pipe.process(Frame(street[1], 50)).objects == (), "time went back"
 

@@ -9,29 +9,19 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from videos import write_video
 
 from sam2vss_ros.errors import InputError
+from sam2vss_ros.io.image_files import image_size, read_image
+from sam2vss_ros.io.image_folders import files_by_number, list_images
+from sam2vss_ros.io.label_files import read_labels
 from sam2vss_ros.io.readers import (
     BrokenFrame,
     LabelledFrame,
-    files_by_number,
-    image_size,
     labelled_folder,
     labelled_video,
-    list_images,
     open_frames,
-    read_image,
-    read_labels,
 )
-
-
-def write_video(path: Path, frames: int = 5, rate: float = 25.0) -> Path:
-    """Frames of 64 x 48 pixels: red, brighter from frame to frame."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, (64, 48))
-    for i in range(frames):
-        writer.write(np.full((48, 64, 3), (0, 0, 50 + 40 * i), np.uint8))
-    writer.release()
-    return path
 
 
 def test_video(tmp_path: Path) -> None:
@@ -61,6 +51,13 @@ def test_folder_in_the_order_of_names(tmp_path: Path) -> None:
     assert (source.rate, source.count) == (30.0, 3)
     assert [int(f.image[0, 0, 0]) for f in source] == [10, 20, 30]
     assert image_size(tmp_path / "a.PNG") == (6, 4)
+
+
+def test_twins_in_a_folder_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.png", "a.jpg", "b.png"):
+        Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / name)
+    assert open_frames(tmp_path).count == 3
+    assert "a.jpg and" in caplog.text and "have one name but for the suffix" in caplog.text
 
 
 def test_grey_images_become_rgb(tmp_path: Path) -> None:
@@ -126,8 +123,8 @@ def test_palette_labels_are_indices(tmp_path: Path) -> None:
 
 
 def test_labels_that_are_none(tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / "color.png")
-    with pytest.raises(InputError, match="mode RGB.*one id per pixel"):
+    Image.fromarray(np.full((4, 6, 3), (1, 2, 3), np.uint8)).save(tmp_path / "color.png")
+    with pytest.raises(InputError, match=r"color.png is a colour image: only a class file"):
         read_labels(tmp_path / "color.png")
     Image.fromarray(np.full((4, 6), 70_000, np.int32)).save(tmp_path / "wide.tif")
     with pytest.raises(InputError, match="ids from 70000 to 70000"):
@@ -169,19 +166,22 @@ def test_folders_are_joined_by_stem_and_split_into_streams(tmp_path: Path) -> No
 def test_broken_files_are_frames_that_say_why(tmp_path: Path) -> None:
     images, labels = write_pairs(tmp_path, "0.png 1.png 2.png", "0.png 1.png 2.png")
     (images / "0.png").write_bytes(b"cut short")
-    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(labels / "1.png")
+    Image.fromarray(np.full((4, 6, 3), (1, 2, 3), np.uint8)).save(labels / "1.png")
     (stream,) = labelled_folder(images, labels)
     broken, second, whole = stream.read()
     assert isinstance(broken, BrokenFrame) and broken.frame is None
     assert (broken.name, "0.png cannot be read" in broken.reason) == ("0", True)
-    assert isinstance(second, BrokenFrame) and "mode RGB" in second.reason
+    assert isinstance(second, BrokenFrame) and "1.png is a colour image" in second.reason
     assert second.frame is not None, "the image is seen though its labels are broken"
     assert isinstance(whole, LabelledFrame) and whole.labels is not None
 
 
 def test_folders_that_cannot_be_joined(tmp_path: Path) -> None:
     images, labels = write_pairs(tmp_path, "a.png b.png", "c.png")
-    with pytest.raises(InputError, match="no image in .* has labels in .*, such as a and c"):
+    with pytest.raises(
+        InputError,
+        match=r"no image in .* has labels in .*images has a\.png and .*labels has c\.png",
+    ):
         labelled_folder(images, labels)
     Image.fromarray(np.zeros((4, 5), np.uint8)).save(labels / "b.png")
     with pytest.raises(InputError, match=r"labels/b\.png is 5x4, its image .*b\.png is 6x4"):

@@ -145,6 +145,7 @@ def write_report(folder: Path, shifts: dict[str, int]) -> dict[str, Any]:
         document = {
             "variants": results,
             "source": f"frames of {NASTY}",
+            "label_notes": [f"{NASTY} is doubtful"],
             "provenance": provenance(["sam2vss", "evaluate", "--images", "a b"]),
         }
         report.write(document, results, results[0]["name"])
@@ -171,7 +172,12 @@ def test_one_page_that_needs_nothing_else(tmp_path: Path, shifts: dict[str, int]
         ), reference[:40]
     assert [r[1:] for r in page.references if r.startswith("#")] == list(SECTIONS)
     assert 'content="width=device-width' in html, "a phone shows it in its own width"
-    for text in (NASTY, *(c.name for c in STREET.classes), "sam2vss evaluate --images 'a b'"):
+    for text in (
+        NASTY,
+        f"Doubtful labels: {NASTY} is doubtful",
+        *(c.name for c in STREET.classes),
+        "sam2vss evaluate --images 'a b'",
+    ):
         assert text in page.text
     for rule in document["variants"][0]["rules"].values():
         assert rule in page.text

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
@@ -32,21 +30,27 @@ class Stream:
         self.tracks = [self.start(self.objects.new_id()) for _ in range(followed)]
         self.end()
 
-    def start(self, track_id: int) -> Track:
-        track = self.objects.start(track_id, ClassPosterior(11))
+    def start(self, track_id: int, prompted: bool = False) -> Track:
+        track = self.objects.start(track_id, ClassPosterior(11), prompted)
         self.objects.find(track, CONFIG)
         return track
 
     def begin(self) -> None:
-        """As the pipeline begins a frame; raises IndexError where too much was promised."""
+        """As the pipeline begins a frame; raises IndexError where too much was promised.
+
+        Nobody gives way who was asked for.
+        """
         taken = self.requests.take(SIZE)
         if taken.reset:
             self.objects.clear()
         for track_id in taken.removals:
             if track_id in self.objects:
                 self.objects.remove(track_id)
+        held = {t.track_id for t in self.objects.all() if t.prompted}
+        self.objects.make_room(len(taken.prompts))
         for placed in taken.prompts:
-            self.start(placed.track_id)
+            self.start(placed.track_id, prompted=True)
+        assert all(track_id in self.objects for track_id in held)
 
     def end(self) -> None:
         self.requests.note(self.objects)
@@ -91,15 +95,16 @@ def test_an_object_just_asked_for_can_be_removed() -> None:
 
 def test_what_is_just_removed_is_not_removed_again() -> None:
     """Its place would count twice."""
-    stream = Stream(followed=2)
-    gone = stream.tracks[0].track_id
-    assert stream.requests.remove_object(gone)
+    stream = Stream()
+    first, second = stream.fill()
+    assert stream.next_frame() == [first, second]
+    assert stream.requests.remove_object(first)
     stream.begin()
-    assert not stream.requests.remove_object(gone)
+    assert not stream.requests.remove_object(first)
     asked = stream.fill()
     stream.end()
     assert len(asked) == 1
-    assert stream.next_frame() == [stream.tracks[1].track_id, *asked]
+    assert stream.next_frame() == [second, *asked]
 
 
 def test_what_is_just_forgotten_cannot_be_removed() -> None:
@@ -112,29 +117,47 @@ def test_what_is_just_forgotten_cannot_be_removed() -> None:
     assert len(asked) == 2 and stream.next_frame() == asked
 
 
-def lose(stream: Stream) -> int:
-    stream.objects.lose(stream.tracks[0])
-    return stream.tracks[0].track_id
+def test_what_was_found_gives_way_to_what_is_asked_for() -> None:
+    """The least certain first."""
+    stream = Stream(followed=3, max_objects=3)
+    sure, unsure, fair = stream.tracks
+    for track, predicted_iou in ((sure, 0.9), (unsure, 0.5), (fair, 0.7)):
+        stream.objects.rate(track, predicted_iou, visibility=1.0)
+    for gone, left in ((unsure, [sure, fair]), (fair, [sure]), (sure, [])):
+        asked = stream.requests.add_prompt(PROMPT)
+        after = stream.next_frame()
+        assert gone.track_id not in after and asked in after
+        assert [i for i in after if i <= 3] == [t.track_id for t in left]
+    with pytest.raises(ValueError, match="all 3 places are taken by objects that users asked for"):
+        stream.requests.add_prompt(PROMPT)
 
 
-def remove(stream: Stream) -> int:
-    stream.objects.remove(stream.tracks[0].track_id)
-    return stream.tracks[0].track_id
+def test_the_lost_give_way_before_those_in_sight() -> None:
+    stream = Stream(followed=3, max_objects=3)
+    for track in stream.tracks[:2]:
+        stream.objects.lose(track)
+    stream.objects.age_lost(CONFIG)
+    stream.objects.lose(stream.tracks[2])  # lost last
+    order = []
+    for _ in range(3):
+        stream.requests.add_prompt(PROMPT)
+        order.append({t.track_id for t in stream.tracks} - set(stream.next_frame()))
+    assert order == [{1}, {1, 2}, {1, 2, 3}]
 
 
-@pytest.mark.parametrize("leave", [lose, remove])
-def test_a_place_that_discovery_takes_is_not_promised(leave: Callable[[Stream], int]) -> None:
-    """Also to a user who then removes the object whose place it was."""
-    stream = Stream(followed=2)
-    stream.begin()
-    gone = leave(stream)
-    assert stream.requests.claim(stream.objects, wanted=3) == 1
-    found = stream.start(stream.objects.new_id()).track_id
-    stream.requests.remove_object(gone)
-    assert stream.fill() == []
+def test_discovery_takes_no_place_of_what_was_asked_for() -> None:
+    """Also where it is lost: it may come back."""
+    stream = Stream()
+    asked = stream.fill()
+    assert stream.next_frame() == asked
+    for track in stream.objects.all():
+        stream.objects.lose(track)
     stream.end()
+    assert stream.requests.claim(stream.objects, wanted=2) == 0
+    assert stream.objects.vacancies() == 2, "they may be known again"
     assert stream.fill() == []
-    assert stream.next_frame() == [stream.tracks[1].track_id, found]
+    with pytest.raises(IndexError, match="full"):
+        stream.start(stream.objects.new_id())
 
 
 def test_discovery_leaves_the_places_that_were_promised() -> None:
@@ -143,18 +166,22 @@ def test_discovery_leaves_the_places_that_were_promised() -> None:
     asked = [stream.requests.add_prompt(PROMPT) for _ in range(2)]
     assert stream.requests.claim(stream.objects, wanted=3) == 1
     found = stream.start(stream.objects.new_id()).track_id
+    more = stream.fill()
+    assert len(more) == 2, "for those found"
+    stream.end()
     assert stream.fill() == []
-    stream.end()
-    assert stream.next_frame() == [stream.tracks[0].track_id, found, *asked]
+    after = stream.next_frame()
+    assert after == [*asked, *more] and found not in after
 
 
-def test_a_lost_object_can_be_removed_and_frees_no_place() -> None:
-    """Its place was free for others already."""
+def test_a_lost_object_can_be_removed() -> None:
     stream = Stream(followed=2)
-    lost = lose(stream)
+    lost = stream.tracks[0]
+    stream.objects.lose(lost)
     stream.end()
-    assert stream.requests.remove_object(lost) and not stream.requests.remove_object(lost)
-    (asked,) = stream.fill()
+    assert stream.requests.remove_object(lost.track_id)
+    assert not stream.requests.remove_object(lost.track_id)
+    asked = stream.requests.add_prompt(PROMPT)
     assert stream.next_frame() == [stream.tracks[1].track_id, asked]
 
 

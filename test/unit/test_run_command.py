@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from cli_streams import HEIGHT, WIDTH, run, street, write_folders, write_video
-from sam2vss_ros.io.readers import list_images, read_labels
+from sam2vss_ros.io.image_folders import list_images
+from sam2vss_ros.io.label_files import read_labels
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.semantics.catalog import load_catalog
 from sam2vss_ros.types import Frame, SemanticFrame

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from sam2vss_ros.affinity.model import load_affinity_model
 from sam2vss_ros.affinity.trunk import CHANNELS
-from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass
+from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass, catalog_data
 from sam2vss_ros.semantics.classifier import (
     GEOMETRY,
     MaskClassifier,
@@ -28,6 +29,7 @@ from sam2vss_ros.semantics.model import (
     save_semantics,
 )
 from sam2vss_ros.semantics.segmenter import Convolution, folded
+from sam2vss_ros.semantics.weights_file import save_weights
 from sam2vss_ros.training.calibration import score
 from sam2vss_ros.training.data import load_stills
 from squares import box
@@ -238,6 +240,8 @@ def spoiled(original: Path, how: str) -> None:
         original.write_bytes(b"")
     elif how == "no safetensors":
         original.write_bytes(b"PK\x03\x04" + bytes(1000))
+    elif how == "git-lfs":
+        original.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     elif how == "foreign":
         save_file({"weight": torch.zeros(3)}, original)
     elif how == "other metadata":
@@ -247,7 +251,8 @@ def spoiled(original: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "how", ["truncated", "empty", "no safetensors", "foreign", "other metadata", "no json"]
+    "how",
+    ["truncated", "empty", "no safetensors", "git-lfs", "foreign", "other metadata", "no json"],
 )
 def test_what_is_no_semantics_file_is_named(
     how: str, untrained: SemanticModel, tmp_path: Path
@@ -258,6 +263,43 @@ def test_what_is_no_semantics_file_is_named(
     with pytest.raises(ValueError, match="is not a semantics file") as caught:
         load_semantics(str(path), CPU)
     assert str(path) in str(caught.value)
+    assert ("git lfs pull" in str(caught.value)) == (how == "git-lfs")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"catalog": None}, "it does not say its catalog and image_size"),
+        ({"image_size": None}, "it does not say its catalog and image_size"),
+        ({"image_size": 1e9}, "its image_size is pixels from 32 to 8192, not 1000000000.0"),
+        ({"image_size": True}, "its image_size is pixels from 32 to 8192, not True"),
+        ({"catalog": {"name": "x", "classes": []}}, "its catalog: not a class file: .* no classes"),
+        ({"catalog": "x" * 100_000}, "its catalog: not a class file: it has no list `classes`"),
+    ],
+)
+def test_what_a_file_says_of_itself_is_checked(
+    changes: dict[str, Any], said: str, untrained: SemanticModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.safetensors"
+    about = {"catalog": catalog_data(untrained.catalog), "image_size": 512} | changes
+    weights = {"weight": torch.zeros(3)}
+    save_weights(path, weights, {k: v for k, v in about.items() if v is not None})
+    with pytest.raises(ValueError, match=said) as caught:
+        load_semantics(str(path), CPU)
+    assert len(str(caught.value)) < 700 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["head", "classifier"])
+def test_weights_that_are_not_finite_are_refused(
+    part: str, untrained: SemanticModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.safetensors"
+    weights = next(getattr(untrained, part).parameters())
+    with torch.no_grad():
+        weights.view(-1)[0] = float("nan")
+    save_semantics(untrained, path, {})
+    with pytest.raises(ValueError, match=rf"{part}\..* holds NaN or infinite weights"):
+        load_semantics(str(path), CPU)
 
 
 def test_tensors_of_another_shape_are_refused(untrained: SemanticModel, tmp_path: Path) -> None:

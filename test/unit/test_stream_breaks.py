@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,8 @@ from streams import (
     pipeline,
     run,
 )
+
+SECOND, MS = 1_000_000_000, 1_000_000  # in ns
 
 
 def test_equal_stamps_are_refused_and_the_stream_goes_on(street: npt.NDArray[np.uint8]) -> None:
@@ -74,10 +77,60 @@ def assert_fresh(result: SemanticFrame, before: SemanticFrame) -> None:
 
 def test_time_that_runs_backwards_starts_afresh(street: npt.NDArray[np.uint8]) -> None:
     pipe = pipeline()
-    before = run(pipe, street[:2], start=100)[-1]
+    before = run(pipe, street[:2], start=100 * SECOND)[-1]
     again = pipe.process(Frame(street[2], 7))
     assert_fresh(again, before)
-    assert set(ids(pipe.process(Frame(street[3], 8)))) <= set(ids(again))
+    assert again.began_anew and not again.out_of_order
+    after = pipe.process(Frame(street[3], 8))
+    assert set(ids(after)) <= set(ids(again)) and not after.began_anew
+
+
+def test_a_frame_out_of_order_is_not_looked_at(street: npt.NDArray[np.uint8]) -> None:
+    """The stream goes on as if it had not come; what was asked for still waits."""
+    pipe, usual = (pipeline(keyframe_interval=2) for _ in range(2))
+    for i, stamp in enumerate((100, 110, 120, 130)):
+        frame = Frame(street[i], stamp * MS)
+        result, expected = pipe.process(frame), usual.process(frame)
+        assert_same(result, expected)
+        if i == 1:
+            for each in (pipe, usual):
+                each.add_prompt(Prompt(mask=box(30, 20, 80, 70)))
+        for late in (stamp - 1, stamp - 40, stamp - 30):
+            again = pipe.process(Frame(street[9], late * MS))
+            assert again.out_of_order and not again.began_anew
+            assert_same(dataclasses.replace(again, out_of_order=False), result)
+    assert pipe.stream.frames == 4
+
+
+def test_one_stamp_that_is_far_off_begins_no_new_stream(street: npt.NDArray[np.uint8]) -> None:
+    pipe = pipeline(discovery="off")
+    pipe.process(Frame(street[0], 90 * MS))
+    asked = pipe.add_prompt(Prompt(mask=box(0, 66, 128, 96)))
+    stamps = (100, 110, 9_000_000, 120, 130)
+    results = [pipe.process(Frame(street[0], stamp * MS)) for stamp in stamps]
+    assert [r.time_jump for r in results] == [False, False, True, False, False]
+    assert not any(r.began_anew or r.out_of_order for r in results)
+    assert [ids(r) for r in results] == [[asked]] * 5
+
+
+def test_max_step_back_is_where_a_new_stream_begins(street: npt.NDArray[np.uint8]) -> None:
+    pipe = pipeline(max_step_back=0.05)
+    before = run(pipe, street[:2], start=SECOND)[-1]
+    last = SECOND + 1
+    assert pipe.process(Frame(street[2], last - SECOND // 20)).out_of_order
+    again = pipe.process(Frame(street[2], last - SECOND // 20 - 1))
+    assert again.began_anew and not again.out_of_order
+    assert_fresh(again, before)
+
+
+def test_after_a_reset_any_stamp_will_do(street: npt.NDArray[np.uint8]) -> None:
+    pipe = pipeline()
+    before = run(pipe, street[:2], start=SECOND)[-1]
+    for stamp in (SECOND // 2, SECOND // 2):
+        pipe.reset()
+        again = pipe.process(Frame(street[2], stamp))
+        assert_fresh(again, before)
+        assert not again.began_anew and not again.out_of_order
 
 
 def test_objects_are_kept_when_only_the_image_size_changes(
@@ -144,9 +197,6 @@ def test_prompts_do_not_outlive_a_scene_cut(street: npt.NDArray[np.uint8]) -> No
     other = make_clip(5, 1, (HEIGHT, WIDTH), kind="abstract").frames[0]
     result = pipe.process(Frame(other, 2))
     assert result.scene_cut and result.objects == ()
-
-
-SECOND = 1_000_000_000
 
 
 def test_after_a_jump_in_time_only_those_are_kept_that_look_like_themselves(

@@ -20,7 +20,7 @@ from sam2vss_ros.cli import main
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.evaluation.mask_scores import Mask
-from sam2vss_ros.io.readers import Rgb, read_image
+from sam2vss_ros.io.image_files import Rgb, read_image
 from sam2vss_ros.training.procedural import make_clip
 from sam2vss_ros.types import Frame
 

@@ -62,7 +62,7 @@ def lose_classes(folder: Path) -> None:
 
 
 def break_label_depth(folder: Path) -> None:
-    cv2.imwrite(str(folder / "labels" / "a.png"), np.zeros((64, 64, 3), np.uint8))
+    cv2.imwrite(str(folder / "labels" / "a.png"), np.full((64, 64, 3), (1, 2, 3), np.uint8))
 
 
 def break_image(folder: Path) -> None:
@@ -95,7 +95,7 @@ def add_twin(folder: Path) -> None:
     [
         (break_label_size, ["labels/a.png is 64x32", "images/a.png is 64x64"]),
         (break_label_ids, ["labels/a.png", "77"]),
-        (break_label_depth, ["labels/a.png", "mode RGB", "grey of 8 or 16 bits, or palette"]),
+        (break_label_depth, ["labels/a.png has 4096 pixels in 1 colours", "most in (3, 2, 1)"]),
         (break_image, ["images/a.png cannot be read as an image"]),
         (break_label, ["labels/a.png cannot be read as a label image"]),
         (lose_classes, ["labels: no pixel has a class of camvid"]),

@@ -208,12 +208,132 @@ def test_what_transformers_cannot_load_is_named(
         (no_size, "nor a shortest edge: {'max_height': 3}"),
         (other, "a bert is no segmentation model"),
         (empty, "config.json"),
-        ("nobody/nothing", "nobody/nothing"),
     ):
         with pytest.raises(ValueError, match="cannot be loaded by transformers") as caught:
             load_network(str(folder), CPU)
         assert str(folder) in str(caught.value) and said in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def copied(folder: Path, to: Path, **entries: Any) -> Path:
+    """A folder's copy, with some entries of its config.json changed."""
+    to.mkdir()
+    for file in folder.iterdir():
+        (to / file.name).write_bytes(file.read_bytes())
+    config = json.loads((to / "config.json").read_text())
+    (to / "config.json").write_text(json.dumps(config | entries))
+    return to
+
+
+@pytest.mark.parametrize("model_type", ["segformer", "mine"])
+@pytest.mark.parametrize("place", ["config.json", "preprocessor_config.json", "backbone_config"])
+def test_code_that_a_folder_brings_is_not_run(
+    model_type: str, place: str, segformer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto_map = {"AutoConfig": "evil.Config", "AutoImageProcessor": "evil.Processor"}
+    brings: dict[str, Any] = {"auto_map": auto_map} if place == "config.json" else {}
+    if place == "backbone_config":
+        brings = {"backbone_config": {"model_type": "swin", "auto_map": auto_map}}
+    folder = copied(segformer, tmp_path / "folder", model_type=model_type, **brings)
+    if place == "preprocessor_config.json":
+        write_settings(folder, size=64, auto_map=auto_map)
+        if model_type == "mine":
+            return  # told before, as in the other places
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+
+    def asked(*_: object) -> str:
+        raise AssertionError("somebody was asked whether to run it")
+
+    monkeypatch.setattr("builtins.input", asked)
+    with pytest.raises(ValueError, match="auto_map: it brings Python code of its own") as caught:
+        load_network(str(folder), CPU)
+    assert "\n" not in str(caught.value) and "never run" in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+class Bomb:
+    """Pickles into code that writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (self.path,))
+
+
+def test_code_in_the_weights_of_a_folder_is_not_run(segformer: Path, tmp_path: Path) -> None:
+    folder = copied(segformer, tmp_path / "folder")
+    (folder / "model.safetensors").unlink()
+    torch.save({"weight": Bomb(tmp_path / "exploded")}, folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="cannot be loaded by transformers") as caught:
+        load_network(str(folder), CPU)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("kind", ["OneFormerConfig", "DetrConfig"])
+def test_universal_models_of_another_kind_are_named(
+    kind: str, offline: Any, tmp_path: Path
+) -> None:
+    """By their config.json alone; their own classes may want what is not installed."""
+    getattr(offline, kind)(**LABELS).save_pretrained(tmp_path)
+    write_settings(tmp_path, size=64)
+    with pytest.raises(ValueError, match=r"a (oneformer|detr) is not supported: of univ") as caught:
+        load_network(str(tmp_path), CPU)
+    for known in ("maskformer", "mask2former", "eomt", "semantic segmentation model"):
+        assert known in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"size": 64, "image_mean": [float("nan")] * 3}, "image_mean is three numbers"),
+        ({"size": 64, "image_std": [0.5, 0, 0.5]}, "image_std is three numbers, above 0"),
+        ({"size": 64, "rescale_factor": 0}, "float division by zero|image_std"),
+        ({"size": {"height": 10**9, "width": 10**9}}, "asks for sides that are no pixels up to"),
+        ({"size": {"shortest_edge": 10**9}}, "asks for sides that are no pixels up to"),
+        ({"size": {"height": 6.5, "width": 64}}, "asks for sides that are no pixels up to"),
+    ],
+)
+def test_a_folder_that_asks_for_nonsense(
+    settings: dict[str, Any], said: str, segformer: Path, tmp_path: Path
+) -> None:
+    folder = copied(segformer, tmp_path / "folder")
+    write_settings(folder, **settings)
+    with pytest.raises(ValueError, match=said):
+        load_network(str(folder), CPU)
+
+
+def test_a_clone_without_git_lfs_is_told(segformer: Path, tmp_path: Path) -> None:
+    folder = copied(segformer, tmp_path / "folder")
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ValueError, match="its model.safetensors has no weights, .* `git lfs pull`"):
+        load_network(str(folder), CPU)
+
+
+def test_a_backbone_alone_is_refused(offline: Any, segformer: Path, tmp_path: Path) -> None:
+    """What it lacks, the library would draw at random, and label every pixel by that."""
+    from safetensors.torch import load_file, save_file
+
+    folder = copied(segformer, tmp_path / "folder")
+    weights = load_file(folder / "model.safetensors")
+    backbone = {k: v for k, v in weights.items() if not k.startswith("decode_head")}
+    save_file(backbone, folder / "model.safetensors", {"format": "pt"})
+    lacks = len([k for k in weights if k.startswith("decode_head") and "running" not in k]) - 1
+    with pytest.raises(ValueError, match=f"its weights lack {lacks} of those of the network, such"):
+        load_network(str(folder), CPU)
+
+
+def test_broken_weights_are_refused(offline: Any, segformer: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = copied(segformer, tmp_path / "folder")
+    weights = load_file(folder / "model.safetensors")
+    key = sorted(weights)[-1]
+    weights[key].view(-1)[0] = float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="damaged, or its training failed: .* holds NaN"):
+        load_network(str(folder), CPU)
 
 
 @pytest.mark.parametrize("library", ["transformers", "onnxruntime"])

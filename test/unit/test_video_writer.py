@@ -50,6 +50,24 @@ def test_a_video_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         video.write(plain(1))
 
 
+def test_a_video_that_lost_its_end_is_removed(tmp_path: Path) -> None:
+    """As where a quota is used up, of which nothing tells before."""
+
+    class Cut:
+        def release(self) -> None:
+            writer.release()
+            content = (tmp_path / "v.mp4").read_bytes()
+            (tmp_path / "v.mp4").write_bytes(content[:-10])
+
+    video = VideoWriter(tmp_path / "v.mp4", 30)
+    video.write(plain(200))
+    assert video._writer is not None
+    writer, video._writer = video._writer, Cut()  # type: ignore[assignment]
+    with pytest.raises(OSError, match=r"No space left on device: .*v\.mp4"):
+        video.close()
+    assert not (tmp_path / "v.mp4").exists()
+
+
 def test_without_images_there_is_no_file(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "v.mp4", 30):
         pass

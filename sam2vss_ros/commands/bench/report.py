@@ -51,13 +51,15 @@ def add_report(
 def _report(measure: Callable[[argparse.Namespace], Report], args: argparse.Namespace) -> int:
     from sam2vss_ros.bench.report import machine, markdown
 
-    check_json(args.json)
+    check_json(args.json, args.overwrite)
     report = measure(args)
     about = machine(report.device)
-    print(f"\n{about['device']}, {about['threads']} CPU threads, torch {about['torch']}")
-    for part in report.parts:
-        print("\n" + (markdown(part.header, part.rows) if isinstance(part, Table) else part))
-    write_json(args.json, {**report.figures, "machine": about})
+    try:
+        print(f"\n{about['device']}, {about['threads']} CPU threads, torch {about['torch']}")
+        for part in report.parts:
+            print("\n" + (markdown(part.header, part.rows) if isinstance(part, Table) else part))
+    finally:  # also where nobody reads what is printed
+        write_json(args.json, {**report.figures, "machine": about})
     return 0 if report.holds else NOT_MET
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor
 
+from sam2vss_ros.errors import one_line
+from sam2vss_ros.io.yaml_files import read_yaml
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.semantics.networks.network import SegmentationNetwork
 from sam2vss_ros.semantics.shipped import yaml_path
@@ -32,11 +33,14 @@ def load_class_map(name_or_path: str) -> dict[str, str]:
     """
     path = yaml_path(name_or_path, MAPS_FOLDER, "class_map:")
     try:
-        names = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        names = read_yaml(path)
+    except (ValueError, OSError) as error:
         raise ValueError(f"class_map: {path} is not YAML: {error}") from error
     if not isinstance(names, dict) or not all(isinstance(v, str) for v in names.values()):
         raise ValueError(f"class_map: {path} is not made of lines `network's class: our class`")
+    for theirs in names:
+        if isinstance(theirs, bool) or theirs is None:  # as YAML reads on, no and ~
+            raise ValueError(f"class_map: {path}: {theirs} is no class: put its name in quotes")
     return {str(theirs): ours for theirs, ours in names.items()}
 
 
@@ -64,16 +68,16 @@ class MappedNetwork:
             unknown = sorted(set(wanted) - set(known))
             if unknown:
                 raise ValueError(
-                    f"class_map: {what} has no class {', '.join(unknown)}; it has "
-                    f"{', '.join(known)}"
+                    f"class_map: {what} has no class {one_line(', '.join(unknown))}; it has "
+                    f"{one_line(', '.join(known))}"
                 )
         meets = [names.get(name, name) for name in theirs]
         self._sums = torch.tensor([[name == other for other in meets] for name in ours]).float()
         if not self._sums.any():
             raise ValueError(
-                f"network: {network.name} knows {', '.join(theirs)}; the catalog {target.name} has "
-                f"{', '.join(ours)}: no name is in both, so map them with class_map, or use mode "
-                "refine or network without one"
+                f"network: {network.name} knows {one_line(', '.join(theirs))}; the catalog "
+                f"{target.name} has {one_line(', '.join(ours))}: no name is in both, so map "
+                "them with class_map, or use mode refine or network without one"
             )
         left_out = [name for name, other in zip(theirs, meets, strict=True) if other not in ours]
         missing = [name for name in ours if name not in meets]
@@ -82,8 +86,8 @@ class MappedNetwork:
                 "network %s: left out since %s has no such class: %s; not known to it: %s",
                 network.name,
                 target.name,
-                ", ".join(left_out) or "none",
-                ", ".join(missing) or "none",
+                one_line(", ".join(left_out) or "none"),
+                one_line(", ".join(missing) or "none"),
             )
 
     def accepts(self, frame: Frame) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from sam2vss_ros.semantics.catalog import IMAGE_ID_LIMIT, ClassCatalog
+from sam2vss_ros.semantics.networks.inputs import MOST_SIDE
+from sam2vss_ros.sizes import with_longer_side
 from sam2vss_ros.types import Frame
 
 SURE = 0.9
@@ -35,6 +38,12 @@ class LabelImages:
         return frame.dense_labels is not None
 
     def log_probabilities(self, frame: Frame) -> Tensor:
-        """(K, h, w) float32 log probabilities of the frame's (h, w) dense labels."""
-        rows = torch.from_numpy(self._row[frame.dense_labels]).to(self._log_rows.device)
+        """(K, h, w) float32 log probabilities of the frame's dense labels, at most MOST_SIDE wide
+        or high."""
+        labels = frame.dense_labels
+        assert labels is not None
+        if max(labels.shape) > MOST_SIDE:
+            height, width = with_longer_side(labels.shape[0], labels.shape[1], MOST_SIDE)
+            labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
+        rows = torch.from_numpy(self._row[labels]).to(self._log_rows.device)
         return self._log_rows.T[:, rows]
