@@ -36,7 +36,7 @@ setup(
         "rosbags>=0.11.9",
     ],
     extras_require={
-        "networks": ["transformers>=5", "onnxruntime>=1.16"],
+        "networks": ["transformers>=5", "onnxruntime>=1.16", "scipy>=1.9"],
         # The report of `sam2vss evaluate` and the curves of `sam2vss train`.
         "report": ["jinja2>=3.0", "matplotlib>=3.5"],
     },
