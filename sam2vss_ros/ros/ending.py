@@ -47,6 +47,5 @@ def main() -> NoReturn:
     ending = Ending()
     from sam2vss_ros.ros.node import run  # takes seconds
 
-    os._exit(
-        run(ending)
-    )  # the interpreter has nothing left to do that is worth seconds on a busy machine
+    # The interpreter has nothing left to do that is worth seconds on a busy machine.
+    os._exit(run(ending))
