@@ -1,4 +1,9 @@
-"""Where tracked objects are in space: a box and a centroid for each, by its mask and the depth."""
+"""Where tracked objects are in space: a box and a centroid for each, by its mask and the depth.
+
+Depth bleeds at the borders of objects, and masks are not exact. So the inner part of a mask says at
+which depths an object is: those that no gap parts from its median. All pixels of the mask at those
+depths are its points.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ from sam2vss_ros.geometry.depth import Depth
 from sam2vss_ros.types import TrackedObject
 
 SHRINK = 0.1
-"""Of its equivalent radius, what a mask loses all around: depth bleeds at borders."""
+"""Of its equivalent radius, what a mask loses all around."""
 
 GAP, RELATIVE_GAP = 0.1, 0.03
 """Metres, and share of the depth: a larger step in depth parts an object from what lies behind."""
@@ -81,25 +86,28 @@ def place(
     transform: Transform | None = None,
 ) -> Object3D:
     """One object, as `place_objects`."""
-    x, y, width, height = tracked.box
+    x, y = tracked.box[:2]
     step = math.ceil(math.sqrt(max(1, np.count_nonzero(tracked.mask)) / MOST_PIXELS))
-    mask = np.ascontiguousarray(tracked.mask[::step, ::step])
+    first = step // 2
+    mask = np.ascontiguousarray(tracked.mask[first::step, first::step])
     if not mask.any():
         return Object3D(tracked, None, 0, 0.0)
-    rows, columns = np.nonzero(shrunk(mask, _open_sides(tracked.box, depth.shape)))
-    z = depth[y : y + height : step, x : x + width : step][rows, columns]
-    measured = ~np.isnan(z)
-    count = np.count_nonzero(measured)
-    valid = count / len(z)
+    y, x = y + first, x + first
+    z = depth[y::step, x::step][: mask.shape[0], : mask.shape[1]]
+    core = z[shrunk(mask, _open_sides(tracked.box, depth.shape))]
+    measured = core[~np.isnan(core)]
+    valid = len(measured) / len(core)
     if valid < LEAST_VALID:
-        return Object3D(tracked, None, count, valid)
-    near, far = main_cluster(z[measured])
-    chosen = (z >= near) & (z <= far)
-    count = np.count_nonzero(chosen)
+        return Object3D(tracked, None, len(measured), valid)
+    near, far = main_cluster(measured)
+    # The border counts where it goes on as the core does.
+    more = SHRINK * (far - near)
+    rows, columns = np.nonzero(mask & (z >= near - more) & (z <= far + more))
+    count = len(rows)
     if count < LEAST_POINTS:
         return Object3D(tracked, None, count, valid)
     ray_x, ray_y = camera.rays(*depth.shape)
-    z, rows, columns = z[chosen], y + step * rows[chosen], x + step * columns[chosen]
+    z, rows, columns = z[rows, columns], y + step * rows, x + step * columns
     points = np.stack([ray_x[columns] * z, ray_y[rows] * z, z])
     if transform is not None:
         points = transform[:3, :3] @ points + transform[:3, 3:]
