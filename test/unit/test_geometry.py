@@ -161,7 +161,7 @@ def test_where_the_image_ends_no_border_is_taken_off() -> None:
     whole = np.ones((HEIGHT, WIDTH), np.uint8)
     found = placed(np.full((HEIGHT, WIDTH), 2.0, np.float32), whole)
     wanted = 0.96 * 2 * np.array([WIDTH / CAMERA.fx, HEIGHT / CAMERA.fy])
-    np.testing.assert_allclose(found.size[:2], wanted, rtol=0.015)
+    np.testing.assert_allclose(found.size[:2], wanted, rtol=0.03)
 
 
 def test_borders_that_bleed_do_not_count() -> None:
@@ -211,7 +211,7 @@ def test_large_objects_are_looked_at_in_part_and_are_as_exact() -> None:
     assert MOST_PIXELS / 3 < found.points <= MOST_PIXELS
     np.testing.assert_allclose(found.placement.center[:2], (0, 0), atol=0.01)
     # The outer percentiles are not part of the box.
-    np.testing.assert_allclose(found.placement.size[:2], (0.96 * 1.6, 0.96 * 1.2), rtol=0.015)
+    np.testing.assert_allclose(found.placement.size[:2], (0.96 * 1.6, 0.96 * 1.2), rtol=0.03)
 
 
 def test_the_covariance_is_that_of_the_centroid() -> None:
