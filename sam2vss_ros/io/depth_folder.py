@@ -9,9 +9,9 @@ from sam2vss_ros.config import MOST_PIXELS
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.geometry.camera import PinholeCamera
 from sam2vss_ros.geometry.depth import Depth, to_metres
-from sam2vss_ros.io.calibration import load_intrinsics
 from sam2vss_ros.io.frame_files import files_by_frame
 from sam2vss_ros.io.image_files import read_depth_pixels
+from sam2vss_ros.io.intrinsics import load_intrinsics
 
 
 @dataclass(frozen=True)

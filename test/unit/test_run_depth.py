@@ -14,8 +14,8 @@ from PIL import Image
 from boxes import CAMERA, HEIGHT, WIDTH, Box, draw
 from cli_streams import run
 from sam2vss_ros.errors import InputError
-from sam2vss_ros.io.calibration import load_intrinsics
 from sam2vss_ros.io.image_files import read_depth_pixels
+from sam2vss_ros.io.intrinsics import load_intrinsics
 
 BOXES = [Box((-0.6, 0.1, 2.5), (0.5, 0.6, 0.2)), Box((0.5, -0.2, 2.0), (0.4, 0.4, 0.4))]
 IDS = (7, 300)  # which need 16 bits
