@@ -55,6 +55,7 @@ class VssPipeline:
         self.requests = Requests(
             config, perception.catalog, perception.check_mode, self.stream.objects.new_id
         )
+        self.wants_entropy = False  # whether answers have an entropy image
         self._clock = Clock(perception.device, seconds)
 
     @property
@@ -146,7 +147,14 @@ class VssPipeline:
         watch.lap("classify")
 
         answer = compose.compose(
-            perception, context, seen.log_dense, seen.familiar, batch, stream.objects, keyframe
+            perception,
+            context,
+            seen.log_dense,
+            seen.familiar,
+            batch,
+            stream.objects,
+            keyframe,
+            self.wants_entropy,
         )
         if stream.tracker.may_rest:
             stream.interleave.note([t.track_id for t in batch.tracks], batch.tracked)
@@ -168,7 +176,14 @@ class VssPipeline:
             watch.lap("network")
         nothing = ObjectBatch.of([], stream.tracker.nothing())
         answer = compose.compose(
-            perception, context, dense, familiar, nothing, stream.objects, keyframe=False
+            perception,
+            context,
+            dense,
+            familiar,
+            nothing,
+            stream.objects,
+            keyframe=False,
+            with_entropy=self.wants_entropy,
         )
         watch.lap("fuse")
         return answer
