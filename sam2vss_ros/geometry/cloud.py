@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 from typing import Any, NamedTuple
 
 import cv2
@@ -34,6 +35,9 @@ XYZCPE = _record(24, **XYZ, class_id=("u1", 12), probability=("<f4", 16), entrop
 """Autoware's semantic points. probability: of the class, from 0 to 1. entropy: of all classes, in
 nats."""
 
+UNIT = np.float32(1 / 255)
+"""What makes 0..1 of confidences from 0 to 255."""
+
 LAYOUTS = {"label": LABEL, "xyzcpe": XYZCPE}
 
 
@@ -62,37 +66,43 @@ def labelled_cloud(
     labels: PixelLabels,
     layout: str,
     size: tuple[int, int] | None = None,
+    data: array.array[int] | None = None,
 ) -> npt.NDArray[Any]:
     """The records of a layout of LAYOUTS for every pixel.
 
     image: (H, W, 3) RGB; it and the labels have the size of the depth image. size: width and height
-    of the cloud, whose points are then those of the nearest pixels; None: (H, W). Raises InputError
-    for class ids that the layout cannot hold and an entropy that it lacks.
+    of the cloud, whose points are then those of the nearest pixels; None: (H, W). data: empty, is
+    given the bytes that the records are. Raises InputError for class ids that the layout cannot
+    hold and an entropy that it lacks.
     """
-    rays, cloud_of = camera.rays(*depth.shape), {"label": _label, "xyzcpe": _xyzcpe}[layout]
+    rays, fill = camera.rays(*depth.shape), {"label": _label, "xyzcpe": _xyzcpe}[layout]
     if size is not None and size != depth.shape[::-1]:
         columns, rows = (_nearest(n, m) for n, m in zip(size, depth.shape[::-1], strict=True))
         at = np.ix_(rows, columns)
         depth, image, rays = depth[at], image[at], (rays[0][columns], rays[1][rows])
         labels = labels.at(at)
-    cloud = cloud_of(image, labels)
+    # Bytes as a message has them: taking memory twice costs more than filling it.
+    data = array.array("B") if data is None else data
+    data.frombytes(bytes(LAYOUTS[layout].itemsize))
+    data *= depth.size
+    cloud = np.frombuffer(data, LAYOUTS[layout]).reshape(depth.shape)
+    fill(cloud, image, labels)
     np.multiply(depth, rays[0], out=cloud["x"])
     np.multiply(depth, rays[1][:, None], out=cloud["y"])
     cloud["z"] = depth
     return cloud
 
 
-def _label(image: npt.NDArray[np.uint8], labels: PixelLabels) -> npt.NDArray[Any]:
-    cloud = np.zeros(labels.classes.shape, LABEL)
+def _label(cloud: npt.NDArray[Any], image: npt.NDArray[np.uint8], labels: PixelLabels) -> None:
     colours = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGRA).view("<u4")[..., 0]
-    cloud["rgb"] = (colours & 0xFFFFFF).view("<f4")
+    colours &= 0xFFFFFF
+    cloud["rgb"] = colours.view("<f4")
     cloud["label"] = labels.classes
     cloud["instance"] = labels.instances
-    cloud["confidence"] = _shares(labels.confidence)
-    return cloud
+    np.multiply(labels.confidence, UNIT, out=cloud["confidence"])
 
 
-def _xyzcpe(image: npt.NDArray[np.uint8], labels: PixelLabels) -> npt.NDArray[Any]:
+def _xyzcpe(cloud: npt.NDArray[Any], image: npt.NDArray[np.uint8], labels: PixelLabels) -> None:
     if labels.classes.dtype != np.uint8:
         raise InputError(
             "xyzcpe holds class ids up to 255, these need 16 bits: give unlabelled_id and the "
@@ -100,16 +110,9 @@ def _xyzcpe(image: npt.NDArray[np.uint8], labels: PixelLabels) -> npt.NDArray[An
         )
     if labels.entropy is None:
         raise InputError("xyzcpe holds the entropy of every pixel, which was not asked for")
-    cloud = np.zeros(labels.classes.shape, XYZCPE)
     cloud["class_id"] = labels.classes
-    cloud["probability"] = _shares(labels.confidence)
+    np.multiply(labels.confidence, UNIT, out=cloud["probability"])
     cloud["entropy"] = labels.entropy
-    return cloud
-
-
-def _shares(confidence: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """0..255 as 0..1."""
-    return confidence * np.float32(1 / 255)
 
 
 def _nearest(wanted: int, given: int) -> npt.NDArray[np.intp]:

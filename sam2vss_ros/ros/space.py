@@ -147,10 +147,10 @@ class Space:
         listened = has_all and self._cloud.get_subscription_count()
         if depth is not None and camera is not None and listened:
             try:
-                cloud = _cloud_of(answer, config, depth, camera)
+                cloud = cloud_message(answer, config, depth, camera)
             except InputError as error:
                 raise NoDepthError("no cloud", str(error)) from error
-            self._cloud.publish(cloud_message(cloud, answer.header))
+            self._cloud.publish(cloud)
         if trouble is not None:
             raise trouble
 
@@ -221,9 +221,10 @@ def _check_size(what: str, size: tuple[int, ...], wanted: tuple[int, int]) -> No
         )
 
 
-def _cloud_of(
+def cloud_message(
     answer: Answer, config: NodeConfig, depth: Depth, camera: PinholeCamera
-) -> npt.NDArray[Any]:
+) -> PointCloud2:
+    """The organised cloud of an answer. Raises InputError as `labelled_cloud`."""
     semantic = answer.semantic
     labels = PixelLabels(
         semantic.label_image,
@@ -232,16 +233,11 @@ def _cloud_of(
         semantic.entropy_image,
     )
     size = answer.size if config.cloud_size == "labels" else None
-    return labelled_cloud(depth, camera, answer.image, labels, config.cloud_layout, size)
-
-
-def cloud_message(cloud: npt.NDArray[Any], header: Header) -> PointCloud2:
-    """An organised cloud of (H, W) records."""
-    fields: Mapping[str, Any] = cloud.dtype.fields or {}
     data = array.array("B")
-    data.frombytes(cloud.data.cast("B"))
+    cloud = labelled_cloud(depth, camera, answer.image, labels, config.cloud_layout, size, data)
+    fields: Mapping[str, Any] = cloud.dtype.fields or {}
     message = PointCloud2(
-        header=header,
+        header=answer.header,
         height=cloud.shape[0],
         width=cloud.shape[1],
         fields=[
