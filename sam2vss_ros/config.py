@@ -310,6 +310,11 @@ class NodeConfig(Checked):
         high=2.0,
         live=True,
     )
+    target_frame: str = option(
+        "",
+        "frame of the objects in space, to which their points are brought by tf2 at the stamp of "
+        "the image, such as map; empty, and where tf2_ros is not installed: the image's",
+    )
     cloud_layout: str = option(
         "label",
         "fields of the labelled cloud: label (x, y, z, rgb, label, instance, confidence) or xyzcpe "

@@ -18,11 +18,12 @@ from sam2vss_ros.errors import ImageError, InputError, brief
 from sam2vss_ros.geometry.camera import PinholeCamera
 from sam2vss_ros.geometry.cloud import PixelLabels, labelled_cloud
 from sam2vss_ros.geometry.depth import Depth
-from sam2vss_ros.geometry.objects import Object3D, place_objects
+from sam2vss_ros.geometry.objects import Object3D, Transform, place_objects
 from sam2vss_ros.io.ros_depth import compressed_depth_of, depth_of
 from sam2vss_ros.msg import Object3D as Object3DMessage
 from sam2vss_ros.msg import Object3DArray
 from sam2vss_ros.ros.depth import DepthMessage, DepthTopic
+from sam2vss_ros.ros.frames import Frames, NoTransformError, listen_to_frames
 from sam2vss_ros.ros.outputs import Answer
 from sam2vss_ros.ros.qos import OUTPUT
 
@@ -70,6 +71,7 @@ class Space:
     def __init__(self, node: LifecycleNode, prefix: str) -> None:
         self._node, self._prefix = node, prefix
         self._topic: DepthTopic | None = None
+        self._frames: Frames | None = None  # where objects go to another frame than the image's
         create = node.create_publisher
         self._objects = create(Object3DArray, f"~/{prefix}objects_3d", OUTPUT)
         self._cloud = create(PointCloud2, f"~/{prefix}labelled_cloud", OUTPUT)
@@ -84,15 +86,18 @@ class Space:
         if not self.wanted:
             self.disconnect()
         elif self._topic is None:
+            self._frames = self._open_frames(config)
             self._topic = DepthTopic(self._node, config, self._prefix, came)
         else:
             self._topic.follow()
 
     def disconnect(self) -> None:
-        """End the subscription."""
+        """End the subscriptions."""
         topic, self._topic = self._topic, None
-        if topic is not None:
-            topic.destroy()
+        frames, self._frames = self._frames, None
+        for subscription in (topic, frames):
+            if subscription is not None:
+                subscription.destroy()
 
     def destroy(self) -> None:
         """End the publishers."""
@@ -141,7 +146,15 @@ class Space:
         except NoDepthError as error:
             trouble = error
         if self._wants_objects:
-            self._publish_objects(answer, depth, camera)
+            header, transform, seen = answer.header, None, depth
+            try:
+                header, transform = self._target(answer, config)
+            except NoTransformError as error:
+                seen = None
+                trouble = trouble or NoDepthError(
+                    "no transform", f"to {brief(config.target_frame)}: {error}"
+                )
+            self._publish_objects(answer, header, seen, camera, transform)
         # Who has just begun to listen to it gets the next one, which has an entropy.
         has_all = config.cloud_layout != "xyzcpe" or answer.semantic.entropy_image is not None
         listened = has_all and self._cloud.get_subscription_count()
@@ -159,20 +172,47 @@ class Space:
         publishers = (self._objects, self._detections)
         return any(p is not None and p.get_subscription_count() for p in publishers)
 
+    def _open_frames(self, config: NodeConfig) -> Frames | None:
+        if not config.target_frame:
+            return None
+        frames = listen_to_frames(self._node)
+        if frames is None:
+            self._node.get_logger().warning(
+                f"target_frame: {brief(config.target_frame)} needs tf2_ros, which is not "
+                "installed: objects stay in the frame of the image"
+            )
+        return frames
+
+    def _target(self, answer: Answer, config: NodeConfig) -> tuple[Header, Transform | None]:
+        """The header of the objects, and what brings their points there. Raises
+        NoTransformError."""
+        header, frames = answer.header, self._frames
+        if frames is None or config.target_frame == header.frame_id:
+            return header, None
+        transform = frames.between(
+            config.target_frame, header.frame_id, header.stamp, config.depth_slop
+        )
+        return Header(stamp=header.stamp, frame_id=config.target_frame), transform
+
     def _publish_objects(
-        self, answer: Answer, depth: Depth | None, camera: PinholeCamera | None
+        self,
+        answer: Answer,
+        header: Header,
+        depth: Depth | None,
+        camera: PinholeCamera | None,
+        transform: Transform | None,
     ) -> None:
         tracked = answer.semantic.objects
         if depth is None or camera is None:
             placed = [Object3D(one, None, 0, 0.0) for one in tracked]
         else:
-            placed = place_objects(tracked, depth, camera)
+            placed = place_objects(tracked, depth, camera, transform)
         if self._objects.get_subscription_count():
             messages = [object_message(seen) for seen in placed]
-            self._objects.publish(Object3DArray(header=answer.header, objects=messages))
+            self._objects.publish(Object3DArray(header=header, objects=messages))
         if self._detections is not None and self._detections.get_subscription_count():
-            detections = [detection_message(seen, answer.header) for seen in placed]
-            message = Detection3DArray(header=answer.header, detections=detections)
+            detections = [detection_message(seen, header) for seen in placed]
+            message = Detection3DArray(header=header, detections=detections)
             self._detections.publish(message)
 
 

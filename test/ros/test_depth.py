@@ -9,12 +9,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import Quaternion, Transform, Vector3
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 
 from harness import HEIGHT, WIDTH, Harness, Start, header
 from sam2vss_ros.msg import Object3DArray
+from sam2vss_ros.ros import frames, space
 from sam2vss_ros.ros.conversions import image_message
+from sam2vss_ros.ros.frames import NoTransformError, matrix_of
 from sam2vss_ros.ros.node import WATCH_PERIOD
 from sam2vss_ros.types import Prompt
 
@@ -280,3 +284,62 @@ def test_nobody_listens_and_nothing_is_subscribed(start: Start) -> None:
     camera.ready()
     bench.ears.destroy_subscription(listener)
     bench.ros.wait_until(lambda: camera.depths.get_subscription_count() == 0, "the node to leave")
+
+
+class KnownFrame:
+    """Stands for tf2, which the wheels lack: a frame 1 m below the camera's, turned by 90 degrees
+    about its line of sight."""
+
+    def between(self, target: str, source: str, stamp: Time, patience: float) -> np.ndarray:
+        assert (target, source) == ("map", "camera_optical")
+        if stamp.sec:
+            raise NoTransformError("map is not known at that time")
+        half = np.sqrt(0.5)
+        return matrix_of(
+            Transform(
+                translation=Vector3(x=0.0, y=-1.0, z=0.0),
+                rotation=Quaternion(x=0.0, y=0.0, z=2 * half, w=2 * half),  # not of unit length
+            )
+        )
+
+    def destroy(self) -> None:
+        pass
+
+
+def test_points_are_brought_to_another_frame(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space, "listen_to_frames", lambda node: KnownFrame())
+    bench, camera, objects = started(start, target_frame="map")
+    bench.send(100)
+    camera.send(100)
+    bench.ros.wait_until(lambda: objects, "objects")
+    assert objects[-1].header.frame_id == "map" and objects[-1].header.stamp == header(100).stamp
+    (car,) = objects[-1].objects
+    x, y = (52.5 - 79.5) / 150 * 2, (79.5 - 59.5) / 150 * 2
+    assert (car.center.x, car.center.y, car.center.z) == pytest.approx((-y, x - 1, 2.0), abs=0.04)
+    assert (car.size.x, car.size.y) == pytest.approx((0.39, 0.52), abs=0.06)
+
+    bench.send(1100)
+    camera.send(1100)
+    (car,) = bench.wait_for_answer(objects, 1100).objects  # in the camera's frame
+    assert not car.valid
+    bench.wait_for_value("frames without depth: no transform", "1")
+    bench.wait_for_log("to map: map is not known at that time")
+
+
+@pytest.mark.skipif(frames.Buffer is not None, reason="tf2_ros is installed")
+def test_without_tf2_objects_stay_in_the_cameras_frame(start: Start) -> None:
+    bench, camera, objects = started(start, target_frame="map")
+    bench.wait_for_log("target_frame: map needs tf2_ros, which is not installed")
+    bench.send(100)
+    camera.send(100)
+    (car,) = bench.wait_for_answer(objects, 100).objects
+    assert car.valid and car.center.z == pytest.approx(2.0, abs=0.02)
+
+
+def test_a_transform_that_is_none() -> None:
+    for broken in (
+        Transform(rotation=Quaternion(x=0.0, y=0.0, z=0.0, w=0.0)),
+        Transform(translation=Vector3(x=np.nan, y=0.0, z=0.0)),
+    ):
+        with pytest.raises(NoTransformError, match="none of a rotation"):
+            matrix_of(broken)
