@@ -179,7 +179,7 @@ class Channel:
             longest = self.config.network_timeout
         if self.space.waits_for(stamp):
             longest = max(longest, self.config.depth_slop)
-        return max(0.0, arrival.time + longest - now)
+        return max(0.0, arrival.time + longest - now) if longest else 0.0
 
     def read(self, arrival: Arrival) -> Frame | None:
         """The frame of a message; None where it is broken or out of order."""
