@@ -236,8 +236,8 @@ class NodeConfig(Checked):
     )
     queue_size: int = option(
         300,
-        "overload all: images that may wait (they take memory); those beyond are dropped, counted "
-        "and reported",
+        "overload all: images that may wait, of 2 GB together at most; those beyond are dropped, "
+        "counted and reported",
         low=1,
         high=100000,
     )

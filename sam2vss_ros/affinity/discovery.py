@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sam2vss_ros.affinity.keys import plain_keys
 from sam2vss_ros.affinity.memory import COARSE
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.sam2.discovery import Candidates, RegionSource, View
@@ -66,7 +67,7 @@ class ObjectSource:
         known = Candidates(known.masks[fits], known.score[fits])
         if view.moving is None:
             return known
-        keys = view.features.keys(COARSE).cpu().numpy()
+        keys = plain_keys(view.features.pyramid, COARSE.stride)[0].cpu().numpy()
         size = (unexplained.shape[0], unexplained.shape[1])
         masks, clear = moving_regions(keys, view.moving, size, max(config.min_area, LEAST_AREA))
         stuff = view.probabilities[self._stuff.to(view.probabilities.device)].amax(0).cpu().numpy()

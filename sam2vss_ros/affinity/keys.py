@@ -1,7 +1,4 @@
-"""Keys of a frame: the trunk's features, weighed by what tells things apart.
-
-Linear: so little was to be learned that it holds for things that training never showed.
-"""
+"""Keys of a frame: features of the trunk, by which its places are compared with those of others."""
 
 from __future__ import annotations
 
@@ -11,51 +8,50 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam2vss_ros.affinity.memory import COARSE, FINE, Reading
+from sam2vss_ros.affinity.memory import COARSE
 from sam2vss_ros.affinity.trunk import CHANNELS
 from sam2vss_ros.sam2.checkpoint import load_weights, read_weights
-
-KEY_CHANNELS = 64
 
 Pyramid = tuple[Tensor, Tensor, Tensor]
 """A trunk's (B, C, ., .) maps at strides 4, 8 and 16."""
 
+LEVEL_CHANNELS = (4 * CHANNELS[0], *CHANNELS[1:])
+"""Of `_directions` at stride 8, where the finest level has four places in one."""
+
 
 class KeyNet(nn.Module):
-    """Keys at one stride: a linear map of each level, and the direction of their sum.
+    """Coarse keys: a linear map of each level, and the direction of their sum.
 
-    stride: pixels from key to key, 4 or 8.
+    Linear: so little was to be learned that it holds for things that training never showed.
     """
 
-    def __init__(self, stride: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.stride = stride
         self.levels = nn.ModuleList(
-            nn.Linear(channels, KEY_CHANNELS, bias=False) for channels in level_channels(stride)
+            nn.Linear(channels, COARSE.channels, bias=False) for channels in LEVEL_CHANNELS
         )
-        self.log_length = nn.Parameter(torch.zeros(()))
 
     def forward(self, pyramid: Pyramid) -> Tensor:
-        """(B, h, w, KEY_CHANNELS) keys of one length, about 1."""
-        keys: Tensor | None = None
-        for maps, level in zip(level_directions(pyramid, self.stride), self.levels, strict=True):
-            part = level(maps).permute(0, 3, 1, 2)
-            if keys is not None and part.shape != keys.shape:
-                size = (keys.shape[-2], keys.shape[-1])
-                part = F.interpolate(part, size, mode="bilinear", align_corners=False)
-            keys = part if keys is None else keys + part
-        assert keys is not None
-        return F.normalize(keys, dim=1).permute(0, 2, 3, 1) * self.log_length.exp()
+        """(B, h, w, C) keys of length 1, at stride 8."""
+        parts = [
+            level(maps)
+            for maps, level in zip(directions(pyramid, COARSE.stride), self.levels, strict=True)
+        ]
+        return F.normalize(torch.stack([resampled(x, parts[0]) for x in parts]).sum(0), dim=3)
 
 
-def level_channels(stride: int) -> tuple[int, int, int]:
-    """Channels of `level_directions`."""
-    fine, middle, coarse = CHANNELS
-    return fine * (stride // 4) ** 2, middle, coarse
+def plain_keys(pyramid: Pyramid, stride: int) -> Tensor:
+    """(B, h, w, C) keys of length 1: the features of all levels, as they are.
+
+    For small things, which are followed worse by what training finds on stills.
+    """
+    levels = directions(pyramid, stride)
+    parts = [F.normalize(resampled(level, levels[0]), dim=3) for level in levels]
+    return torch.cat(parts, 3) / len(parts) ** 0.5
 
 
-def level_directions(pyramid: Pyramid, stride: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, h, w, C) features of length 1 at the places of each level, the finest at `stride`.
+def directions(pyramid: Pyramid, stride: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, h, w, C) features of length 1 at each level's own places, the finest at `stride`.
 
     Channels lose their mean over the image: what is everywhere tells nothing. At stride 8, the
     finest level hands over its four places as channels of their own.
@@ -70,24 +66,20 @@ def level_directions(pyramid: Pyramid, stride: int) -> tuple[Tensor, Tensor, Ten
     return fine, middle, coarse
 
 
-class KeyNets(nn.Module):
-    """The keys of both ways to read a memory."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.coarse, self.fine = KeyNet(COARSE.stride), KeyNet(FINE.stride)
-
-    def forward(self, pyramid: Pyramid, reading: Reading) -> Tensor:
-        """(B, h, w, KEY_CHANNELS) keys."""
-        keys: Tensor = (self.coarse if reading is COARSE else self.fine)(pyramid)
-        return keys
+def resampled(level: Tensor, like: Tensor) -> Tensor:
+    """(B, ., ., C) maps on the grid of others."""
+    size = (like.shape[1], like.shape[2])
+    if level.shape[1:3] == size:
+        return level
+    maps = F.interpolate(level.permute(0, 3, 1, 2), size, mode="bilinear", align_corners=False)
+    return maps.permute(0, 2, 3, 1)
 
 
-def load_keys(path: Path, device: torch.device) -> KeyNets:
-    """The networks with the weights of a file, ready for inference.
+def load_keys(path: Path, device: torch.device) -> KeyNet:
+    """The network with the weights of a file, ready for inference.
 
     Raises ModelUnavailableError for a file that cannot be read or holds something else.
     """
-    networks = KeyNets()
-    load_weights(networks, read_weights(path), path, "mobile")
-    return networks.to(device).eval().requires_grad_(False)
+    network = KeyNet()
+    load_weights(network, read_weights(path), path, "mobile")
+    return network.to(device).eval().requires_grad_(False)

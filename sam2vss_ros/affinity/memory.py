@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2vss_ros.affinity.trunk import CHANNELS
 from sam2vss_ros.stream.motion import Flow, carried
 
 TILE = 8
@@ -35,14 +36,15 @@ CONDITIONING = 3
 class Reading:
     """How finely, and where, a memory is read; lengths are places, one of a key each.
 
-    stride: pixels of the input from place to place. patch: mask pixels on the side of a place.
-    older: frames kept beside the last, one of every `spacing`. radius, older_radius, last_radius:
-    how far from its place a thing may be on a conditioning frame, an older one, and on the last
-    around where the flow leads. reach: how much less similar than the most similar place is still
-    read.
+    stride: pixels of the input from place to place. channels: of a key. patch: mask pixels on the
+    side of a place. older: frames kept beside the last, one of every `spacing`. radius,
+    older_radius, last_radius: how far from its place a thing may be on a conditioning frame, an
+    older one, and on the last around where the flow leads. reach: how much less similar than the
+    most similar place is still read.
     """
 
     stride: int
+    channels: int
     patch: int
     older: int
     spacing: int
@@ -52,8 +54,8 @@ class Reading:
     reach: float
 
 
-COARSE = Reading(8, 4, 2, 4, 10, 6, 4, 0.25)
-FINE = Reading(4, 2, 0, 1, 6, 6, 3, 0.15)
+COARSE = Reading(8, 64, 4, 2, 4, 10, 6, 4, 0.25)
+FINE = Reading(4, sum(CHANNELS), 2, 0, 1, 6, 6, 3, 0.15)
 """For small objects; what is large would blur."""
 
 LOCALITY = 0.01
@@ -63,7 +65,7 @@ LOCALITY = 0.01
 class AffinityMemory:
     """A bounded bank of frame keys and, for each object, its soft masks on those frames.
 
-    grid: rows and columns of places on a frame. channels: of keys. objects: most that are followed.
+    grid: rows and columns of places on a frame. objects: most that are followed.
     All storage is allocated at once, on the CPU or a GPU alike, keys and masks in `dtype`.
     """
 
@@ -71,7 +73,6 @@ class AffinityMemory:
         self,
         reading: Reading,
         grid: tuple[int, int],
-        channels: int,
         objects: int,
         device: torch.device,
         dtype: torch.dtype,
@@ -90,7 +91,7 @@ class AffinityMemory:
             (TILE * self._tiles[0] + 2 * r, TILE * self._tiles[1] + 2 * r) for r in self._radii
         ]
         like = torch.zeros(0, dtype=dtype, device=device)
-        self._keys = [like.new_zeros(*size, channels) for size in padded]
+        self._keys = [like.new_zeros(*size, reading.channels) for size in padded]
         self._masks = [like.new_zeros(objects, *size, reading.patch**2) for size in padded]
         self._bias = [_bias(r, 0.0).to(like) for r in self._radii[:-1]]
         self._bias.append(_bias(reading.last_radius, LOCALITY).to(like))
@@ -99,7 +100,7 @@ class AffinityMemory:
         ]
         # Which objects have a mask on which frame.
         self._known = torch.zeros(self._last + 1, objects, dtype=torch.bool, device=device)
-        self._last_keys = like.new_zeros(*grid, channels)
+        self._last_keys = like.new_zeros(*grid, reading.channels)
         self._last_masks = torch.zeros(objects, *self._mask_size(grid), device=device)
         # Whether a mask of the object lies in the tile's window of the frame.
         self._reach = torch.zeros(

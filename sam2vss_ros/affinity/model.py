@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sam2vss_ros.affinity.keys import KeyNets, load_keys
+from sam2vss_ros.affinity.keys import KeyNet, load_keys
 from sam2vss_ros.affinity.outline import OutlineNet, load_outline
 from sam2vss_ros.affinity.tracker import AffinityTracker, TrunkFeatures
 from sam2vss_ros.affinity.trunk import Trunk
@@ -25,14 +25,14 @@ SIZE_STEP = 32
 class AffinityModel:
     """A loaded model, ready for inference on images of `image_size` pixels on the longer side.
 
-    network is the trunk, key_nets make what is compared of its features, outline finds masks by
+    network is the trunk, key_net makes what is compared of its features, outline finds masks by
     points and boxes. The trunk computes in
     `trunk_dtype`, bfloat16 where the device has it; `dtype` is that of everything else.
     """
 
     card: ModelCard
     network: Trunk
-    key_nets: KeyNets
+    key_net: KeyNet
     outline: OutlineNet
     device: torch.device
     image_size: int
@@ -53,7 +53,7 @@ class AffinityModel:
     def encode(self, images: Tensor) -> TrunkFeatures:
         """The trunk's features of (B, 3, h, w) normalised images."""
         pixels = images.to(self.trunk_dtype, memory_format=torch.channels_last)
-        return TrunkFeatures(self.network(pixels), images, self.key_nets)
+        return TrunkFeatures(self.network(pixels), images, self.key_net)
 
     def new_tracker(self, slots: int, options: TrackingOptions) -> AffinityTracker:
         """A tracker with a memory of its own."""

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2vss_ros.affinity.keys import KEY_CHANNELS, KeyNets
+from sam2vss_ros.affinity.keys import KeyNet, plain_keys
 from sam2vss_ros.affinity.memory import (
     COARSE,
     CONDITIONING,
@@ -39,16 +39,18 @@ LEAST_DOUBT = 1e-4
 class TrunkFeatures:
     """pyramid: (B, C, ., .) maps at strides 4, 8 and 16, C different for each.
 
-    images: (B, 3, h, w), what they are of, normalised. key_nets: make keys of the pyramid.
+    images: (B, 3, h, w), what they are of, normalised. key_net: makes coarse keys of them.
     """
 
     pyramid: tuple[Tensor, Tensor, Tensor]
     images: Tensor
-    key_nets: KeyNets
+    key_net: KeyNet
 
     def keys(self, reading: Reading) -> Tensor:
         """(h, w, C) keys of the first image."""
-        keys: Tensor = self.key_nets(self.pyramid, reading)
+        if reading is FINE:
+            return plain_keys(self.pyramid, FINE.stride)[0]
+        keys: Tensor = self.key_net(self.pyramid)
         return keys[0]
 
     @property
@@ -66,7 +68,7 @@ class TrunkFeatures:
         """The features of images `index`, (N,) int64."""
         fine, middle, coarse = self.pyramid
         pyramid = fine[index], middle[index], coarse[index]
-        return TrunkFeatures(pyramid, self.images[index], self.key_nets)
+        return TrunkFeatures(pyramid, self.images[index], self.key_net)
 
 
 class AffinityTracker:
@@ -246,7 +248,7 @@ class _Followed:
         dtype: torch.dtype,
     ) -> None:
         rows, columns = (side // reading.patch for side in mask_size)
-        self.memory = AffinityMemory(reading, (rows, columns), KEY_CHANNELS, slots, device, dtype)
+        self.memory = AffinityMemory(reading, (rows, columns), slots, device, dtype)
         self._origins: dict[int, int] = {}  # object -> its conditioning frame
         self._begun = [-1] * CONDITIONING  # what number of frame each of those is
         self._now = 0

@@ -12,6 +12,7 @@ from sensor_msgs.msg import Image
 
 from sam2vss_ros.config import NodeConfig
 from sam2vss_ros.ros.following import FollowingSubscription
+from sam2vss_ros.ros.mailbox import MOST_BYTES
 from sam2vss_ros.ros.messages import stamp_ns
 
 MOST_WAITING = 16
@@ -83,6 +84,9 @@ class LabelTopic:
             self._any = True
             self._kept.pop(stamp, None)  # of an earlier round of a bag that loops
             self._kept[stamp] = message, time.monotonic()
-            if len(self._kept) > self._most:
+            while len(self._kept) > 1 and (len(self._kept) > self._most or self._are_too_large()):
                 self._kept.popitem(last=False)
         self._came()
+
+    def _are_too_large(self) -> bool:
+        return sum(len(message.data) for message, _ in self._kept.values()) > MOST_BYTES

@@ -15,14 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2vss_ros.affinity.keys import (
-    KEY_CHANNELS,
+    LEVEL_CHANNELS,
     KeyNet,
-    KeyNets,
     Pyramid,
-    level_channels,
-    level_directions,
+    directions,
+    resampled,
 )
-from sam2vss_ros.affinity.memory import COARSE, FINE, Reading
+from sam2vss_ros.affinity.memory import COARSE
 from sam2vss_ros.affinity.model import AffinityModel
 from sam2vss_ros.sam2.functional import normalise
 from sam2vss_ros.training.loop import run_steps
@@ -34,9 +33,6 @@ QUERIES = 500
 
 AT_BORDERS = 0.65
 """Share of them near the border of a region."""
-
-FINE_MOTION = 0.8
-"""Motion of a pair beyond which small things leave their window."""
 
 TEMPERATURE, CONTRAST_SHARE = 0.05, 0.1
 """Of the loss that pulls places of one region together, beside that of what is read."""
@@ -56,26 +52,25 @@ def train_keys(
     steps: int,
     seed: int = 0,
     resume: bool = False,
-) -> KeyNets:
-    """Train for `steps` steps; returns the averaged weights. For the rest, see `run_steps`."""
-    networks = KeyNets().to(model.device)
-    _begin(networks, PairStream(pictures, seed=seed + 1, first_step=0), model)
+) -> KeyNet:
+    """Train for `steps` steps; returns the averaged weights. The run is one of `loop.run_steps`."""
+    network = KeyNet().to(model.device)
+    _begin(network, PairStream(pictures, seed=seed + 1, first_step=0), model)
 
     def step(batch: list[Pair], rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        losses, records = [], []
-        for pair in batch:
-            pyramid, ids = _encoded(model, pair), pair.ids.to(model.device)
-            for network, reading in ((networks.coarse, COARSE), (networks.fine, FINE)):
-                if reading is COARSE or pair.motion < FINE_MOTION:
-                    loss, right = reading_loss(network, pyramid, ids, reading)
-                    losses.append(loss)
-                    records.append((float(loss.detach()), right))
-        loss, right = np.mean(records, axis=0)
-        return torch.stack(losses).sum() / len(batch), {"loss": float(loss), "right": float(right)}
+        losses, right = zip(
+            *(
+                reading_loss(network, _encoded(model, pair), pair.ids.to(model.device))
+                for pair in batch
+            ),
+            strict=True,
+        )
+        loss = torch.stack(losses).mean()
+        return loss, {"loss": float(loss.detach()), "right": float(np.mean(right))}
 
     run_steps(
-        networks,
-        torch.optim.AdamW(networks.parameters(), weight_decay=0.0),
+        network,
+        torch.optim.AdamW(network.parameters(), weight_decay=0.0),
         lambda first: PairStream(pictures, seed=seed, first_step=first),
         step,
         out,
@@ -83,27 +78,25 @@ def train_keys(
         seed=seed,
         resume=resume,
     )
-    return networks
+    return network
 
 
-def reading_loss(
-    network: KeyNet, pyramid: Pyramid, ids: Tensor, reading: Reading
-) -> tuple[Tensor, float]:
+def reading_loss(network: KeyNet, pyramid: Pyramid, ids: Tensor) -> tuple[Tensor, float]:
     """How wrong the second view is read from the first, as `AffinityMemory` reads a conditioning
     frame; and the share of its pixels that are read right.
 
     pyramid: of 2 views. ids: (2, H, W) int64 regions, below 0 for what is not to be read.
     """
     keys = network(pyramid)
-    known, wanted = (patches.flatten(0, 1) for patches in _patches(ids, reading))
+    known, wanted = (patches.flatten(0, 1) for patches in _patches(ids))
     grid = (keys.shape[1], keys.shape[2])
     queries = _queries(wanted.view(*grid, -1))
-    near, inside = _window(queries, grid, reading.radius)
+    near, inside = _window(queries, grid, COARSE.radius)
     table, asking = keys.flatten(1, 2)
     scores = torch.einsum("nwc,nc->nw", table[near], asking[queries])
     scores = scores.masked_fill(~inside, -1e4)
     same = (known[near] == wanted[queries][:, None]) & inside[..., None]
-    weights = (scores - scores.amax(1, keepdim=True) + reading.reach).relu().square()
+    weights = (scores - scores.amax(1, keepdim=True) + COARSE.reach).relu().square()
     share = torch.einsum("nw,nwp->np", weights, same.float()) / weights.sum(1, keepdim=True)
     readable = same.any(1) & (wanted[queries] >= 0)
     likely = LEAST_SHARE + (1 - 2 * LEAST_SHARE) * share
@@ -117,20 +110,18 @@ def reading_loss(
     return loss + CONTRAST_SHARE * contrast.sum() / max(1, len(contrast)), correct
 
 
-def _begin(networks: KeyNets, stream: PairStream, model: AffinityModel) -> None:
+def _begin(network: KeyNet, stream: PairStream, model: AffinityModel) -> None:
     """Principal components of the features of a few views."""
-    pairs = [pair for batch in islice(iter(stream), FIRST_BATCHES) for pair in batch]
-    for network in (networks.coarse, networks.fine):
-        channels = level_channels(network.stride)
-        products = torch.zeros(sum(channels), sum(channels), device=model.device)
-        for pair in pairs:
-            levels = level_directions(_encoded(model, pair), network.stride)
-            whole = torch.cat([_resampled(level, levels[0]) for level in levels], 3).flatten(0, 2)
+    products = torch.zeros(sum(LEVEL_CHANNELS), sum(LEVEL_CHANNELS), device=model.device)
+    for batch in islice(iter(stream), FIRST_BATCHES):
+        for pair in batch:
+            levels = directions(_encoded(model, pair), COARSE.stride)
+            whole = torch.cat([resampled(level, levels[0]) for level in levels], 3).flatten(0, 2)
             products += whole.T @ whole / len(whole)
-        components = torch.linalg.eigh(products)[1][:, -KEY_CHANNELS:]
-        for level, part in zip(network.levels, components.split(channels), strict=True):
-            assert isinstance(level, nn.Linear)
-            level.weight.data.copy_(part.T)
+    components = torch.linalg.eigh(products)[1][:, -COARSE.channels :]
+    for level, part in zip(network.levels, components.split(LEVEL_CHANNELS), strict=True):
+        assert isinstance(level, nn.Linear)
+        level.weight.data.copy_(part.T)
 
 
 def _encoded(model: AffinityModel, pair: Pair) -> Pyramid:
@@ -139,18 +130,11 @@ def _encoded(model: AffinityModel, pair: Pair) -> Pyramid:
     return fine.float(), middle.float(), coarse.float()
 
 
-def _resampled(level: Tensor, like: Tensor) -> Tensor:
-    """(B, ., ., C) maps on the grid of others."""
-    size = (like.shape[1], like.shape[2])
-    maps = F.interpolate(level.permute(0, 3, 1, 2), size, mode="bilinear", align_corners=False)
-    return maps.permute(0, 2, 3, 1)
-
-
-def _patches(ids: Tensor, reading: Reading) -> Tensor:
+def _patches(ids: Tensor) -> Tensor:
     """(B, h, w, patch * patch): the regions of the mask pixels of each place."""
-    step = reading.stride // reading.patch
+    step = COARSE.stride // COARSE.patch
     pixels = ids[:, step // 2 :: step, step // 2 :: step]
-    squares = pixels.unflatten(2, (-1, reading.patch)).unflatten(1, (-1, reading.patch))
+    squares = pixels.unflatten(2, (-1, COARSE.patch)).unflatten(1, (-1, COARSE.patch))
     return squares.transpose(2, 3).flatten(3)
 
 

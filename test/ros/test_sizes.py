@@ -20,7 +20,7 @@ from sam2vss_ros.ros.diagnostics import resident_bytes
 from sam2vss_ros.ros.outputs import output_size
 from sam2vss_ros.srv import AddPrompt
 
-CYCLES = 15
+CYCLES = 30
 
 
 def png(milliseconds: int, pixels: np.ndarray) -> CompressedImage:
@@ -130,5 +130,6 @@ def test_memory_is_flat_over_lifecycle_cycles_with_images(ros: RosSession, start
         assert bench.change("deactivate") and bench.change("cleanup")
         held.append(resident_bytes() / 1e6)
         given.append(active - held[-1])
-    assert np.median(held[-5:]) - np.median(held[:5]) < 20, held
+    # It goes up and down by 20 MB; what every cycle kept would add up to more.
+    assert np.median(held[-10:]) - np.median(held[:10]) < 30, held
     assert np.median(given) > 50, given

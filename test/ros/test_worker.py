@@ -130,6 +130,22 @@ def test_a_late_image_does_not_displace_a_newer_one() -> None:
         assert mailbox.first() is arrival
 
 
+def test_what_waits_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One image may be of any size."""
+
+    def taken(size: int) -> Arrival:
+        return Arrival(Image(data=bytes(size)), time.monotonic())
+
+    monkeypatch.setattr("sam2vss_ros.ros.mailbox.MOST_BYTES", 1000)
+    mailbox = Mailbox(300, latest=False)
+    assert mailbox.put(taken(5000)) and not mailbox.put(taken(1))
+    mailbox.take()
+    assert [mailbox.put(taken(400)) for _ in range(3)] == [True, True, False]
+    mailbox.hold()
+    assert mailbox.put(taken(600)) and not mailbox.put(taken(1))
+    assert mailbox.clear() == 3 and mailbox.put(taken(1000))
+
+
 def test_stop_finishes_the_image_in_hand_and_leaves_the_others(one: Office) -> None:
     (camera,) = one.cameras
     for i in (1, 2, 3, 4):

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sam2vss_ros.affinity.memory import COARSE, CONDITIONING, FINE, AffinityMemory, frame_keys
+from sam2vss_ros.affinity.keys import LEVEL_CHANNELS, KeyNet, plain_keys
+from sam2vss_ros.affinity.memory import COARSE, CONDITIONING, FINE, AffinityMemory
 from sam2vss_ros.affinity.model import AffinityModel, load_affinity_model
 from sam2vss_ros.affinity.tracker import TrunkFeatures
 from sam2vss_ros.affinity.trunk import CHANNELS, Bottleneck, Trunk, folded_weights
@@ -116,11 +117,16 @@ def test_what_is_everywhere_tells_nothing() -> None:
     torch.manual_seed(0)
     pyramid = tuple(torch.randn(1, c, 96 // s, 96 // s) for c, s in ((24, 4), (32, 8), (96, 16)))
     lit = tuple(m + 3 * torch.randn(1, m.shape[1], 1, 1) for m in pyramid)
-    for reading, side, channels in ((COARSE, 12, 96 + 32 + 4 * 24), (FINE, 24, 96 + 32 + 24)):
-        keys = frame_keys(pyramid, reading)  # type: ignore[arg-type]
-        assert keys.shape == (side, side, channels)
-        torch.testing.assert_close(keys.norm(dim=-1), torch.ones(side, side))
-        torch.testing.assert_close(frame_keys(lit, reading), keys, atol=1e-4, rtol=1e-4)  # type: ignore[arg-type]
+    network = KeyNet()
+    for make, channels, side in (
+        (network, COARSE.channels, 12),
+        (lambda x: plain_keys(x, 4), FINE.channels, 24),
+        (lambda x: plain_keys(x, 8), sum(LEVEL_CHANNELS), 12),
+    ):
+        keys = make(pyramid)
+        assert keys.shape == (1, side, side, channels)
+        torch.testing.assert_close(keys.norm(dim=-1), torch.ones(1, side, side))
+        torch.testing.assert_close(make(lit), keys, atol=1e-4, rtol=1e-4)
 
 
 # -- the tracker
@@ -296,7 +302,7 @@ def test_memory_is_given_back_and_taken_again(model: AffinityModel) -> None:
 def test_masks_are_taken_as_they_are(model: AffinityModel) -> None:
     tracker = model.new_tracker(1, PRESETS["exact"])
     fine, other = torch.zeros(1, 24, SIZE // 4, SIZE // 4), torch.zeros(0)
-    none = TrunkFeatures((fine, other, other), other)
+    none = TrunkFeatures((fine, other, other), other, model.key_net)
     dot = torch.zeros(1, 500, 700, dtype=torch.bool)
     dot[0, 250, 351] = True
     found = tracker.from_masks(none, [0], dot)
@@ -308,8 +314,8 @@ def test_masks_are_taken_as_they_are(model: AffinityModel) -> None:
 
 
 def test_older_frames_are_kept_at_intervals() -> None:
-    memory = AffinityMemory(COARSE, (8, 12), 4, 1, CPU, torch.float32)
-    keys = torch.nn.functional.normalize(torch.ones(8, 12, 4), dim=-1)
+    memory = AffinityMemory(COARSE, (8, 12), 1, CPU, torch.float32)
+    keys = torch.nn.functional.normalize(torch.ones(8, 12, COARSE.channels), dim=-1)
     memory.condition(0, keys)
     memory.add_object(0, 0, torch.ones(32, 48))
     for _ in range(2 * COARSE.spacing * COARSE.older + 1):

@@ -116,6 +116,7 @@ EVALUATE = "evaluate --images {images} --classes camvid "
         ("run {images} --out {text}", "is a file"),
         (RUN + "--rate -5", "rate: -5.0 is not a positive number"),
         (RUN + "--model sam3", "model: 'sam3' is not one of mobile, nano, "),
+        (RUN + "--allow-torchscript maybe", "--allow-torchscript: invalid boolean value: 'maybe'"),
         (RUN + "--mode best", "mode: 'best' is not one of refine, classify, fused"),
         (RUN + "--network city.onnx", "network: city.onnx does not exist"),
         (RUN + "--network topic", "network: topic is for the live node"),

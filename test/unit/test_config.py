@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from sam2vss_ros.config import OPTIONS, NodeConfig, PipelineConfig
-from sam2vss_ros.options import options_of
+from sam2vss_ros.options import Value, options_of, read_as
 from sam2vss_ros.types import Frame, Prompt, instance_value
 
 
@@ -188,3 +188,12 @@ def test_instance_values_stay_within_16_bits_and_off_zero() -> None:
     assert [instance_value(i) for i in (1, 2, 65535, 65536, 65537, 131071)] == [
         1, 2, 65535, 1, 2, 1,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("default", "text", "value"),
+    [(False, "true", True), (True, "False", False), (1, "12", 12), (0.5, "2", 2.0), ("", "a", "a")],
+)
+def test_words_of_a_command_line_become_values(default: Value, text: str, value: Value) -> None:
+    read = read_as(default)(text)
+    assert read == value and type(read) is type(default)

@@ -11,6 +11,7 @@ from label_scenes import HEIGHT, WIDTH, save_turned, scene_image, scene_labels, 
 from PIL import Image
 
 from sam2vss_ros.errors import InputError
+from sam2vss_ros.io.contrast import Contrast
 from sam2vss_ros.io.image_files import (
     image_size,
     read_header,
@@ -87,6 +88,35 @@ def test_every_kind_of_image_becomes_rgb(tmp_path: Path) -> None:
         image = read_image(path)
         assert image.flags.writeable and image.dtype == np.uint8
         np.testing.assert_array_equal(image[..., ::-1], cv2.imread(str(path)), str(path))
+
+
+def test_a_camera_of_12_bits_is_not_dark(tmp_path: Path) -> None:
+    """As in a bag of the same images; those of a stream share a contrast."""
+    ramp = np.tile(np.arange(0, 4096, 16, dtype=np.uint16), (64, 1))
+    for name in ("a.png", "a.tif", "a.pgm"):
+        cv2.imwrite(str(tmp_path / name), ramp)
+        image = read_image(tmp_path / name)
+        assert image.min() == 0 and image.max() == 255 and abs(image.mean() - 127.5) < 2
+    stream = Contrast()
+    read_image(tmp_path / "a.png", contrast=stream)
+    cv2.imwrite(str(tmp_path / "half.png"), ramp // 2)
+    assert 110 < read_image(tmp_path / "half.png", contrast=stream).max() < 160
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp", ".bmp", ".ppm"])
+def test_sizes_are_bounded_before_anything_is_decoded(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(scene_image()).save(path)
+    pixels = WIDTH * HEIGHT
+    assert read_image(path, pixels).shape == (HEIGHT, WIDTH, 3)
+    said = f"cannot be read as .*: the image is {WIDTH} x {HEIGHT}, max_image_pixels allows"
+    for read in (
+        lambda: read_image(path, pixels - 1),
+        lambda: read_header(path, pixels - 1),
+        lambda: read_label_pixels(path, str(path), pixels - 1),
+    ):
+        with pytest.raises(InputError, match=said):
+            read()
 
 
 def test_a_cmyk_jpeg_has_its_colours(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sam2vss_ros.affinity.discovery import MOST_MOVING, ObjectSource, moving_regions
-from sam2vss_ros.affinity.memory import COARSE, frame_keys
+from sam2vss_ros.affinity.keys import plain_keys
 from sam2vss_ros.affinity.model import AffinityModel, load_affinity_model
 from sam2vss_ros.affinity.tracker import TrunkFeatures
 from sam2vss_ros.config import PipelineConfig
@@ -108,7 +108,7 @@ def features(model: AffinityModel, image: Image) -> TrunkFeatures:
 
 def found(model: AffinityModel, images: Sequence[Image]) -> Mask:
     """(N, *SHAPE), what moves by itself on the last of some frames."""
-    keys = frame_keys(features(model, images[-1]).pyramid, COARSE).numpy()
+    keys = plain_keys(features(model, images[-1]).pyramid, 8)[0].numpy()
     masks, clear = moving_regions(keys, watch(images), SHAPE, 0.005)
     assert len(masks) == len(clear) and list(clear) == sorted(clear, reverse=True)
     return masks
@@ -203,7 +203,7 @@ def test_what_surely_is_no_thing_must_be_clearer(
     model: AffinityModel, monkeypatch: pytest.MonkeyPatch, clearer: float, count: int
 ) -> None:
     images = [with_patch(t)[0] for t in range(FRAMES)]
-    keys = frame_keys(features(model, images[-1]).pyramid, COARSE).numpy()
+    keys = plain_keys(features(model, images[-1]).pyramid, 8)[0].numpy()
     _, (clear,) = moving_regions(keys, watch(images), SHAPE, 0.005)
     monkeypatch.setattr("sam2vss_ros.affinity.discovery.CLEARER", clearer * clear)
     nothing = np.zeros(SHAPE, bool)

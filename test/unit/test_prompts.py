@@ -16,6 +16,7 @@ import torch
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.tracker import Tracked
+from sam2vss_ros.stages import classify
 from sam2vss_ros.types import Frame, Prompt, TrackedObject, TrackState
 from streams import HEIGHT, WIDTH, Eyes, assert_consistent, box, find, ids, look_down, pipeline, run
 
@@ -300,6 +301,27 @@ def test_a_frame_that_fails_takes_no_prompt_with_it(
     pipe.add_prompt(prompts[0])
     frame_that_fails(5, pipe.reset)
     assert ids(pipe.process(Frame(street[0], 6))) == []
+
+
+def test_a_prompt_whose_object_has_begun_is_not_lost_either(
+    street: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All else begins anew after a frame that failed, with ids of its own."""
+    pipe = pipeline(max_objects=2, discovery="off")
+    pipe.process(Frame(street[0], 1))
+    first = pipe.add_prompt(Prompt(mask=box(5, 10, 35, 50)))
+    assert ids(pipe.process(Frame(street[0], 2))) == [first]
+    second = pipe.add_prompt(Prompt(mask=box(45, 10, 75, 50)))
+
+    def fail(*_: object) -> None:
+        assert second in pipe.stream.objects
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(classify, "classify", fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            pipe.process(Frame(street[0], 3))
+    assert ids(pipe.process(Frame(street[0], 4))) == [second]
 
 
 @pytest.mark.parametrize("discovery", ["off", "regions"])

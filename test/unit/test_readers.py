@@ -75,6 +75,23 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         list_images(tmp_path / "none")
 
 
+def test_larger_frames_than_allowed_are_refused(tmp_path: Path) -> None:
+    """A folder when it comes to the image, a video at once."""
+    video = write_video(tmp_path / "a.mp4", frames=2)
+    (tmp_path / "images").mkdir()
+    capture = cv2.VideoCapture(str(video))
+    image = capture.read()[1]
+    height, width = image.shape[:2]
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), image)
+    said = f"the image is {width} x {height}, max_image_pixels allows {width * height - 1} pixels"
+    with pytest.raises(InputError, match=f"a.mp4: {said}"):
+        open_frames(video, most=width * height - 1)
+    with pytest.raises(InputError, match=f"a.png cannot be read as an image: {said}"):
+        list(open_frames(tmp_path / "images", most=width * height - 1))
+    for source in (video, tmp_path / "images"):
+        assert next(iter(open_frames(source, most=width * height))).image.shape == image.shape
+
+
 def test_broken_video(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("this is no video")
     with pytest.raises(InputError, match=r"text\.mp4 cannot be opened as a video"):

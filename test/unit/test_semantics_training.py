@@ -19,7 +19,7 @@ from sam2vss_ros.cli import main
 from sam2vss_ros.semantics.model import load_semantics, read_semantics
 from sam2vss_ros.semantics.segmenter import DenseHead
 from sam2vss_ros.semantics.weights_file import load_weights
-from sam2vss_ros.training import data, semantics
+from sam2vss_ros.training import data, loop, semantics
 from sam2vss_ros.training.data import LabelledStill
 from stills import two_halves
 from street_stills import CAMVID, CPU, street
@@ -28,13 +28,6 @@ from street_stills import CAMVID, CPU, street
 @pytest.fixture(scope="module")
 def trunk() -> AffinityModel:
     return load_affinity_model("mobile", device="cpu", image_size=64)
-
-
-def test_the_learning_rate_rises_rests_and_falls_to_zero() -> None:
-    rates = [semantics.learning_rate(step, 1000) for step in range(1001)]
-    peak = semantics.PEAK_RATE
-    assert rates[0] < 0.02 * peak and rates[semantics.WARMUP_STEPS] == rates[500] == peak
-    assert 0 < rates[999] < 0.01 * peak and rates[1000] == 0
 
 
 # -- the deepest stages
@@ -98,7 +91,7 @@ def test_what_is_no_mobilenet_is_refused(how: str, tmp_path: Path) -> None:
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Material made here and not by another process, which takes seconds to start."""
     monkeypatch.setattr(data.SeededStream, "in_background", data.SeededStream.__iter__)
-    monkeypatch.setattr(semantics, "CHECKPOINT_EVERY", 1)
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 1)
 
 
 def train(
@@ -129,15 +122,15 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     trunk: AffinityModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(trunk, tmp_path / "whole", 3)
-    step = semantics._train_step
+    loss, calls = semantics._loss, iter(range(3))
 
-    def stopping(trunk: AffinityModel, state: Any, *args: Any) -> dict[str, float]:
-        if state.step == 2:
+    def stopping(*args: Any) -> tuple[Tensor, dict[str, float]]:
+        if next(calls) == 2:
             raise KeyboardInterrupt
-        return step(trunk, state, *args)
+        return loss(*args)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(semantics, "_train_step", stopping)
+        patch.setattr(semantics, "_loss", stopping)
         train(trunk, tmp_path / "broken", 3)
     with pytest.raises(FileExistsError, match="--resume"):
         train(trunk, tmp_path / "broken", 3)
@@ -167,8 +160,8 @@ def test_it_learns_a_street(
     trunk: AffinityModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The losses of the first steps must fall clearly."""
-    monkeypatch.setattr(semantics, "WARMUP_STEPS", 5)
-    monkeypatch.setattr(semantics, "CHECKPOINT_EVERY", 100)
+    monkeypatch.setattr(loop, "WARMUP_STEPS", 5)
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 100)
     train(trunk, tmp_path, 40)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     for loss, limit in (("entropy", 0.7), ("overlap", 0.92), ("masks", 0.8), ("middles", 0.8)):
