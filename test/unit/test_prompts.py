@@ -393,7 +393,7 @@ def test_a_prompt_may_name_its_id_and_say_anew_what_has_it() -> None:
     assert moved.box == pytest.approx((60, 40, 40, 40), abs=3)
     assert (moved.class_name, moved.state) == ("Car", TrackState.CONFIRMED)
     shown = pipe.process(Frame(image, 3)).instance_image == 7  # followed from where it is now
-    assert shown[second].mean() > 0.9 and not shown[first].any()
+    assert shown[second].mean() > 0.7 and not shown[first].any()
     assert pipe.add_prompt(Prompt(mask=first)) == 10
 
 
