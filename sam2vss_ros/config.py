@@ -286,6 +286,49 @@ class NodeConfig(Checked):
     diagnostics_period: float = option(
         1.0, "seconds from one message on /diagnostics to the next", low=0.1, high=60.0
     )
+    depth_transport: str = option(
+        "raw",
+        "raw subscribes to depth (sensor_msgs/Image, 16UC1 or 32FC1), compressedDepth to "
+        "depth/compressedDepth (sensor_msgs/CompressedImage); only while somebody listens to what "
+        "is made of it",
+        choices=("raw", "compressedDepth"),
+        heading="Depth",
+    )
+    depth_scale: float = option(
+        0.0,
+        "metres that a unit of depth stands for; 0: what its encoding says (16UC1 millimetres, "
+        "32FC1 metres)",
+        low=0.0,
+        high=1000.0,
+        live=True,
+    )
+    depth_slop: float = option(
+        0.1,
+        "seconds by which the stamp of depth may differ from that of its image, which waits for it "
+        "as long at most",
+        low=0.0,
+        high=2.0,
+        live=True,
+    )
+    target_frame: str = option(
+        "",
+        "frame of the objects in space, to which their points are brought by tf2 at the stamp of "
+        "the image, such as map; empty, and where tf2_ros is not installed: the image's",
+    )
+    cloud_layout: str = option(
+        "label",
+        "fields of the labelled cloud: label (x, y, z, rgb, label, instance, confidence) or xyzcpe "
+        "(x, y, z, class_id, probability, entropy, as Autoware reads them)",
+        choices=("label", "xyzcpe"),
+        live=True,
+    )
+    cloud_size: str = option(
+        "depth",
+        "points of the labelled cloud: one for each pixel of depth, or of labels (output_width and "
+        "output_height), as Nav2's semantic layer wants them",
+        choices=("depth", "labels"),
+        live=True,
+    )
     autostart: bool = option(
         True,
         "configure and activate at the start; set it to false where a lifecycle manager does. "

@@ -55,6 +55,7 @@ class VssPipeline:
         self.requests = Requests(
             config, perception.catalog, perception.check_mode, self.stream.objects.new_id
         )
+        self.wants_entropy = False  # whether answers have an entropy image
         self._clock = Clock(perception.device, seconds)
 
     @property
@@ -146,7 +147,14 @@ class VssPipeline:
         watch.lap("classify")
 
         answer = compose.compose(
-            perception, context, seen.log_dense, seen.familiar, batch, stream.objects, keyframe
+            perception,
+            context,
+            seen.log_dense,
+            seen.familiar,
+            batch,
+            stream.objects,
+            keyframe,
+            self.wants_entropy,
         )
         if stream.tracker.may_rest:
             stream.interleave.note([t.track_id for t in batch.tracks], batch.tracked)
@@ -168,7 +176,14 @@ class VssPipeline:
             watch.lap("network")
         nothing = ObjectBatch.of([], stream.tracker.nothing())
         answer = compose.compose(
-            perception, context, dense, familiar, nothing, stream.objects, keyframe=False
+            perception,
+            context,
+            dense,
+            familiar,
+            nothing,
+            stream.objects,
+            keyframe=False,
+            with_entropy=self.wants_entropy,
         )
         watch.lap("fuse")
         return answer
@@ -177,14 +192,23 @@ class VssPipeline:
         """Forget all objects, and prompts not taken up yet, before the next frame."""
         self.requests.reset()
 
-    def add_prompt(self, prompt: Prompt) -> int:
+    def reserve_ids(self, largest: int) -> None:
+        """Give track ids up to this one to no object but those that prompts ask for. Before the
+        first frame."""
+        self.stream.objects.reserve(largest)
+
+    def add_prompt(self, prompt: Prompt, track_id: int | None = None) -> int:
         """Track what the user points at from the next frame on; returns its track id.
+
+        track_id: the id that it is to have, one of `reserve_ids`; an object in memory that has it
+        is from then on what the prompt says, and a mask is one of the next frame, whatever that
+        shows. None: a new id, and the prompt points into the last frame.
 
         Where all places are taken, the least certain object that was found gives way to it. Raises
         ValueError where the prompt lies outside the image, its class is not in the catalog, or
         users have asked for as many objects as there are places.
         """
-        return self.requests.add_prompt(prompt)
+        return self.requests.add_prompt(prompt, track_id)
 
     def remove_object(self, track_id: int) -> bool:
         """Forget an object before the next frame; False where there is no such object."""

@@ -120,6 +120,8 @@ class SemanticFrame:
     confidence_image: (H, W) uint8, 0..255 for 0..1.
     instance_image: (H, W) uint16, track id per pixel, 0 where no object is
     (`instance_value` gives the value of ids beyond 16 bits).
+    entropy_image: (H, W) float32, of the probabilities of all classes in nats; None where the
+    pipeline is not asked for it.
     coverage: share of the pixels owned by a track. timings_ms: milliseconds by stage.
     degraded: what was left out to keep `target_fps`, in plain words. late: the target is missed
     although everything that may be left out is. scene_cut: the picture is another one than before
@@ -143,6 +145,7 @@ class SemanticFrame:
     time_jump: bool = False
     began_anew: bool = False
     out_of_order: bool = False
+    entropy_image: npt.NDArray[np.float32] | None = None
 
 
 def instance_value(track_id: int) -> int:

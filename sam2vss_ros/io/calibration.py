@@ -58,8 +58,8 @@ def load_calibration(path: Path) -> Calibration:
         if not isinstance(data, dict):
             raise ValueError("it has no image_width, camera_matrix and so on")
         return Calibration(
-            _pixels(data, "image_width"),
-            _pixels(data, "image_height"),
+            side_in_pixels(data, "image_width"),
+            side_in_pixels(data, "image_height"),
             str(data["distortion_model"]),
             _matrix(data, "distortion_coefficients", None),
             _matrix(data, "camera_matrix", 9),
@@ -74,7 +74,8 @@ def load_calibration(path: Path) -> Calibration:
         raise ValueError(f"{path}: not a camera calibration: {one_line(error)}") from error
 
 
-def _pixels(data: Mapping[str, Any], name: str) -> int:
+def side_in_pixels(data: Mapping[str, Any], name: str) -> int:
+    """The entry `name`, a side of an image. Raises KeyError, ValueError."""
     if type(data[name]) is not int or not 0 < data[name] <= MAX_SIDE:
         raise ValueError(f"{name} is pixels from 1 to {MAX_SIDE}, not {data[name]!r}")
     return int(data[name])

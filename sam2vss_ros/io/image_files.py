@@ -36,6 +36,9 @@ LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "RGB", "RGBA", "LA"
 STRETCHED = {"L;2": 85, "L;4": 17}
 """By what Pillow multiplies the values of grey images of 2 and 4 bits."""
 
+DEPTH_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
+"""Pillow's names of what depth images may be."""
+
 LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")
 
 Image.MAX_IMAGE_PIXELS = None  # the limit is max_image_pixels, see `_opened`
@@ -115,6 +118,25 @@ def read_label_pixels(
             shown = shown.convert("RGBA")
         pixels = np.asarray(shown)
         return pixels // STRETCHED[kind] if kind in STRETCHED else pixels, None
+
+
+def read_depth_pixels(path: Path, most: int = MOST_PIXELS) -> npt.NDArray[Any]:
+    """The (H, W) numbers of a depth image: uint16, or float32 of a floating point TIFF.
+
+    Raises InputError for what cannot be decoded, has more than `most` pixels or other numbers.
+    """
+    with _opened(path, f"{path}", "a depth image", most) as image:
+        if image.mode not in DEPTH_MODES:
+            raise InputError(
+                f"{path} is an image of mode {_raw_mode(image) or image.mode}; depth has 16 bits "
+                "(millimetres) or is floating point (metres), in one channel"
+            )
+        pixels = np.asarray(ImageOps.exif_transpose(image))
+    if pixels.dtype.kind == "f":
+        return pixels.astype(np.float32)
+    if pixels.min() < 0 or pixels.max() > FULL:
+        raise InputError(f"{path} has values from {pixels.min()} to {pixels.max()}, not 16 bits")
+    return pixels.astype(np.uint16)
 
 
 def turned(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:

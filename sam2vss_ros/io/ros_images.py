@@ -207,7 +207,7 @@ def compressed_to_rgb(
     except ImageError as error:
         raise _corrupt(message) from error
     check_pixels(width, height, most_pixels)
-    _check_whole(raw)
+    check_whole(raw)
     pixels = _decoded(data)
     if pixels is None or pixels.dtype not in DEPTHS:
         raise _corrupt(message)
@@ -218,7 +218,7 @@ def compressed_to_rgb(
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _check_whole(raw: bytes) -> None:
+def check_whole(raw: bytes) -> None:
     """Raise ImageError for a JPEG or PNG that is cut off."""
     # OpenCV fills the missing rows of a JPEG with grey and says nothing. A whole one has an end
     # marker (ffd9) after the start of its last scan (ffda); neither occurs inside coded pixels.

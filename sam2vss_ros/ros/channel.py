@@ -27,6 +27,7 @@ from sam2vss_ros.ros.mailbox import MOST_BYTES, Arrival, Mailbox
 from sam2vss_ros.ros.messages import stamp_ns
 from sam2vss_ros.ros.outputs import Answer, Outputs, output_size
 from sam2vss_ros.ros.services import Services
+from sam2vss_ros.ros.space import NoDepthError, PairedDepth, Space
 from sam2vss_ros.ros.worker import Worker
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.tracking import Features
@@ -69,6 +70,8 @@ class Channel:
 
         self.outputs = Outputs(node, self._prefix, catalog, pipeline_config.unlabelled_id)
         self._made.callback(self.outputs.destroy)
+        self.space = Space(node, self._prefix)
+        self._made.callback(self.space.destroy)
         self.outputs.publish_catalog()
         self.outputs.publish_label_info(pipeline_config.min_class_score)
         services = Services(
@@ -89,6 +92,7 @@ class Channel:
         self._last_time = time.monotonic()
         self._released = False
         self._logged: set[str] = set()
+        self._depth: PairedDepth | None = None  # of the image in hand
         self._contrast = Contrast()
 
     def connect(self, worker: Worker) -> str:
@@ -101,6 +105,7 @@ class Channel:
             self._labels = LabelTopic(self._node, self.config, topic, worker.wake)
             self._opened.callback(setattr, self, "_labels", None)
             self._opened.callback(self._labels.destroy)
+        self._opened.callback(self.space.disconnect)
         self._camera = Camera(self._node, self.config, self._prefix, self._put)
         self._opened.callback(setattr, self, "_camera", None)
         self._opened.callback(self._camera.destroy)
@@ -127,6 +132,8 @@ class Channel:
             self._camera.watch(self.config.no_image_warning, self._enabled)
         if self._labels is not None:
             self._labels.follow()
+        if self._worker is not None:
+            self.space.follow(self.config, self._worker.wake)
 
     def status(self) -> DiagnosticStatus:
         """What diagnostics say of this camera."""
@@ -161,15 +168,18 @@ class Channel:
     # From the worker, in its thread. See `Served`.
 
     def ready(self, arrival: Arrival, now: float) -> bool:
-        """Whether the image has its labels, where it needs any, or has waited long enough."""
-        labels = self._labels
-        if labels is None or self.patience(arrival, now) <= 0:
-            return True
-        return labels.settled(stamp_ns(arrival.message.header.stamp), arrival.time)
+        """Whether the image has its labels and its depth, where it needs any, or has waited long
+        enough."""
+        return self.patience(arrival, now) <= 0
 
     def patience(self, arrival: Arrival, now: float) -> float:
-        """Seconds until the image has waited long enough for its labels."""
-        return max(0.0, arrival.time + self.config.network_timeout - now)
+        """Seconds until the image has waited long enough for what it still lacks."""
+        stamp, labels, longest = stamp_ns(arrival.message.header.stamp), self._labels, 0.0
+        if labels is not None and not labels.settled(stamp, arrival.time):
+            longest = self.config.network_timeout
+        if self.space.waits_for(stamp):
+            longest = max(longest, self.config.depth_slop)
+        return max(0.0, arrival.time + longest - now) if longest else 0.0
 
     def read(self, arrival: Arrival) -> Frame | None:
         """The frame of a message; None where it is broken or out of order."""
@@ -185,6 +195,7 @@ class Channel:
                 return None
             if self._times.unstamped:
                 self._note_no_stamp(stamp)
+            self._depth = self.space.take(stamp, self.config)
             return Frame(image, time_ns, self._take_labels(stamp))
         except ImageError as error:
             self._skip(error.reason, str(error))
@@ -203,6 +214,7 @@ class Channel:
         assert self.pipeline is not None
         self._last_time, self._released = time.monotonic(), False
         try:
+            self.pipeline.wants_entropy = self.space.wants_entropy(self.config)
             semantic = self.pipeline.process(frame, image, elsewhere)
             self._publish(arrival, frame, semantic)
         except MissingLabelsError as error:
@@ -226,8 +238,13 @@ class Channel:
         size = output_size(self.config.output_width, self.config.output_height, (width, height))
         camera = self._camera
         info = None if camera is None else camera.camera_info
-        self.outputs.publish(Answer(arrival.message.header, frame.image, semantic, info, size))
+        answer = Answer(arrival.message.header, frame.image, semantic, info, size)
+        self.outputs.publish(answer)
         milliseconds = dict(semantic.timings_ms)
+        if self._depth is not None:
+            start = time.monotonic()
+            self._publish_space(answer, self._depth)
+            milliseconds["3-D"] = (time.monotonic() - start) * 1e3
         milliseconds["arrival to publish"] = (time.monotonic() - arrival.time) * 1e3
         if not self._times.unstamped:
             latency = self._node.get_clock().now().nanoseconds - frame.stamp_ns
@@ -235,6 +252,15 @@ class Channel:
         self._statistics.processed(
             milliseconds, len(semantic.objects), semantic.degraded, semantic.late
         )
+
+    def _publish_space(self, answer: Answer, depth: PairedDepth) -> None:
+        """What is made of depth; where there is none of use, that is counted."""
+        assert self.pipeline is not None
+        try:
+            self.space.publish(answer, depth, self.config, self.pipeline.config.max_image_pixels)
+        except NoDepthError as error:
+            if self._statistics.without_depth(error.reason):
+                self._log.warning(f"no 3-D (logged once, counted on): {error}")
 
     def _take_labels(self, stamp: int) -> npt.NDArray[np.integer] | None:
         """What another node says of the image; what is missing is counted."""

@@ -39,10 +39,16 @@ class Counts:
     breaks: Counter[str] = field(default_factory=Counter)
     without_labels: int = 0
     without_stamp: int = 0
+    without_depth: Counter[str] = field(default_factory=Counter)
 
     def copy(self) -> Counts:
         """The counts as they stand."""
-        return dataclasses.replace(self, failed=Counter(self.failed), breaks=Counter(self.breaks))
+        return dataclasses.replace(
+            self,
+            failed=Counter(self.failed),
+            breaks=Counter(self.breaks),
+            without_depth=Counter(self.without_depth),
+        )
 
     def since(self, before: Counts) -> Counts:
         """What was added to the counts `before`."""
@@ -93,6 +99,13 @@ class Statistics:
         """The label image of another node for an image did not come."""
         with self._lock:
             self._counts.without_labels += 1
+
+    def without_depth(self, reason: str) -> bool:
+        """Somebody listened to what is made of depth, and an image had none of use. True the first
+        time for this reason."""
+        with self._lock:
+            self._counts.without_depth[reason] += 1
+            return self._counts.without_depth[reason] == 1
 
     def broke(self, kind: str) -> None:
         """The stream did not simply go on, in one of the ways of BREAKS."""
@@ -147,6 +160,8 @@ class Statistics:
             values["frames without stamp"] = str(counts.without_stamp)
         if counts.without_labels:
             values["frames without labels"] = str(counts.without_labels)
+        for reason, n in sorted(counts.without_depth.items()):
+            values[f"frames without depth: {reason}"] = str(n)
         values["objects"] = str(objects)
         values["degraded"] = "; ".join(degraded) or "nothing"
         for name, milliseconds in stages.items():
@@ -241,4 +256,5 @@ def _notices(new: Counts, drops_are_normal: bool) -> list[str]:
         notices.append(
             f"the labels of {new.without_labels} images did not come in time on dense_labels"
         )
+    notices += [f"frames without 3-D: {n} {why}" for why, n in new.without_depth.items()]
     return notices

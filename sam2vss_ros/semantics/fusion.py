@@ -22,16 +22,23 @@ SURE_OBJECT, SURE_PIXEL = 0.9, 0.7
 
 
 class Fused(NamedTuple):
-    """Three (h, w) images: classes, int64 class index; confidence, float32 0..1; owner, int64
-    position of the object that owns the pixel, -1 for none."""
+    """Images of (h, w): classes, int64 class index; confidence, float32 0..1; owner, int64 position
+    of the object that owns the pixel, -1 for none; entropy over the classes in nats, float32, None
+    where it was not asked for."""
 
     classes: Tensor
     confidence: Tensor
     owner: Tensor
+    entropy: Tensor | None = None
 
 
 def fuse(
-    mode: str, dense: Tensor, masks: Tensor, posteriors: Tensor, size: tuple[int, int]
+    mode: str,
+    dense: Tensor,
+    masks: Tensor,
+    posteriors: Tensor,
+    size: tuple[int, int],
+    with_entropy: bool = False,
 ) -> Fused:
     """Label every pixel of an image of `size` (height, width).
 
@@ -57,10 +64,14 @@ def fuse(
         # In place: on a CPU, taking memory for another large map costs as much as filling it.
         evidence = table.index_select(1, speaker).view_as(dense).add_(dense)
         best, classes = strongest(evidence)
-        return Fused(classes, evidence.sub_(best).exp_().sum(0).reciprocal_(), owner)
-    confidence, classes = dense.softmax(0).amax(0), strongest(dense)[1]
+        shares = evidence.sub_(best).exp_()
+        confidence = shares.sum(0).reciprocal_()
+        entropy = entropy_of(shares.mul_(confidence)) if with_entropy else None
+        return Fused(classes, confidence, owner, entropy)
+    shares, classes = dense.softmax(0), strongest(dense)[1]
+    confidence, entropy = shares.amax(0), entropy_of(shares) if with_entropy else None
     if not len(masks):
-        return Fused(classes, confidence, owner)
+        return Fused(classes, confidence, owner, entropy)
     votes = posteriors if mode == "classify" else _votes(classes, owner, len(masks), len(dense))
     best, winner = votes.max(1)
     overruled = (owner >= 0) & (best[owner] >= SURE_OBJECT) & (confidence < SURE_PIXEL)
@@ -68,7 +79,13 @@ def fuse(
         torch.where(overruled, winner[owner], classes),
         torch.where(overruled, best[owner], confidence),
         owner,
+        None if entropy is None else torch.where(overruled, entropy_of(votes.T)[owner], entropy),
     )
+
+
+def entropy_of(shares: Tensor) -> Tensor:
+    """(...) in nats, of (K, ...) shares that add up to 1."""
+    return torch.special.entr(shares).sum(0)
 
 
 def owners(masks: Tensor) -> Tensor:

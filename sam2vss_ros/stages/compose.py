@@ -23,11 +23,13 @@ def compose(
     batch: ObjectBatch,
     objects: ObjectMemory,
     keyframe: bool,
+    with_entropy: bool = False,
 ) -> SemanticFrame:
     """The answer to a frame, but for the time it took.
 
     log_dense: (K, ., .) log probabilities. familiar: from 0 to 1, what confidences and scores of
-    classes are multiplied by. batch: the visible objects. objects: all there are.
+    classes are multiplied by. batch: the visible objects. objects: all there are. with_entropy:
+    whether the answer has one.
     """
     config, catalog = context.config, perception.catalog
     height, width = context.size
@@ -37,6 +39,7 @@ def compose(
         batch.masks,
         batch.posteriors(len(catalog)).to(perception.device),
         label_size(perception, context.size, log_dense),
+        with_entropy,
     )
     sure, owner = familiar * fused.confidence.cpu().numpy(), fused.owner.short().cpu().numpy()
     label_dtype = catalog.label_dtype(config.unlabelled_id)
@@ -47,6 +50,10 @@ def compose(
         cv2.resize(x, (width, height), interpolation=cv2.INTER_NEAREST)
         for x in (labels, (sure * 255).astype(np.uint8), values[owner], owner)
     )
+    entropy = None
+    if fused.entropy is not None:
+        small = fused.entropy.float().cpu().numpy()
+        entropy = cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
     position = {track: i for i, track in enumerate(batch.tracks)}
     return SemanticFrame(
         stamp_ns=context.frame.stamp_ns,
@@ -66,6 +73,7 @@ def compose(
         scene_cut=context.stream_break.scene_cut,
         time_jump=context.stream_break.time_jump,
         began_anew=context.began_anew,
+        entropy_image=entropy,
     )
 
 

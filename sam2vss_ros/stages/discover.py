@@ -88,10 +88,15 @@ def take_prompts(
     features: FrameFeatures,
     batch: ObjectBatch,
 ) -> ObjectBatch:
-    """Start the objects that users asked for."""
+    """Start the objects that users asked for, or show anew those that are in memory."""
     for placed in context.prompts:
-        posterior = perception.new_posterior(placed.prompt.class_id)
-        track = stream.objects.start(placed.track_id, posterior, prompted=True)
+        track = stream.objects.get(placed.track_id)
+        if track is None:
+            posterior = perception.new_posterior(placed.prompt.class_id)
+            track = stream.objects.start(placed.track_id, posterior, prompted=True)
+        else:
+            track.prompted = True
+            batch = batch.take([i for i, other in enumerate(batch.tracks) if other is not track])
         found = _find_prompted(perception, stream, features, placed, track.slot)
         if (found.masks > 0).any():
             stream.objects.find(track, context.config)

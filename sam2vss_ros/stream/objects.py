@@ -113,6 +113,14 @@ class ObjectMemory:
         """A track id that nobody has; any thread may ask for one."""
         return next(self._ids)
 
+    def reserve(self, largest: int) -> None:
+        """Give no id up to this one to anybody who does not ask for it. Before the first frame."""
+        self._ids = itertools.count(max(next(self._ids), largest + 1))
+
+    def get(self, track_id: int) -> Track | None:
+        """The object of this id, None where it is not in memory."""
+        return self._tracks.get(track_id)
+
     def start(self, track_id: int, posterior: ClassPosterior, prompted: bool = False) -> Track:
         """Give an object a slot; where none is free, the one lost longest is forgotten.
 

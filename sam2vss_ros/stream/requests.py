@@ -24,11 +24,15 @@ Size = tuple[int, int]  # height, width
 
 @dataclass(frozen=True)
 class PlacedPrompt:
-    """A prompt, the id that its object will have, and the size of the image it points into."""
+    """A prompt, the id that its object will have, and the size of the image it points into.
+
+    of_next: that image is the next one, whatever it shows; else one that the user has seen.
+    """
 
     track_id: int
     prompt: Prompt
     size: Size
+    of_next: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,17 +84,18 @@ class Requests:
         with self._lock:
             self._ask(prompts=(), reset=True)
 
-    def add_prompt(self, prompt: Prompt) -> int:
+    def add_prompt(self, prompt: Prompt, track_id: int | None = None) -> int:
         """As `VssPipeline.add_prompt`."""
         with self._lock:
-            self._check_prompt(prompt)
-            assert self._size is not None
-            if self._places() <= 0:
+            of_next = track_id is not None and prompt.mask is not None
+            size = self._check_prompt(prompt, of_next)
+            there = track_id in self._known - self._waiting.removals and not self._waiting.reset
+            if not there and self._places() <= 0:
                 raise ValueError(
                     f"max_objects: all {self.config.max_objects} places are taken by objects that "
                     "users asked for; remove one of them first"
                 )
-            placed = PlacedPrompt(self._new_id(), prompt, self._size)
+            placed = PlacedPrompt(track_id or self._new_id(), prompt, size, of_next)
             self._ask(prompts=(*self._waiting.prompts, placed))
             return placed.track_id
 
@@ -166,14 +171,17 @@ class Requests:
         """Places for further prompts, once what was asked for is done: all that users do not hold,
         since what was found gives way."""
         waiting = self._waiting
-        held = () if waiting.reset else self._asked_for - waiting.removals
-        return self.config.max_objects - len(held) - len(waiting.prompts)
+        held = frozenset() if waiting.reset else self._asked_for - waiting.removals
+        return self.config.max_objects - len(held | {p.track_id for p in waiting.prompts})
 
-    def _check_prompt(self, prompt: Prompt) -> None:
+    def _check_prompt(self, prompt: Prompt, of_next: bool) -> Size:
+        """The size of the image it points into; of the next one it is that of the mask."""
         if self.config.mode == "network":
             raise ValueError("mode: network follows no objects")
         if prompt.class_id is not None and prompt.class_id not in self._catalog.ids:
             raise ValueError(f"class_id: {prompt.class_id} is not in catalog {self._catalog.name}")
+        if of_next and prompt.mask is not None:
+            return prompt.mask.shape[0], prompt.mask.shape[1]
         if self._size is None:
             raise ValueError("no image has come yet, so there is nothing to point at")
         height, width = self._size
@@ -185,3 +193,4 @@ class Requests:
         corners = np.array(prompt.box).reshape(2, 2) if prompt.box is not None else prompt.points
         if corners is not None and not ((corners >= 0) & (corners <= (width, height))).all():
             raise ValueError(f"prompt: {corners.tolist()} is not inside {width} x {height} pixels")
+        return self._size

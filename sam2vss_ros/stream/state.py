@@ -94,8 +94,8 @@ class StreamState:
                 self.objects.remove(track_id)
         self.timeline.advance(frame.stamp_ns)
         other_scene = began_anew or stream_break.scene_cut
-        prompts = () if other_scene else taken.prompts
-        self.objects.make_room(len(prompts))
+        prompts = tuple(p for p in taken.prompts if p.of_next or not other_scene)
+        self.objects.make_room(sum(p.track_id not in self.objects for p in prompts))
         return FrameContext(
             frame,
             self.frames,

@@ -365,3 +365,17 @@ def test_every_benchmark_teaches(kind: str, capsys: pytest.CaptureFixture[str]) 
     assert end.value.code == 0
     text = capsys.readouterr().out
     assert "examples:" in text and f"sam2vss bench {kind}" in text
+
+
+def test_depth_is_timed_beside_the_segmentation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = tmp_path / "depth.json"
+    arguments = ["--frames", "2", "--device", "cpu", "--image-size", "256", "--json", str(figures)]
+    assert main(["bench", "depth", *arguments]) == 0
+    stages = json.loads(figures.read_text())["stage_ms"]
+    told = ["segmentation", "depth in metres", "10 objects", "cloud label", "cloud xyzcpe"]
+    assert list(stages) == told
+    assert all(0 < ms["p50"] <= ms["p95"] for ms in stages.values())
+    printed = capsys.readouterr().out
+    assert all(what in printed for what in told)

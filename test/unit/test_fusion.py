@@ -127,8 +127,24 @@ def test_fusion_of_anything_stays_in_range(mode: str, size: tuple[int, int]) -> 
     masks[3] = -1024.0  # an object that owns no pixel
     posteriors[0] = torch.tensor([0.0, 1.0, 0.0])
     fused = fuse(mode, dense, masks, posteriors, size)
-    assert all(image.shape == size for image in fused)
+    assert all(image.shape == size for image in fused[:3])
     assert fused.confidence.isfinite().all()
     assert fused.confidence.min() >= 0 and fused.confidence.max() <= 1 + 1e-6
     assert set(fused.classes.unique().tolist()) <= {0, 1, 2}
     assert set(fused.owner.unique().tolist()) <= {-1, 0, 1, 2}
+
+
+@pytest.mark.parametrize("mode", ["network", "refine", "classify", "fused"])
+def test_the_entropy_is_that_of_the_classes(mode: str) -> None:
+    shares = torch.tensor([0.5, 0.25, 0.25])
+    dense = shares.log()[:, None, None].expand(3, 4, 4)
+    fused = fuse(mode, dense, logits(), torch.zeros(0, 3), SIZE, with_entropy=True)
+    assert fused.entropy is not None
+    assert fused.entropy.shape == fused.confidence.shape
+    torch.testing.assert_close(fused.entropy, torch.full(SIZE, 1.0397208))
+    certain = torch.tensor([0.0, -50.0, -50.0])[:, None, None].expand(3, 4, 4)
+    fused = fuse(mode, certain, logits(), torch.zeros(0, 3), SIZE, with_entropy=True)
+    torch.testing.assert_close(fused.entropy, torch.zeros(SIZE))
+    assert fuse(mode, dense, logits(), torch.zeros(0, 3), SIZE).entropy is None
+    plain = fuse(mode, dense, logits(), torch.zeros(0, 3), SIZE)
+    torch.testing.assert_close(plain.confidence, torch.full(SIZE, 0.5))

@@ -375,3 +375,46 @@ def test_prompts_and_removals_from_other_threads(
     assert len(accepted) > 5 and len(set(accepted)) == len(accepted)
     if discovery == "off":
         assert set(accepted) - removed <= seen, "every accepted prompt became an object"
+
+
+def test_a_prompt_may_name_its_id_and_say_anew_what_has_it() -> None:
+    pipe = pipeline(discovery="off")
+    image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    pipe.reserve_ids(9)
+    first, second = box(10, 10, 40, 40), box(60, 40, 100, 80)
+    assert pipe.add_prompt(Prompt(mask=first, class_id=8), track_id=7) == 7  # before any image
+    found = find(pipe.process(Frame(image, 1)), 7)
+    assert found.box == pytest.approx((10, 10, 30, 30), abs=3)
+
+    assert pipe.add_prompt(Prompt(mask=second), track_id=7) == 7
+    again = pipe.process(Frame(image, 2))
+    assert ids(again) == [7]
+    moved = find(again, 7)
+    assert moved.box == pytest.approx((60, 40, 40, 40), abs=3)
+    assert (moved.class_name, moved.state) == ("Car", TrackState.CONFIRMED)
+    shown = pipe.process(Frame(image, 3)).instance_image == 7  # followed from where it is now
+    assert shown[second].mean() > 0.7 and not shown[first].any()
+    assert pipe.add_prompt(Prompt(mask=first)) == 10
+
+
+def test_what_is_shown_anew_takes_no_second_place() -> None:
+    pipe = pipeline(discovery="off", max_objects=1)
+    image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    pipe.reserve_ids(3)
+    for stamp in (1, 2, 3):
+        pipe.add_prompt(Prompt(mask=box(10, 10, 40, 40)), track_id=3)
+        assert ids(pipe.process(Frame(image, stamp))) == [3]
+    with pytest.raises(ValueError, match="^max_objects: all 1 places"):
+        pipe.add_prompt(Prompt(mask=box(60, 40, 100, 80)), track_id=2)
+
+
+def test_a_prompt_of_the_next_frame_holds_after_a_scene_cut() -> None:
+    pipe = pipeline(discovery="off")
+    rng = np.random.default_rng(0)
+    pipe.process(Frame(np.full((HEIGHT, WIDTH, 3), 30, np.uint8), 1))
+    pipe.reserve_ids(5)
+    mask = box(10, 10, 40, 40)
+    pipe.add_prompt(Prompt(mask=mask), track_id=5)
+    assert pipe.add_prompt(Prompt(mask=mask)) == 6  # of the last frame: it does not survive the cut
+    answer = pipe.process(Frame(rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8), 2))
+    assert answer.scene_cut and ids(answer) == [5]

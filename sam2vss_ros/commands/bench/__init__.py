@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sam2vss_ros.commands.arguments import Parser, add_command
+from sam2vss_ros.commands.bench.depth import add_depth
 from sam2vss_ros.commands.bench.identity import add_identity
 from sam2vss_ros.commands.bench.memory import add_memory
 from sam2vss_ros.commands.bench.parity import add_parity
@@ -18,11 +19,12 @@ from sam2vss_ros.commands.bench.tracking import add_tracking
 
 
 def add_bench(commands: Any) -> None:
-    """Declare `sam2vss bench parity`, `speed`, `memory`, `pipeline`, `identity` and `tracking`."""
+    """Declare `sam2vss bench parity`, `speed`, `memory`, `pipeline`, `identity`, `tracking` and
+    `depth`."""
     parser = add_command(
         commands,
         "bench",
-        usage="parity|speed|memory|pipeline|identity|tracking ...",
+        usage="parity|speed|memory|pipeline|identity|tracking|depth ...",
         help_="measure the engine: parity with upstream, speed, memory, tracking",
         description=(
             "parity    are our masks those of SAM 2's own video predictor?\n"
@@ -30,7 +32,8 @@ def add_bench(commands: Any) -> None:
             "memory    does an endless stream hold no more than a short one?\n"
             "pipeline  how long each stage of the whole pipeline takes\n"
             "identity  do objects keep their ids when they leave and return?\n"
-            "tracking  are objects followed on real video?"
+            "tracking  are objects followed on real video?\n"
+            "depth     what do objects in space and clouds cost?"
         ),
         examples=(
             "  sam2vss bench parity --video street.mp4 --objects 8 --frames 40 --add-at 20\n"
@@ -45,3 +48,4 @@ def add_bench(commands: Any) -> None:
     add_pipeline(kinds)
     add_identity(kinds)
     add_tracking(kinds)
+    add_depth(kinds)
