@@ -66,6 +66,10 @@ def main() -> None:
             rclpy.try_shutdown()
 
 
+QUEUE = 100
+"""Messages that wait for the recorder on a busy machine, of each topic."""
+
+
 class Recorder(Node):
     """Subscribes to everything that the node `target` publishes for the users of one camera.
 
@@ -81,7 +85,7 @@ class Recorder(Node):
         self._video = video
         self._lines = lines
         self._pixels = np.zeros(1 << 16, np.int64)
-        reliable = QoSProfile(depth=10)
+        reliable = QoSProfile(depth=QUEUE)
         self._needed = [
             self.create_subscription(Image, f"{topics}/label_image", self._on_labels, reliable),
             self.create_subscription(Image, f"{topics}/overlay", self._on_overlay, reliable),

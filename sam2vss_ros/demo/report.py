@@ -50,12 +50,15 @@ class Record:
         """A counter of the node's diagnostics."""
         return int(self.diagnostics.get(name, 0))
 
-    def settled(self) -> bool:
-        """Whether the node owes no answer: all it received is processed, dropped or failed, and
-        the recorder has all it published."""
+    def answered(self) -> bool:
+        """Whether the node owes no answer: all it received is processed, dropped or failed."""
         done = sum(self.counted(f"frames {what}") for what in ("processed", "dropped", "failed"))
-        answered = min(len(self.labels), len(self.objects))
-        return self.counted("frames in") == done and self.counted("frames processed") == answered
+        return self.counted("frames in") == done
+
+    def settled(self) -> bool:
+        """Whether it owes none, and the recorder has all it published."""
+        recorded = min(len(self.labels), len(self.objects))
+        return self.answered() and self.counted("frames processed") == recorded
 
 
 COUNTS = ("frames_in", "frames_processed", "frames_dropped", "frames_failed", "frames_unmatched")

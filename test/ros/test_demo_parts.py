@@ -192,9 +192,10 @@ def test_the_run_is_over_when_the_node_owes_nothing() -> None:
     values = {"frames in": "2", "frames processed": "1", "frames dropped": "0"}
     record.take({"event": "diagnostics", "values": values | {"frames failed": "0"}})
     record.take({"event": "label", "stamp": 1, "received": 2})
-    record.take({"event": "objects", "stamp": 1, "seen": 0, "track_ids": []})
-    assert not record.settled()
+    assert not record.answered()
     record.take({"event": "diagnostics", "values": values | {"frames failed": "1"}})
+    assert record.answered() and not record.settled(), "the recorder lacks the objects"
+    record.take({"event": "objects", "stamp": 1, "seen": 0, "track_ids": []})
     assert record.settled()
 
 
