@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -39,10 +41,32 @@ def evaluation(data: Path, *more: object) -> list[object]:
     return ["evaluate", *labelled, *CPU, *more]
 
 
-def start(*arguments: object, **options: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "sam2vss_ros.cli", *map(str, arguments)]
-    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
-    return subprocess.Popen(command, **given)  # type: ignore[call-overload,no-any-return]
+def start(
+    *arguments: object,
+    preexec_fn: Callable[[], object] = lambda: None,
+    stdout: int | IO[str] = subprocess.PIPE,
+) -> subprocess.Popen[str]:
+    """The command, as a terminal starts it: what starts the tests may ignore signals."""
+
+    def prepare() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        preexec_fn()
+
+    return subprocess.Popen(
+        [sys.executable, "-m", "sam2vss_ros.cli", *map(str, arguments)],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=prepare,
+    )
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether a process has its own way with a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 def limited(size: int) -> Callable[[], None]:

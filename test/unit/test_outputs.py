@@ -122,7 +122,7 @@ def test_weights_that_cannot_be_written(
 def test_devices_and_pipes_may_be_written(tmp_path: Path) -> None:
     check_file("json", Path("/dev/null"))
     check_file("json", Path("/dev/stdout"))
-    done = start("config", "yaml", stdout=subprocess.PIPE).communicate()[0]
+    done = start("config", "yaml").communicate()[0]
     script = (
         "from pathlib import Path; from sam2vss_ros.io.outputs import check_file, write_bytes\n"
         "print('before', flush=True); check_file('json', Path('/dev/stdout'))\n"
