@@ -106,7 +106,8 @@ def test_whatever_way_it_is_written(line: str, said: str, tmp_path: Path) -> Non
     with zipfile.ZipFile(good) as source, zipfile.ZipFile(bad, "w") as target:
         for entry in source.infolist():
             content = source.read(entry)
-            if entry.filename.endswith("/code/__torch__/network_samples.py"):
+            # Its name depends on what was compiled before.
+            if "/code/__torch__/network_samples" in entry.filename and entry.filename[-3:] == ".py":
                 content += f"\n# {line}\n{line}\n".encode()
             target.writestr(entry.filename, content)
     write_classes(tmp_path / "bad.yaml", *NAMES)
