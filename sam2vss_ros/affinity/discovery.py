@@ -98,8 +98,8 @@ def moving_regions(
     """(N, H, W) bool masks of the things that move by themselves, clearest first, and the evidence
     for each, (N,).
 
-    keys: (h, w, C). shape: height and width of the masks. least_area: of one, as a
-    share of the image.
+    keys: (h, w, C). shape: height and width of the masks. least_area: of one, as a share of the
+    image.
     """
     masks: list[npt.NDArray[np.bool_]] = []
     clear: list[float] = []

@@ -16,7 +16,7 @@ Pyramid = tuple[Tensor, Tensor, Tensor]
 """A trunk's (B, C, ., .) maps at strides 4, 8 and 16."""
 
 LEVEL_CHANNELS = (4 * CHANNELS[0], *CHANNELS[1:])
-"""Of `_directions` at stride 8, where the finest level has four places in one."""
+"""Of `directions` at stride 8, where the finest level has four places in one."""
 
 
 class KeyNet(nn.Module):

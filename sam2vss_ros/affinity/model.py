@@ -26,8 +26,8 @@ class AffinityModel:
     """A loaded model, ready for inference on images of `image_size` pixels on the longer side.
 
     network is the trunk, key_net makes what is compared of its features, outline finds masks by
-    points and boxes. The trunk computes in
-    `trunk_dtype`, bfloat16 where the device has it; `dtype` is that of everything else.
+    points and boxes. The trunk computes in `trunk_dtype`, bfloat16 where the device has it; `dtype`
+    is that of everything else.
     """
 
     card: ModelCard

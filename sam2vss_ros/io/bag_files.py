@@ -71,12 +71,12 @@ class BagFiles:
         self._path = path
         if not path.exists():
             raise InputError("it does not exist")
-        found = [storage for file in _files(path) if (storage := self._open(file))]
+        names, self.hashes = _metadata(path)
+        found = [storage for file in _files(path, names) if (storage := self._open(file))]
         if not found:
             raise InputError("it holds no file of a bag (.mcap, .db3, or .zstd of these)")
         self.storages: list[Storage] = sorted(found, key=lambda storage: storage.start)
         self.is_ros1 = any(isinstance(s, WholeFile) and s.is_ros1 for s in found)
-        self.hashes = _metadata(path)[1]
 
     @cached_property
     def _scratch(self) -> tempfile.TemporaryDirectory[str]:
@@ -166,11 +166,10 @@ def unpacked_message(data: bytes) -> bytes:
     return zstd.decompress(data) if data.startswith(ZSTD) else data
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, names: list[str]) -> list[Path]:
     """The files of a bag: those that metadata.yaml names, where they are there."""
     if not path.is_dir():
         return [path]
-    names, _ = _metadata(path)
     named = [path / name for name in names]
     if named and all(file.is_file() for file in named):
         return named
