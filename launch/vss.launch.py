@@ -13,6 +13,7 @@ import posixpath
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
@@ -22,8 +23,10 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from sam2vss_ros.config import OPTIONS
-from sam2vss_ros.options import boolean, check, read_as
+from sam2vss_ros.options import boolean, check
 from sam2vss_ros.spelling import nearest
+
+T = TypeVar("T")
 
 PARAMS_FILE = str(Path(__file__).resolve().parents[1] / "config" / "vss.yaml")
 VIEWER = "rqt_image_view"
@@ -71,6 +74,8 @@ OTHERS = {
     "log_level": ("info", "least severity of the node's messages: debug, info, warn, error"),
 }
 
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
+
 OF_LAUNCH = ("launch-prefix", "launch-prefix-filter")
 """What `ros2 launch` itself may add to the arguments."""
 
@@ -101,10 +106,13 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     if not Path(given["params_file"]).is_file():
         raise RuntimeError(f"params_file: {given['params_file']} does not exist, or is no file")
     overrides = overrides_of(given)
+    if given["log_level"].lower() not in LOG_LEVELS:
+        levels = ", ".join(LOG_LEVELS)
+        raise RuntimeError(f"log_level: {given['log_level']} is not one of {levels}")
     cameras = topics_of(given["cameras"])
     remappings = remappings_of_several(given, cameras) if cameras else remappings_of_one(given)
     if cameras:
-        overrides["cameras"] = list(cameras)
+        overrides["cameras"] = checked("cameras", list(cameras))
     full_name = posixpath.join("/", given["namespace"], given["name"])
     logger = full_name.strip("/").replace("/", ".")
     vss = Node(
@@ -144,23 +152,27 @@ def overrides_of(given: Mapping[str, str]) -> dict[str, object]:
     """The parameters that are given as arguments. Raises RuntimeError for a value that is none."""
     overrides: dict[str, object] = {}
     for name in PARAMETERS:
-        default, limits = OPTIONS[name]
-        text = given[name]
+        default, text = OPTIONS[name][0], given[name]
         if not text:
             continue
-        try:
-            value = entries(text) if isinstance(default, tuple) else read_as(default)(text)
-            check(name, value, default, limits)
-        except (TypeError, ValueError) as error:
-            said = str(error)
-            raise RuntimeError(said if said.startswith(name) else f"{name}: {said}") from error
-        overrides[name] = (
-            value if isinstance(value, list) else ParameterValue(text, value_type=type(default))
-        )
+        if isinstance(default, tuple):
+            overrides[name] = checked(name, entries(text))
+        else:
+            value = checked(name, is_true(name, given) if isinstance(default, bool) else text)
+            overrides[name] = ParameterValue(value, value_type=type(default))
     if given["use_sim_time"]:
-        is_true("use_sim_time", given)
-        overrides["use_sim_time"] = ParameterValue(given["use_sim_time"], value_type=bool)
+        sim_time = is_true("use_sim_time", given)
+        overrides["use_sim_time"] = ParameterValue(sim_time, value_type=bool)
     return overrides
+
+
+def checked(name: str, value: T) -> T:
+    """A value of a parameter. Raises RuntimeError where it is none."""
+    try:
+        check(name, value, *OPTIONS[name])
+    except (TypeError, ValueError) as error:
+        raise RuntimeError(str(error)) from error
+    return value
 
 
 def remappings_of_one(given: Mapping[str, str]) -> list[tuple[str, str]]:

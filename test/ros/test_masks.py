@@ -102,7 +102,12 @@ def test_nobody_listens_and_no_mask_is_made(start: Start, monkeypatch: pytest.Mo
 
     def counted(ids):  # type: ignore[no-untyped-def]
         make = original(ids)
-        return lambda answer: (made.append(answer.header.stamp.sec), make(answer))[1]
+
+        def recorded(answer: outputs.Answer) -> Image:
+            made.append(answer.header.stamp.sec)
+            return make(answer)
+
+        return recorded
 
     monkeypatch.setattr(outputs, "mask_image", counted)
     bench = start(masks=STREET)

@@ -42,7 +42,7 @@ def _fingerprint() -> str:
 
 def _build(install: Path) -> None:
     work = FOLDER / "work"
-    steps = (
+    steps: tuple[list[str | Path], ...] = (
         [
             "cmake", "-S", SOURCE, "-B", work, "-DBUILD_TESTING=OFF",
             f"-DCMAKE_PROJECT_INCLUDE={ROOT / 'cmake' / 'ros_wheels.cmake'}",

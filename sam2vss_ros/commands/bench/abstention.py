@@ -92,7 +92,7 @@ def _abstention(args: argparse.Namespace) -> Report:
         for path, source in zip(args.unknown, sources, strict=True):
             count = min(filter(None, (args.frames, source.count)), default=0)
             frames = islice(source, args.frames or None)
-            unknown[path] = speak(pipeline, with_progress(frames, count, Path(path).stem), scores)
+            unknown[path] = speak(pipeline, with_progress(frames, count, name_of(path)), scores)
         if args.known:
             shown = (with_progress(s.read(), s.count, s.name or "known") for s in streams)
             known = score_known(pipeline, shown, scores)
@@ -115,7 +115,7 @@ def _wrong(unknown: dict[str, dict[float, Spoken]]) -> Table:
         without, with_it = found.values()
         rows.append(
             [
-                Path(path).stem,
+                name_of(path),
                 str(with_it.frames),
                 *map(_percent, (without.labelled, with_it.labelled, without.named, with_it.named)),
             ]
@@ -131,6 +131,11 @@ def _cost(known: dict[float, Scored]) -> Table:
         for how, of in zip(HOW, known.values(), strict=True)
     ]
     return Table(["", "frames", "mIoU", "pixels with a class", "right of them"], rows)
+
+
+def name_of(path: str) -> str:
+    """What a recording is called: a folder of images is seldom named by its own name alone."""
+    return "/".join(Path(path).parts[-2:])
 
 
 def _percent(share: float) -> str:
