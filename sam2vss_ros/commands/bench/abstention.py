@@ -77,7 +77,10 @@ def _abstention(args: argparse.Namespace) -> Report:
 
     if args.frames < 0:
         raise InputError(f"frames: {args.frames} is no number of frames; give 1 or more, 0: all")
-    asked = PipelineConfig.from_mapping(pipeline_options(args)).min_class_score
+    try:
+        asked = PipelineConfig.from_mapping(pipeline_options(args)).min_class_score
+    except (TypeError, ValueError) as error:
+        raise InputError(str(error)) from error
     scores = (0.0, asked)
     sources = [open_frames(path) for path in args.unknown]
     options = pipeline_options(args, min_class_score=0.0)
