@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sam2vss_ros.errors import LONGEST_MESSAGE, brief, few, one_line
-from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.spelling import nearest
+
+if TYPE_CHECKING:  # the options name this module, and help is to load nothing
+    from sam2vss_ros.semantics.catalog import ClassCatalog
 
 ROS_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 """What can stand in a topic; double underscores are looked for besides."""
