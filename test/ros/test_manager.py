@@ -11,11 +11,13 @@ from __future__ import annotations
 import itertools
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import GetParameters
 from sensor_msgs.msg import Image
 
 from harness import RELIABLE, header, street
@@ -109,6 +111,20 @@ def test_nav2s_manager_leads_the_node_through_its_life(
     assert manager.bonds == []
     assert process.complaints() == []
     assert process.end_by(signal.SIGINT, 20) == 0
+
+
+def test_the_parameters_for_nav2_are_taken(ros: RosSession, root: Path) -> None:
+    node = NodeProcess("--params-file", str(root / "config/nav2_semantic.yaml"))
+    try:
+        client = ros.node("watcher").create_client(GetParameters, "/vss/get_parameters")
+        names = ["output_width", "cloud_size", "autostart"]
+        width, size, autostart = ros.call(client, GetParameters.Request(names=names), 60).values
+        assert (width.integer_value, size.string_value, autostart.bool_value) == (
+            320, "labels", False,
+        )  # fmt: skip
+        assert node.complaints() == []
+    finally:
+        node.kill()
 
 
 def test_a_manager_learns_that_the_node_cannot_start(ros: RosSession) -> None:
