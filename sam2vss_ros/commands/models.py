@@ -14,10 +14,11 @@ def add_models(commands: Any) -> None:
     parser = add_command(
         commands,
         "models",
-        usage="[--fetch NAME]",
+        usage="[MODEL ...] [--fetch NAME]",
         help_="list the models, and fetch their weights",
         description=(
-            "List the models, what is on this machine, and how to get the rest. Weights of Meta's\n"
+            "List the models, what is on this machine, and how to get the rest; or those named,\n"
+            "which may be YAML files of a SAM 2 of your own: these are checked. Weights of Meta's\n"
             "models (.pt) are looked for in $SAM2VSS_CHECKPOINTS, ~/.cache/sam2vss_ros,\n"
             "./checkpoints and the Hugging Face cache. --fetch is the one thing that asks the\n"
             "network; what it brings of Meta has the size and SHA-256 that this package knows.\n"
@@ -25,31 +26,42 @@ def add_models(commands: Any) -> None:
         ),
         examples=(
             "  sam2vss models\n"
+            "  sam2vss models mine.yaml\n"
             "  sam2vss models --fetch sam2.1_hiera_tiny\n"
             "  sam2vss models --fetch nvidia/segformer-b0-finetuned-cityscapes-1024-1024"
         ),
     )
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="list these alone")
     parser.add_argument("--fetch", metavar="NAME", help="fetch this model, or this network")
     parser.set_defaults(command=_models)
 
 
 def _models(args: argparse.Namespace) -> None:
-    from sam2vss_ros.sam2.weights import known_models
+    from sam2vss_ros.sam2.cards import model_card
+    from sam2vss_ros.sam2.weights import known_models, model_status
 
     if args.fetch is not None:
         _fetch(args.fetch)
         return
+    try:
+        named = [model_status(model_card(name)) for name in args.models]
+    except ValueError as error:
+        raise InputError(str(error)) from error
     print(
         f"{'model':<24}{'parameters':>12}{'input':>7}  {'discovery':<11}{'licence':<16}"
         f"{'source':<39}weights"
     )
-    for status in known_models():
+    for status in named or known_models():
         card = status.card
         weights = status.path or (f"to get them: {status.fetch}" if status.fetch else "missing")
         print(
-            f"{card.name:<24}{card.parameters / 1e6:>10.1f} M{card.image_size:>7}  "
+            f"{card.name:<24}{_millions(card.parameters):>12}{card.image_size:>7}  "
             f"{card.discovery:<11}{card.licence:<16}{card.source:<39}{weights}"
         )
+
+
+def _millions(parameters: int) -> str:
+    return f"{parameters / 1e6:.1f} M" if parameters else "-"
 
 
 def _fetch(name: str) -> None:
