@@ -18,6 +18,7 @@ from sam2vss_ros.options import options_of
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.sam2.cards import CARDS
 from sam2vss_ros.types import Frame, SemanticFrame
+from small_sam2 import SMALL_SAM2
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,15 @@ def test_models_lists_what_is_at_hand(
     for name, card in CARDS.items():
         assert lines[name][at:].startswith(f"{card.licence}  ")
         assert f"  {card.source}  " in lines[name]
+
+
+def test_models_lists_a_file_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models", SMALL_SAM2, "mobile") == 0
+    _, mine, mobile = capsys.readouterr().out.splitlines()
+    assert mine.split()[:4] == [SMALL_SAM2, "-", "256", "regions"]
+    assert mine.endswith("small_sam2.safetensors") and mobile.endswith("mobile.safetensors")
+    assert run("models", "gone.yaml") == 2
+    assert "model: gone.yaml is not a file" in capsys.readouterr().err
 
 
 def test_models_fetch_of_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
