@@ -17,14 +17,12 @@ from sam2vss_ros.sam2.cards import CARDS, ModelCard, model_card
 from sam2vss_ros.sam2.checkpoint import load_weights, read_weights
 from sam2vss_ros.sam2.construct import construct
 from sam2vss_ros.sam2.functional import ImageFeatures, encode_image, set_image_size
+from sam2vss_ros.sam2.model_files import SIZE_STEP
 from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
 from sam2vss_ros.sam2.tracker import Tracker
 from sam2vss_ros.sam2.weights import existing_weights
 
 log = logging.getLogger(__name__)
-
-SIZE_STEP = 32
-"""Hiera tiles an 8 x 8 position embedding over a stride-4 grid: sides are multiples of 32."""
 
 PRECISIONS = {
     "float32": torch.float32,

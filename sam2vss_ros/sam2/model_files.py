@@ -27,6 +27,9 @@ from sam2vss_ros.options import Checked, Option, check, option, options_of
 
 SUFFIXES = (".yaml", ".yml")
 
+SIZE_STEP = 32
+"""Hiera tiles an 8 x 8 position embedding over a stride-4 grid: sides are multiples of 32."""
+
 TARGET = "_target_"
 """The key under which hydra's configurations name a class."""
 
@@ -102,7 +105,9 @@ def _checked(content: Any) -> ModelFile:
     for place, key, value in _values(settings, "model"):
         _check_value(place, key, value)
     side = Option("side of the square input in pixels", low=32, high=2048)
-    check("model.image_size", settings.get("image_size", 512), 512, side)
+    size = check("model.image_size", settings.get("image_size", 512), 512, side)
+    if int(size) % SIZE_STEP:  # type: ignore[arg-type]
+        raise ValueError(f"model.image_size: {size} is not a multiple of {SIZE_STEP}")
     ours = _mapping("sam2vss", content.get("sam2vss"))
     sizes = _mapping("sam2vss.decoder", ours.pop("decoder", None))
     habits = _options("sam2vss", Habits, ours)

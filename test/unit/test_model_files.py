@@ -143,6 +143,7 @@ TRUNK = ("model", "image_encoder", "trunk")
         (lambda: "model: 1\nmodel: 2", "the key 'model' is there twice"),
         (changed("model", "image_size", to="big"), "model.image_size: 'big' is a str"),
         (changed("model", "image_size", to=1 << 20), "model.image_size: 1048576 is outside"),
+        (changed("model", "image_size", to=500), "model.image_size: 500 is not a multiple of 32"),
         (changed(*TRUNK, "embed_dims", to=3), "trunk: Hiera.__init__() got an unexpected keyword"),
         (changed(*TRUNK, "embed_dim", to=[1]), "model.image_encoder.trunk: "),
         (changed(*TRUNK, "_partial_", to=True), "of hydra's own keys only _target_ is known"),
