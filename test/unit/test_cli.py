@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,11 +75,20 @@ def test_models_lists_what_is_at_hand(
         assert f"  {card.source}  " in lines[name]
 
 
-def test_models_lists_a_file_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_tries_a_file_that_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert run("models", SMALL_SAM2, "mobile") == 0
     _, mine, mobile = capsys.readouterr().out.splitlines()
-    assert mine.split()[:4] == [SMALL_SAM2, "-", "256", "regions"]
+    assert mine.split()[:4] == [SMALL_SAM2, "1.2", "M", "256"]
     assert mine.endswith("small_sam2.safetensors") and mobile.endswith("mobile.safetensors")
+    spoilt = tmp_path / "mine.yaml"
+    shutil.copy(SMALL_SAM2, spoilt)
+    assert run("models", spoilt) == 0
+    assert capsys.readouterr().out.endswith("  missing\n")
+    spoilt.with_suffix(".pt").write_text("not weights")
+    assert run("models", spoilt) == 2
+    assert "mine.pt cannot be read" in capsys.readouterr().err
     assert run("models", "gone.yaml") == 2
     assert "model: gone.yaml is not a file" in capsys.readouterr().err
 
@@ -139,6 +149,7 @@ EVALUATE = "evaluate --images {images} --classes camvid "
         (RUN + "--checkpoint {missing}", "missing is not a file"),
         (RUN + "--checkpoint {text}", "truncated or no checkpoint"),
         (RUN + "--classes {missing}", "does not exist"),
+        (RUN + "--model gone.yaml", "model: gone.yaml is not a file"),
         (RUN + "--frobnicate", "unrecognized arguments: --frobnicate"),
         (EVALUATE + "--labels {missing}", "missing is not a folder"),
         (EVALUATE + "--labels {empty}", "holds no images"),
