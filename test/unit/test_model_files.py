@@ -9,20 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sam2
 import torch
 import yaml
 from sam2.build_sam import build_sam2
 
+from sam2vss_ros.bench.material import tiles
+from sam2vss_ros.bench.parity import compare
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.errors import LONGEST_MESSAGE, InputError, ModelUnavailableError
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.sam2.build import load_model, untrained_model
 from sam2vss_ros.sam2.cards import model_card
-from sam2vss_ros.types import Frame
+from sam2vss_ros.types import Frame, Prompt
 from small_sam2 import SMALL_SAM2, SMALL_WEIGHTS
 
-TINY = "configs/sam2.1/sam2.1_hiera_t.yaml"
+CONFIGS = Path(sam2.__file__).parent / "configs"
 
 
 def content() -> dict[str, Any]:
@@ -69,15 +72,23 @@ def test_without_a_block_of_ours_a_model_is_used_as_metas_are(tmp_path: Path) ->
 
 def test_a_file_of_the_sam2_package_is_one(tmp_path: Path) -> None:
     """Meta's own configuration with its own numbers (1e-6) and a checkpoint in Meta's format."""
-    import sam2
-
-    shutil.copy(Path(sam2.__file__).parent / TINY, tmp_path / "tuned.yaml")
+    shutil.copy(CONFIGS / "sam2.1/sam2.1_hiera_t.yaml", tmp_path / "tuned.yaml")
     torch.manual_seed(0)
-    upstream = build_sam2(TINY, device="cpu").state_dict()
+    upstream = build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", device="cpu").state_dict()
     torch.save({"model": upstream}, tmp_path / "tuned.pt")
     loaded = load_model(str(tmp_path / "tuned.yaml"), device="cpu", image_size=64).network
     assert loaded.binarize_mask_from_pts_for_mem_enc, "what SAM 2's predictor adds"
     assert all(torch.equal(value, upstream[key]) for key, value in loaded.state_dict().items())
+
+
+def test_a_sam_2_0_is_followed_as_upstream_follows_it() -> None:
+    """It lacks parts of SAM 2.1; random weights, by which all objects are seen."""
+    model = untrained_model(str(CONFIGS / "sam2/sam2_hiera_t.yaml"), "cpu", image_size=64)
+    model.network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(1e4)
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 255, (64, 64, 3), np.uint8) for _ in range(9)]
+    found = compare(model, images, {0: [Prompt(mask=mask) for mask in tiles(2, 64)]})
+    assert found.seen == 1.0 and found.mean_iou >= 0.999 and found.max_logit_diff < 1e-3
 
 
 def test_weights_are_named_or_lie_beside(tmp_path: Path) -> None:
