@@ -16,6 +16,9 @@ MOST_PIXELS = 1 << 26
 MOST_SIDE = 16384
 """Pixels of a published image on one side."""
 
+MODEL_FILES = (".yaml", ".yml")
+"""How the path of a model's file ends, which may stand where a model has a name."""
+
 DENSE_MODES = ("network", "refine")
 """Modes that need no more than the dense prediction."""
 
@@ -35,7 +38,7 @@ class PipelineConfig(Checked):
             "sam2.1_hiera_base_plus",
             "sam2.1_hiera_large",
         ),
-        files=(".yaml", ".yml"),
+        files=MODEL_FILES,
         heading="The model",
     )
     checkpoint: str = option(

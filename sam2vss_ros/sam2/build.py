@@ -119,7 +119,7 @@ def _check(
     card = model_card(name)
     if card.by_affinity:
         others = ", ".join(c.name for c in CARDS.values() if not c.by_affinity)
-        raise ValueError(f"model: {name} is no SAM 2; these are: {others}")
+        raise ValueError(f"model: {name} is no SAM 2; these are: {others}, and those of YAML files")
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
     if image_size < 0 or image_size % SIZE_STEP:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sam2vss_ros.config import MODEL_FILES
 from sam2vss_ros.errors import brief
-from sam2vss_ros.sam2.model_files import SUFFIXES, is_model_file, read_model_file
+from sam2vss_ros.sam2.model_files import is_model_file, read_model_file
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def model_card(name: str) -> ModelCard:
     if name not in CARDS:
         raise ValueError(
             f"model: {brief(name)!r} is not one of {', '.join(CARDS)}, and no "
-            f"{' or '.join(SUFFIXES)} file of a SAM 2"
+            f"{' or '.join(MODEL_FILES)} file of a SAM 2"
         )
     return CARDS[name]
 

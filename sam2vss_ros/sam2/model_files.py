@@ -21,11 +21,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from sam2vss_ros.config import MODEL_FILES
 from sam2vss_ros.errors import InputError, brief, reason_of
 from sam2vss_ros.io.yaml_files import read_yaml
 from sam2vss_ros.options import Checked, Option, check, option, options_of
-
-SUFFIXES = (".yaml", ".yml")
 
 SIZE_STEP = 32
 """Hiera tiles an 8 x 8 position embedding over a stride-4 grid: sides are multiples of 32."""
@@ -78,7 +77,7 @@ class ModelFile:
 
 def is_model_file(name: str) -> bool:
     """Whether a model's name is the path of a YAML file."""
-    return name.endswith(SUFFIXES)
+    return name.endswith(MODEL_FILES)
 
 
 def read_model_file(path: Path) -> ModelFile:
