@@ -24,6 +24,7 @@ from rcl_interfaces.srv import GetParameters
 
 from ros_session import RosSession
 from sam2vss_ros.config import OPTIONS
+from small_sam2 import SMALL_SAM2
 
 
 @dataclass
@@ -171,10 +172,10 @@ def test_every_argument_is_described_and_has_an_effect(launch: Launch, tmp_path:
 def test_parameters_overrule_the_file_only_where_given(launch: Launch, tmp_path: Path) -> None:
     mine = tmp_path / "my.yaml"
     mine.touch()
-    (vss,) = launch.start(params_file=str(mine), model="nano", use_sim_time="true")
+    (vss,) = launch.start(params_file=str(mine), model="mine.yaml", use_sim_time="true")
     path, overrides = vss.parameters
     assert path == str(mine)
-    assert overrides == {"model": Value("nano", str), "use_sim_time": Value(True, bool)}
+    assert overrides == {"model": Value("mine.yaml", str), "use_sim_time": Value(True, bool)}
     (vss,) = launch.start(semantics="my.safetensors", network="city.onnx", classes="mine.yaml",
                           class_map="cityscapes_to_camvid", autostart="false")  # fmt: skip
     assert {name: value.value for name, value in vss.parameters[1].items()} == {
@@ -293,7 +294,7 @@ def test_node_takes_what_the_launch_file_gives_it(
     ros: RosSession, launch: Launch, root: Path
 ) -> None:
     (vss,) = launch.start(
-        namespace="front", name="eyes", cameras="left=/cam/image_raw,right", model="nano",
+        namespace="front", name="eyes", cameras="left=/cam/image_raw,right", model=SMALL_SAM2,
         mode="refine", overload="all", autostart="false", log_level="warn",
     )  # fmt: skip
     process = subprocess.Popen(

@@ -11,6 +11,7 @@ from sam2vss_ros.commands.bench.material import (
     add_material_options,
     load,
     make_discovery,
+    use_defaults,
     use_threads,
 )
 from sam2vss_ros.commands.bench.report import Report, Table, add_report, with_progress
@@ -33,9 +34,8 @@ def add_parity(kinds: Any) -> None:
             "SAM2VideoPredictor, in float32, and compare their masks at stride 4. Objects are\n"
             "those that discovery finds on the first frame; tiles of the image make up what it\n"
             "lacks.\n\n"
-            "Frames are read one by one, but upstream keeps what it saw on each: 49 kB per\n"
-            "frame and object of nano at 256 px (20,000 frames of 16 objects in 16 GB), 1.3 MB of\n"
-            "Meta's models at 1024 px (750 frames).\n\n"
+            "Frames are read one by one, but upstream keeps what it saw on each: 1.3 MB per frame\n"
+            "and object of Meta's models at 1024 px (750 frames of 16 objects in 16 GB).\n\n"
             "Ends with code 1 where the mean IoU is below 0.999."
         ),
         examples=(
@@ -45,13 +45,11 @@ def add_parity(kinds: Any) -> None:
         ),
     )
     add_material_options(parser)
-    parser.add_argument("--model", default="nano", help="SAM 2 model (default nano)")
-    parser.add_argument("--image-size", type=int, default=0, help="side of its input, 0: its own")
     parser.add_argument(
-        "--objects", type=int, default=8, metavar="N", help="how many (default 8; 1 to 256)"
+        "--objects", type=int, default=4, metavar="N", help="how many (default 4; 1 to 256)"
     )
     parser.add_argument(
-        "--frames", type=int, default=40, metavar="F", help="how many (default 40; 2 or more)"
+        "--frames", type=int, default=20, metavar="F", help="how many (default 20; 2 or more)"
     )
     parser.add_argument(
         "--add-at",
@@ -74,10 +72,12 @@ def _parity(args: argparse.Namespace) -> Report:
     from sam2vss_ros.io.readers import open_frames
 
     _check(args)
+    use_defaults(args)
     source = open_frames(args.video)
     images = first_frames(source, args.frames)
-    discovery = make_discovery(args, args.model, [args.objects])
-    model = load(args, args.model, args.image_size, "float32")
+    (name,), (wanted,) = args.model, args.image_size
+    discovery = make_discovery(args, name, [args.objects])
+    model = load(args, name, wanted, "float32")
     size, late = model.network.image_size, args.objects // 2 if args.add_at else 0
     starting = {0: args.objects - late, args.add_at: late} if late else {0: args.objects}
     prompts = {
@@ -89,14 +89,14 @@ def _parity(args: argparse.Namespace) -> Report:
     frames = with_progress(images, args.frames, "parity")
     result = compare(model, frames, prompts, exact_memory=not args.rounded_memory)
     title = (
-        f"{args.model} at {size} px on {source.path.name}, exact engine against upstream, float32"
+        f"{name} at {size} px on {source.path.name}, exact engine against upstream, float32"
         + (", random weights" if args.random_weights else "")
         + (", upstream's memories rounded to bfloat16" if args.rounded_memory else "")
     )
     figures = {
         **asdict(result),
         "add_at": args.add_at,
-        "model": args.model,
+        "model": name,
         "image_size": size,
         "random_weights": args.random_weights,
         "rounded_memory": args.rounded_memory,
