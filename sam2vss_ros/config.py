@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sam2vss_ros.options import Checked, Option, Value, option, options_of
+from sam2vss_ros.semantics.groups import mask_name
 
 MOST_PIXELS = 1 << 26
 """Of an image that is read, if the user says no more: 67 million, twice an 8K frame."""
@@ -287,6 +288,13 @@ class NodeConfig(Checked):
         low=0,
         high=MOST_SIDE,
         live=True,
+    )
+    masks: tuple[str, ...] = option(
+        (),
+        "masks to publish, 255 where one of its classes is and 0 elsewhere, such as "
+        "[Car, people=Pedestrian,Bicyclist]: a class, or a name and its classes; the topics are "
+        "~/mask/Car and ~/mask/people, with ~/mask/camera_info beside them",
+        entry=mask_name,
     )
     diagnostics_period: float = option(
         1.0, "seconds from one message on /diagnostics to the next", low=0.1, high=60.0

@@ -22,6 +22,7 @@ class Option:
     `low` and `high` bound a number (both included).
     `live` options may change while the pipeline runs; the others are read when it is built.
     `heading` begins a new part of the parameter file, up to the next option that has one.
+    `entry` checks an entry of a list and returns its name, which counts once; it raises ValueError.
     """
 
     description: str
@@ -31,6 +32,7 @@ class Option:
     high: float | None = None
     live: bool = False
     heading: str = ""
+    entry: Callable[[str], str] | None = None
 
     @property
     def allowed(self) -> str:
@@ -70,7 +72,7 @@ def check(name: str, value: object, default: Value, limits: Option) -> Value:
     if type(default) is float and type(value) is int:
         value = float(value)
     if type(default) is tuple:
-        value = _names(name, value)
+        value = _entries(name, value, limits.entry or _ros_name)
     if type(value) is bool:
         value = next((word for word in YAML_WORDS[value] if word in limits.choices), value)
     if type(value) is not type(default):
@@ -111,22 +113,25 @@ def _what_helps(value: object, default: Value, limits: Option) -> str:
     return said
 
 
-def _names(name: str, value: object) -> tuple[str, ...]:
-    """A list of names, each of which can be a part of a ROS name, and none of which is there twice.
-
-    Raises TypeError or ValueError.
-    """
+def _entries(name: str, value: object, entry: Callable[[str], str]) -> tuple[str, ...]:
+    """A list of texts, each of which has a name of its own. Raises TypeError or ValueError."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         given = type(value).__name__
         raise TypeError(f"{name}: {brief(repr(value))} is a {given}, it takes a list of names")
-    for item in value:
-        if not isinstance(item, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", item):
-            raise ValueError(
-                f"{name}: {brief(repr(item))} is no name: letters, digits and _, a letter first"
-            )
-    if len(set(value)) < len(value):
-        raise ValueError(f"{name}: {brief(', '.join(value))}: each name counts once")
+    try:
+        names = [entry(item) if isinstance(item, str) else _ros_name(item) for item in value]
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    if len(set(names)) < len(names):
+        raise ValueError(f"{name}: {brief(', '.join(names))}: each name counts once")
     return tuple(value)
+
+
+def _ros_name(item: object) -> str:
+    """What can be a part of a ROS name. Raises ValueError."""
+    if not isinstance(item, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", item):
+        raise ValueError(f"{brief(repr(item))} is no name: letters, digits and _, a letter first")
+    return item
 
 
 def what_is_meant(name: str, known: Collection[str]) -> str:

@@ -47,6 +47,10 @@ FAILURE = TransitionCallbackReturn.FAILURE  # the node stays in the state it was
 ERROR = TransitionCallbackReturn.ERROR  # on_error, then unconfigured
 WATCH_PERIOD = 0.5  # seconds from one look at the camera's publishers to the next
 TWIN_PERIODS = 20  # so long a node that ended without a word may still be seen
+WIDE_LABELS = (
+    "label_image is mono16, since an id of a class or unlabelled_id is above 255: Nav2's semantic "
+    "layer, and whoever else reads a byte for each pixel, takes that for other classes"
+)
 PEOPLE_ERRORS = (ValueError, TypeError, OSError, RuntimeError)  # their text says what to do
 
 
@@ -153,6 +157,8 @@ class VssNode(LifecycleNode):
             channel = Channel(self, name, catalog, pipeline_config, self._config)
             self._channels.append(channel)
             undo.callback(channel.destroy)
+        if self._channels[0].outputs.label_encoding != "mono8":
+            self.get_logger().warning(WIDE_LABELS)
         self._open(perception, pipeline_config)
 
         diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)

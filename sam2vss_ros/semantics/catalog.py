@@ -21,6 +21,13 @@ LONGEST_NAME = 100
 """Characters of the name of a class: it stands in messages, tables and legends."""
 
 
+FORMAT = (
+    "it is YAML such as `name: mine`, `classes:` and a line `- {id: 0, name: Road, color: "
+    "[128, 64, 128], thing: false}` for each class, see docs/classes.md"
+)
+"""What a class file looks like, for the messages that refuse one."""
+
+
 @dataclass(frozen=True)
 class SemanticClass:
     """One class: its id in label images, exact name, RGB colour, and whether it is countable."""
@@ -118,7 +125,7 @@ def parse_catalog(data: Any, source: str) -> ClassCatalog:
             )
         return ClassCatalog(_name_of(data, "the file"), classes, ignore)
     except ValueError as error:
-        raise ValueError(f"{source}: not a class file: {error}") from error
+        raise ValueError(f"{source}: not a class file: {error}; {FORMAT}") from error
 
 
 def _parse_class(entry: Any, place: int) -> SemanticClass:
@@ -190,7 +197,7 @@ def read_class_file(name_or_path: str) -> tuple[Any, str]:
     try:
         return read_yaml(path), str(path)
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path}: not a class file: {error}") from error
+        raise ValueError(f"{path}: not a class file: {error}; {FORMAT}") from error
 
 
 CLASSES_FOLDER = Path(__file__).resolve().parents[1] / "classes"
