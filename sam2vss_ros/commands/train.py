@@ -1,4 +1,4 @@
-"""`sam2vss train`: semantics, keys, outline and nano."""
+"""`sam2vss train`: semantics, keys, outline, presence and nano."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ def add_train(commands: Any) -> None:
     parser = add_command(
         commands,
         "train",
-        usage="semantics|keys|outline|nano ...",
+        usage="semantics|keys|outline|presence|nano ...",
         help_="train your own classes, or the small SAM 2",
         description=(
             "semantics  your own classes, on labelled images\n"
             "keys       what frames are compared by, on warped images and pasted things\n"
             "outline    what finds a thing by a click, on labelled images and pasted things\n"
+            "presence   what tells whether an object is there, on clips whose things leave\n"
             "nano       the small SAM 2, on procedural video and labelled images"
         ),
         examples=(

@@ -168,7 +168,8 @@ def _begin(
     sure = zip(tracks, found.predicted_iou.tolist(), found.score.sigmoid().tolist(), strict=True)
     for track, predicted_iou, visibility in sure:
         stream.objects.rate(track, predicted_iou, visibility)
-    return ObjectBatch.join([batch, ObjectBatch.of(tracks, found)])
+    begun = ObjectBatch.of(tracks, found).begun(stream.objects, features)
+    return ObjectBatch.join([batch, begun])
 
 
 def _known_or_new(

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.affinity.discovery import CLEAR
@@ -23,7 +22,7 @@ from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2.discovery import LEAST_CONFIDENCE, thing_regions
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.features import FrameFeatures
-from sam2vss_ros.stream.objects import Track
+from sam2vss_ros.stream.objects import Track, likeness
 from sam2vss_ros.stream.reid import assign
 from sam2vss_ros.stream.state import StreamState
 
@@ -94,7 +93,8 @@ def mend(
     found = dataclasses.replace(found, predicted_iou=batch.tracked.predicted_iou[index])
     stream.tracker.start(features.image, found)
     others = batch.take([i for i in range(len(batch)) if i not in mended])
-    return ObjectBatch.join([others, ObjectBatch.of(tracks, found)])
+    begun = ObjectBatch.of(tracks, found).begun(stream.objects, features)
+    return ObjectBatch.join([others, begun])
 
 
 def wholes(
@@ -105,18 +105,14 @@ def wholes(
     candidates: (N, h, w) bool masks; embeddings: (N, A) of them. Such an object lies inside the
     candidate, which looks like it. What users pointed at stays as it is.
     """
-    pasts = {
-        i: track.embedding
-        for i, track in enumerate(batch.tracks)
-        if track.embedding is not None and not track.prompted
-    }
-    if not pasts or not len(candidates):
+    able = [i for i, t in enumerate(batch.tracks) if t.embedding is not None and not t.prompted]
+    if not able or not len(candidates):
         return {}
-    able = list(pasts)
     masks = (batch.masks[able] > 0).flatten(1).float()
     held = candidates.flatten(1).float() @ masks.T / masks.sum(1).clamp(min=1)
-    known = F.normalize(torch.stack(list(pasts.values())), dim=1)
-    alike = (embeddings @ known.T).masked_fill(held < HELD, -torch.inf)
+    alike = likeness([batch.tracks[i] for i in able], embeddings).masked_fill(
+        held < HELD, -torch.inf
+    )
     found = assign(alike, config.revive_similarity, 0.0)
     return {n: batch.tracks[able[i]] for n, i in enumerate(found) if i is not None}
 
