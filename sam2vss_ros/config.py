@@ -198,7 +198,7 @@ class PipelineConfig(Checked):
         300, "frames after which a lost object is forgotten", low=1, high=1000000, live=True
     )
     revive_similarity: float = option(
-        0.8,
+        0.7,
         "least cosine similarity of appearance for a lost object to come back",
         low=0.0,
         high=1.0,

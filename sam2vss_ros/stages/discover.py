@@ -16,7 +16,7 @@ from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.semantics.pointing import region_at
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.features import FrameFeatures
-from sam2vss_ros.stages.mend import let_go, mend
+from sam2vss_ros.stages.mend import let_go, mend, wholes
 from sam2vss_ros.stream.objects import Track
 from sam2vss_ros.stream.reid import embed
 from sam2vss_ros.stream.requests import PlacedPrompt, Requests
@@ -128,7 +128,9 @@ def search(
         stream.objects.vacancies(),
     )
     embeddings = embed(features.image.pyramid, features.colours, candidates.masks)
-    chosen = _known_or_new(perception, requests, stream, context, embeddings)
+    whole = wholes(batch, candidates.masks, embeddings, context.config)
+    chosen = _known_or_new(perception, requests, stream, context, embeddings, whole)
+    batch = batch.take([i for i, track in enumerate(batch.tracks) if track not in whole.values()])
     if chosen:
         index, tracks = list(chosen), list(chosen.values())
         found = stream.tracker.from_masks(
@@ -166,7 +168,8 @@ def _begin(
     sure = zip(tracks, found.predicted_iou.tolist(), found.score.sigmoid().tolist(), strict=True)
     for track, predicted_iou, visibility in sure:
         stream.objects.rate(track, predicted_iou, visibility)
-    return ObjectBatch.join([batch, ObjectBatch.of(tracks, found)])
+    begun = ObjectBatch.of(tracks, found).begun(stream.objects, features)
+    return ObjectBatch.join([batch, begun])
 
 
 def _known_or_new(
@@ -175,14 +178,18 @@ def _known_or_new(
     stream: StreamState,
     context: FrameContext,
     embeddings: Tensor,
+    whole: dict[int, Track],
 ) -> dict[int, Track]:
     """Candidate -> its object, for as many of (N, A) embeddings as there is room for.
 
-    Those that are known come first, so that no lost object gives way before it is recognised. The
-    occluded and those of users have their place; everybody else needs one.
+    whole: those that are objects in sight. Those that are known come first, so that no lost object
+    gives way before it is recognised. The occluded and those of users have their place; everybody
+    else needs one.
     """
     objects, config = stream.objects, context.config
-    known = objects.recognise(embeddings, config)
+    others = [i for i in range(len(embeddings)) if i not in whole]
+    unseen = objects.recognise(embeddings[others], config)
+    known: dict[int, Track | None] = {**whole, **dict(zip(others, unseen, strict=True))}
     order = sorted(range(len(known)), key=lambda i: known[i] is None)
     needy = [
         i
