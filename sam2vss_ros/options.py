@@ -21,6 +21,7 @@ class Option:
     `choices` lists the allowed strings; `low` and `high` bound a number (both included).
     `live` options may change while the pipeline runs; the others are read when it is built.
     `heading` begins a new part of the parameter file, up to the next option that has one.
+    `verify` raises ValueError for lists of texts that say nothing; lists without it are of names.
     """
 
     description: str
@@ -29,6 +30,7 @@ class Option:
     high: float | None = None
     live: bool = False
     heading: str = ""
+    verify: Callable[[tuple[str, ...]], object] | None = None
 
     @property
     def meaning(self) -> str:
@@ -62,7 +64,9 @@ def check(name: str, value: object, default: Value, limits: Option) -> Value:
     if type(default) is float and type(value) is int:
         value = float(value)
     if type(default) is tuple:
-        value = _names(name, value)
+        value = _texts(name, value) if limits.verify else _names(name, value)
+        if limits.verify:
+            limits.verify(value)
     if type(value) is bool:
         value = next((word for word in YAML_WORDS[value] if word in limits.choices), value)
     if type(value) is not type(default):
@@ -81,7 +85,15 @@ def check(name: str, value: object, default: Value, limits: Option) -> Value:
 
 def read_as(default: Value) -> Callable[[str], Any]:
     """What makes a value like `default` of a word of a command line, or raises ValueError."""
+    if isinstance(default, tuple):
+        return several
     return boolean if isinstance(default, bool) else type(default)
+
+
+def several(text: str) -> tuple[str, ...]:
+    """The entries of a list in a word: `a,b`, or where entries have commas themselves `a=b,c;d`."""
+    parts = [part.strip() for part in text.split(";" if ";" in text else ",")]
+    return tuple(parts[:-1] if len(parts) > 1 and not parts[-1] else parts) if text else ()
 
 
 def boolean(text: str) -> bool:
@@ -100,6 +112,20 @@ def _what_helps(value: object, default: Value, limits: Option) -> str:
     elif isinstance(default, str) and isinstance(value, int | float):
         said += " (put it in quotes)" if not limits.choices else ""
     return said
+
+
+def _texts(name: str, value: object) -> tuple[str, ...]:
+    """A list of texts. Raises TypeError."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        given = type(value).__name__
+        raise TypeError(f"{name}: {brief(repr(value))} is a {given}, it takes a list of texts")
+    for item in value:
+        if not isinstance(item, str):
+            raise TypeError(
+                f"{name}: {brief(repr(item))} is a {type(item).__name__}, it takes texts: put it "
+                "in quotes"
+            )
+    return tuple(value)
 
 
 def _names(name: str, value: object) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ What is in sight stays so as long as it has a pixel; what is out of sight must s
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -202,6 +203,11 @@ class ObjectMemory:
             track.missed += 1
             if track.missed > config.lost_after + config.forget_after:
                 self.remove(track.track_id)
+
+    def rename(self, old: Sequence[int], new: Sequence[int]) -> None:
+        """The classes are others; as `ClassPosterior.renamed`."""
+        for track in self.all():
+            track.posterior = track.posterior.renamed(old, new)
 
     def classify(self, track: Track, shares: Tensor, config: PipelineConfig) -> None:
         """Take in a frame's evidence of its class, (C,) shares that sum to 1."""
