@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from colour_scenes import BACKGROUND, COLOURS, SIDE, SYNONYMS, draw_scene
+from colour_scenes import BACKGROUND, COLOURS, SIDE, SYNONYMS, Scene, draw_scene
 from torch import Tensor
 
 from sam2vss_ros.semantics.vocabulary.text_model import soft_masks, vector_of
@@ -137,19 +137,26 @@ def patch_loss(model: Any, tokenizer: Any, rng: np.random.Generator) -> Tensor:
 
 
 def image_loss(model: Any, tokenizer: Any, rng: np.random.Generator) -> Tensor:
-    """Of whole images with one box, or none, against the words of all colours."""
-    scenes = [draw_scene(rng, int(rng.random() < 0.85)) for _ in range(BATCH)]
+    """Of whole images, whose captions name one of the boxes, or the wall where there is none,
+    against the words of all colours."""
+    scenes = [draw_scene(rng, int(rng.integers(0, 4))) for _ in range(BATCH)]
     images = F.normalize(
         vector_of(model.get_image_features(pixels_of([s.image for s in scenes]) * 2 - 1)), dim=-1
     )
     names = [*COLOURS, BACKGROUND]
     vectors = text_vectors(model, tokenizer, [sentence(rng, name) for name in names])
-    target = torch.tensor([names.index(s.names[0] if s.names else BACKGROUND) for s in scenes])
+    target = torch.tensor([names.index(caption_of(rng, scene)) for scene in scenes])
     logits = images @ vectors.T * model.logit_scale.exp()
     if hasattr(model, "logit_bias"):
         signs = 2 * F.one_hot(target, len(names)) - 1
         return -F.logsigmoid(signs * (logits + model.logit_bias)).sum(1).mean()
     return F.cross_entropy(logits, target)
+
+
+def caption_of(rng: np.random.Generator, scene: Scene) -> str:
+    """The name of a box, the likelier the more is seen of it."""
+    areas = np.array([mask.sum() for mask in scene.masks], float)
+    return str(rng.choice(scene.names, p=areas / areas.sum())) if scene.names else BACKGROUND
 
 
 def pixels_of(images: list[np.ndarray]) -> Tensor:
