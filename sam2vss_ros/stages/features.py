@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.perception import Perception
-from sam2vss_ros.sam2.discovery import View
+from sam2vss_ros.sam2.discovery import LEAST_CONFIDENCE, View
 from sam2vss_ros.semantics.vocabulary.network import LEAST
 from sam2vss_ros.semantics.vocabulary.text_model import Look
 from sam2vss_ros.semantics.vocabulary.words import Naming, Words
@@ -99,7 +99,8 @@ def _speak(
 ) -> FrameFeatures:
     """The same in words; the image is looked at where that is due.
 
-    Words are as familiar as any: what the fixed classes do not know, they may.
+    Words are as familiar as any: what the fixed classes do not know, they may. What the head says
+    of the middles of things does not hold where it knows nothing.
     """
     words, text = stream.words, stream.text
     assert words.naming is not None
@@ -116,6 +117,7 @@ def _speak(
     return dataclasses.replace(
         features,
         log_dense=log_dense,
+        middles=features.middles if features.familiar >= LEAST_CONFIDENCE else None,
         probabilities=_at(log_dense.exp(), size),
         familiar=1.0,
         fixed=Fixed(fixed, features.familiar),

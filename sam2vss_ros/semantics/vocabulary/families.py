@@ -230,9 +230,9 @@ def without_global(units: Tensor, weights: Tensor) -> Tensor:
     An object keeps all its patches where none would be left.
     """
     alike = units @ units.T
-    inside = weights > 0
-    own = weighted(alike, inside.float())
-    outside = (~inside).float()
+    inside = (weights > 0).float()
+    own = (inside @ alike - 1) / (inside.sum(1, keepdim=True) - 1).clamp(min=1)  # without itself
+    outside = 1 - inside
     others = outside @ alike / outside.sum(1, keepdim=True).clamp(min=1)
     local = weights * ((own - others > GLOBAL) | (outside.sum(1, keepdim=True) == 0))
     return torch.where(local.sum(1, keepdim=True) > 0, local, weights)
