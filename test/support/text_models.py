@@ -41,9 +41,7 @@ def accuracy(
             masks = torch.from_numpy(np.stack(scene.masks))
             found = (pool(scene, masks) @ texts.T).argmax(1).tolist()
             shown = masks.flatten(1).sum(1) >= 16
-            right += [
-                names[f] == n for f, n, s in zip(found, scene.names, shown, strict=True) if s
-            ]
+            right += [names[f] == n for f, n, s in zip(found, scene.names, shown, strict=True) if s]
     return float(np.mean(right))
 
 

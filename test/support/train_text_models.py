@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from colour_scenes import BACKGROUND, COLOURS, SIDE, SYNONYMS, Scene, draw_scene
 from torch import Tensor
 
+from colour_scenes import BACKGROUND, COLOURS, SIDE, SYNONYMS, Scene, draw_scene
 from sam2vss_ros.semantics.vocabulary.text_model import soft_masks, vector_of
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
