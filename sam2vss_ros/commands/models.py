@@ -21,15 +21,17 @@ def add_models(commands: Any) -> None:
             "models (.pt) are looked for in $SAM2VSS_CHECKPOINTS, ~/.cache/sam2vss_ros,\n"
             "./checkpoints and the Hugging Face cache. --fetch is the one thing that asks the\n"
             "network; what it brings of Meta has the size and SHA-256 that this package knows.\n"
-            "It also takes a network of transformers by its name on the Hugging Face hub."
+            "It also takes a network of transformers, or a text model for class names in words,\n"
+            "by its name on the Hugging Face hub."
         ),
         examples=(
             "  sam2vss models\n"
             "  sam2vss models --fetch sam2.1_hiera_tiny\n"
-            "  sam2vss models --fetch nvidia/segformer-b0-finetuned-cityscapes-1024-1024"
+            "  sam2vss models --fetch nvidia/segformer-b0-finetuned-cityscapes-1024-1024\n"
+            "  sam2vss models --fetch google/tipsv2-b14"
         ),
     )
-    parser.add_argument("--fetch", metavar="NAME", help="fetch this model, or this network")
+    parser.add_argument("--fetch", metavar="NAME", help="fetch this model, network or text model")
     parser.set_defaults(command=_models)
 
 
@@ -53,17 +55,24 @@ def _models(args: argparse.Namespace) -> None:
 
 
 def _fetch(name: str) -> None:
-    """Fetch the weights of a model, or a network by its name on the Hugging Face hub."""
+    """Fetch the weights of a model, or a network or text model by its name on the Hugging Face
+    hub."""
     import torch
 
     from sam2vss_ros.sam2.cards import CARDS, model_card
     from sam2vss_ros.sam2.fetching import fetch_weights
     from sam2vss_ros.semantics.networks.loading import HUB_NAME
     from sam2vss_ros.semantics.networks.pretrained import load_pretrained
+    from sam2vss_ros.semantics.vocabulary.loading import is_text_model, load_text_model
 
     try:
         if name not in CARDS and HUB_NAME.fullmatch(name):
-            network = load_pretrained(name, torch.device("cpu"), fetch=True)
+            cpu = torch.device("cpu")
+            if is_text_model(name, fetch=True):
+                load_text_model(name, cpu, fetch=True)
+                print(f"{name}: ready for the option text_model")
+                return
+            network = load_pretrained(name, cpu, fetch=True)
             print(f"{name}: {len(network.catalog)} classes, ready for the option network")
         else:
             card = model_card(name)

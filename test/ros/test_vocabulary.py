@@ -116,7 +116,7 @@ def test_all_cameras_speak_the_same_words(start: Start) -> None:
     answer = call(bench, SetVocabulary, "set_vocabulary", vocabulary=["blue", "red"])
     assert answer.success and answer.version == 2
     for name, heard in catalogs.items():
-        bench.ros.wait_until(lambda heard=heard: heard and heard[-1].version == 2, name)
+        bench.ros.wait_until(lambda h=heard: h and h[-1].version == 2, name)  # type: ignore[misc]
         assert entries(heard[-1]) == {"blue": 1, "red": 0}
 
 

@@ -40,7 +40,7 @@ def box_frame(index: int, without: str = "") -> Frame:
 
 def word_config(*names: str, family: str = "tipsv2", **options: Any) -> PipelineConfig:
     """Options with these names, of a small input."""
-    quick = {"device": "cpu", "image_size": 256, "threads": 1, "discovery": "off"}
+    quick: dict[str, Any] = {"device": "cpu", "image_size": 256, "threads": 1, "discovery": "off"}
     return PipelineConfig(vocabulary=names, text_model=folder_of(family), **(quick | options))
 
 

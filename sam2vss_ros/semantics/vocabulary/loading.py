@@ -64,6 +64,25 @@ def open_text_model(name_or_path: str, device: torch.device) -> TextModel:
     raise FileNotFoundError(f"text_model: {one_line(name_or_path)} {there}; {WHAT_TO_DO}")
 
 
+def is_text_model(name: str, fetch: bool = False) -> bool:
+    """Whether a folder or hub name holds a model of images and text, by its config.
+
+    Raises ValueError as `load_text_model`, for what can be no model at all.
+    """
+    transformers = library(name, "text_model")
+    try:
+        with nullcontext() if fetch else offline():
+            refuse_code(transformers, name, fetch)
+            config = transformers.AutoConfig.from_pretrained(
+                name, local_files_only=not fetch, trust_remote_code=False
+            )
+    except Exception as error:  # a damaged config makes transformers raise nearly anything
+        raise ValueError(
+            f"{name} cannot be read by transformers: {reason_of_library(error)}"
+        ) from error
+    return _speaks(transformers, config)
+
+
 def load_text_model(name: str, device: torch.device, fetch: bool = False) -> TextModel:
     """Load a model of images and text by its folder or hub name, ready for inference.
 
@@ -97,14 +116,18 @@ def _kind(transformers: Any, config: Any) -> type[TextModel]:
     """The adapter of a config's family."""
     if config.model_type in FAMILIES:
         return FAMILIES[config.model_type]
-    architecture = transformers.MODEL_MAPPING.get(type(config), None)
-    for method in ("get_text_features", "get_image_features"):
-        if not hasattr(architecture, method):
-            raise ValueError(
-                f"a {one_line(config.model_type, 60)} gives no features of images and text; these "
-                f"families do: {', '.join(FAMILIES)}, and others by crops, such as align or altclip"
-            )
+    if not _speaks(transformers, config):
+        raise ValueError(
+            f"a {one_line(config.model_type, 60)} gives no features of images and text; these "
+            f"families do: {', '.join(FAMILIES)}, and others by crops, such as align or altclip"
+        )
     return Crops
+
+
+def _speaks(transformers: Any, config: Any) -> bool:
+    """Whether a config's model gives features of images and of texts."""
+    model = transformers.MODEL_MAPPING.get(type(config), None)
+    return all(hasattr(model, f"get_{what}_features") for what in ("text", "image"))
 
 
 def _prepare(transformers: Any, name: str, config: Any, fetch: bool) -> Input:
