@@ -114,18 +114,23 @@ def _what_helps(value: object, default: Value, limits: Option) -> str:
     return said
 
 
-def _texts(name: str, value: object) -> tuple[str, ...]:
-    """A list of texts. Raises TypeError."""
+def _list(name: str, value: object, what: str) -> Sequence[object]:
+    """The value, if it is a list. Raises TypeError."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         given = type(value).__name__
-        raise TypeError(f"{name}: {brief(repr(value))} is a {given}, it takes a list of texts")
-    for item in value:
+        raise TypeError(f"{name}: {brief(repr(value))} is a {given}, it takes a list of {what}")
+    return value
+
+
+def _texts(name: str, value: object) -> tuple[str, ...]:
+    """A list of texts. Raises TypeError."""
+    for item in (items := _list(name, value, "texts")):
         if not isinstance(item, str):
+            given = type(item).__name__
             raise TypeError(
-                f"{name}: {brief(repr(item))} is a {type(item).__name__}, it takes texts: put it "
-                "in quotes"
+                f"{name}: {brief(repr(item))} is a {given}, it takes texts (put it in quotes)"
             )
-    return tuple(value)
+    return tuple(cast(Sequence[str], items))
 
 
 def _names(name: str, value: object) -> tuple[str, ...]:
@@ -133,9 +138,7 @@ def _names(name: str, value: object) -> tuple[str, ...]:
 
     Raises TypeError or ValueError.
     """
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        given = type(value).__name__
-        raise TypeError(f"{name}: {brief(repr(value))} is a {given}, it takes a list of names")
+    value = cast(Sequence[str], _list(name, value, "names"))
     for item in value:
         if not isinstance(item, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", item):
             raise ValueError(
