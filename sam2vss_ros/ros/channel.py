@@ -94,6 +94,7 @@ class Channel:
         self._released = False
         self._logged: set[str] = set()
         self._depth: PairedDepth | None = None  # of the image in hand
+        self._tell_classes()
         self._contrast = Contrast()
 
     def connect(self, worker: Worker) -> str:
@@ -111,6 +112,11 @@ class Channel:
         self._opened.callback(setattr, self, "_camera", None)
         self._opened.callback(self._camera.destroy)
         return self._camera.topic
+
+    @property
+    def catalog(self) -> ClassCatalog:
+        """What the labels mean, as it was last said."""
+        return self.outputs.catalog
 
     def disconnect(self) -> None:
         """Take no more images."""
@@ -346,8 +352,15 @@ class Channel:
         """Take up live options of the pipeline. Raises ValueError or TypeError."""
         if self.pipeline is not None and changes:
             self.pipeline.reconfigure(**changes)
+            self._tell_classes()
         if "min_class_score" in changes:
             self.outputs.publish_label_info(float(changes["min_class_score"]))
+
+    def _tell_classes(self) -> None:
+        """Say what the labels mean, where that has changed."""
+        pipeline = self.pipeline
+        if pipeline is not None and pipeline.catalog != self.outputs.catalog:
+            self.outputs.rename(pipeline.catalog, pipeline.config.min_class_score)
 
     def _enable(self, enabled: bool) -> None:
         self._enabled = enabled

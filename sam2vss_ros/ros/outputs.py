@@ -86,6 +86,17 @@ class Outputs:
         self._class_catalog = create(ClassCatalogMessage, "class_catalog", LATCHED)
         self._label_info = create(LabelInfo, "label_info", LATCHED) if LabelInfo else None
 
+    @property
+    def catalog(self) -> ClassCatalog:
+        """What the labels mean, as it was last said."""
+        return self._catalog
+
+    def rename(self, catalog: ClassCatalog, min_class_score: float) -> None:
+        """The labels mean something else from now on; subscribers are told so."""
+        self._catalog = catalog
+        self.publish_catalog()
+        self.publish_label_info(min_class_score)
+
     def publish(self, answer: Answer) -> None:
         """Send what has a subscriber."""
         for publisher, make in self._makers.items():

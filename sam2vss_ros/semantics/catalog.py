@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,8 @@ from sam2vss_ros.io.yaml_files import read_yaml
 from sam2vss_ros.semantics.shipped import yaml_path
 
 IMAGE_ID_LIMIT = 65536
+
+GOLDEN = (5**0.5 - 1) / 2
 
 LONGEST_NAME = 100
 """Characters of the name of a class: it stands in messages, tables and legends."""
@@ -43,12 +46,14 @@ class ClassCatalog:
     """The classes of a label image, in the order of the classifier's outputs.
 
     `ignore_id` is the void label of the data set the classes come from (None: it has none).
+    `version` counts the catalogs of a vocabulary, from 1 on; classes that stay have 0.
     Raises ValueError for ids or names that clash and for ids that no image can hold.
     """
 
     name: str
     classes: tuple[SemanticClass, ...]
     ignore_id: int | None = None
+    version: int = 0
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -107,6 +112,13 @@ class ClassCatalog:
         for c in self.classes:
             table[c.id] = c.color
         return table
+
+
+def distinct_color(index: int) -> tuple[int, int, int]:
+    """The RGB colour of a class that has none of its own, far from those of its neighbours."""
+    rgb = colorsys.hsv_to_rgb(index * GOLDEN % 1, 0.55 + 0.4 * (index % 2), 0.9)
+    red, green, blue = (round(255 * v) for v in rgb)
+    return red, green, blue
 
 
 def parse_catalog(data: Any, source: str) -> ClassCatalog:

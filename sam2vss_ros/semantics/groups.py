@@ -51,8 +51,17 @@ def parse_group(entry: str) -> ClassGroup:
     return ClassGroup(name, classes)
 
 
-def mask_name(entry: str) -> str:
-    """The name of a mask. Raises ValueError for an entry of the option `masks` that is none."""
+def check_masks(entries: Iterable[str]) -> None:
+    """Raise ValueError where an entry of the option `masks` is no group, or two have one name."""
+    try:
+        names = [_mask_name(entry) for entry in entries]
+    except ValueError as error:
+        raise ValueError(f"masks: {error}") from error
+    if len(set(names)) < len(names):
+        raise ValueError(f"masks: {brief(', '.join(names))}: each name counts once")
+
+
+def _mask_name(entry: str) -> str:
     name = parse_group(entry).name
     if name == CAMERA_INFO:
         raise ValueError(f"{brief(repr(entry))}: the calibration has the topic mask/{CAMERA_INFO}")

@@ -55,8 +55,7 @@ def let_go(
     if features.moving is None or features.familiar < LEAST_CONFIDENCE or not len(batch):
         return batch
     masks = (batch.masks > 0).cpu()
-    things = torch.from_numpy(perception.catalog.things)
-    stuff = features.probabilities.cpu()[~things].sum(0)
+    stuff = features.probabilities.cpu()[torch.from_numpy(stream.words.stuff)].sum(0)
     size = (masks.shape[-1], masks.shape[-2])
     moving = torch.from_numpy(cv2.resize(features.moving.evidence, size))
     areas = masks.sum((1, 2)).clamp(min=1)
@@ -78,7 +77,7 @@ def mend(
     if features.middles is None or features.familiar < LEAST_CONFIDENCE or not len(batch):
         return batch
     probabilities = features.probabilities.cpu().numpy()
-    regions = thing_regions(probabilities.argmax(0), features.middles, perception.catalog.things)
+    regions = thing_regions(probabilities.argmax(0), features.middles, stream.words.things)
     masks = (batch.masks > 0).cpu().numpy()
     mended = _mended(batch.tracks, masks, regions, probabilities)
     if not mended:

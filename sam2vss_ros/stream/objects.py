@@ -208,6 +208,11 @@ class ObjectMemory:
             if track.missed > config.lost_after + config.forget_after:
                 self.remove(track.track_id)
 
+    def rename(self, old: Sequence[int], new: Sequence[int]) -> None:
+        """The classes are others; as `ClassPosterior.renamed`."""
+        for track in self.all():
+            track.posterior = track.posterior.renamed(old, new)
+
     def classify(self, track: Track, shares: Tensor, config: PipelineConfig) -> None:
         """Take in a frame's evidence of its class, (C,) shares that sum to 1."""
         track.posterior.add(shares, config.belief_memory)

@@ -28,7 +28,9 @@ from sam2vss_ros.io.outputs import write_bytes
 from sam2vss_ros.sam2 import functional, policy
 from sam2vss_ros.sam2.options import PRESETS
 from sam2vss_ros.sam2.tracker import Tracked
+from sam2vss_ros.semantics.catalog import load_catalog
 from sam2vss_ros.semantics.posterior import ClassPosterior
+from sam2vss_ros.semantics.vocabulary.words import Words
 from sam2vss_ros.stages.features import FrameFeatures
 from sam2vss_ros.stages.track import follow
 from sam2vss_ros.stream.objects import Track
@@ -185,7 +187,7 @@ def observe(
     """Follow the things of a clip; returns a row of signs and answer for each mask found."""
     tracker = Teacher(model)
     config = PipelineConfig(max_objects=SLOTS)
-    stream = StreamState(tracker, config)
+    stream = StreamState(tracker, config, Words.fixed(load_catalog("camvid")))
     things: dict[int, Track] = {}
     for time, (image, truth) in enumerate(video):
         context = stream.begin(Frame(image, (time + 1) * 33_333_333), Taken(config))
