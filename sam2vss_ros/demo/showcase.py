@@ -1,7 +1,7 @@
 """scripts/pictures: the pictures of README and site, from the pipeline's own answers.
 
 Every frame of the drawn street is answered in turn, without ROS and without dropping any, so that
-the pictures are the same wherever they are made.
+the speed of the machine does not show in the pictures.
 """
 
 from __future__ import annotations
