@@ -12,6 +12,7 @@ import ast
 import os
 import posixpath
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,7 @@ ELSEWHERE = {"SECURITY.md": "security.md", "sam2vss_ros/weights/README.md": "mod
 
 API = ("pipeline.py", "perception.py", "types.py", "config.py", "errors.py")
 COLUMNS = "100"  # of the help texts
+LONGEST = 60  # characters of arguments in one line
 
 SECTION = re.compile(r"^<!-- README: (.+) -->$", re.MULTILINE)
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -246,7 +248,10 @@ def _signature(node: ast.ClassDef | ast.FunctionDef) -> str:
     if isinstance(node, ast.FunctionDef):
         decorators = "".join(f"@{ast.unparse(d)}\n" for d in node.decorator_list)
         returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-        return f"{decorators}def {node.name}({ast.unparse(node.args)}){returns}"
+        arguments = ast.unparse(node.args)
+        if len(arguments) > LONGEST:
+            arguments = "\n    " + ",\n    ".join(_parts(arguments)) + ",\n"
+        return f"{decorators}def {node.name}({arguments}){returns}"
     bases = ", ".join(ast.unparse(base) for base in node.bases)
     fields = [ast.unparse(f) for f in node.body if isinstance(f, ast.AnnAssign)]
     start = next(
@@ -254,5 +259,14 @@ def _signature(node: ast.ClassDef | ast.FunctionDef) -> str:
     )
     lines = [f"class {node.name}({bases}):" if bases else f"class {node.name}:"]
     lines += [f"    {line}" for line in fields if "option(" not in line]
-    lines += [f"    {_signature(start)}"] if start else []
+    lines += [textwrap.indent(_signature(start), "    ")] if start else []
     return "\n".join(lines)
+
+
+def _parts(arguments: str) -> list[str]:
+    """The arguments of a signature, divided where a comma stands in no brackets."""
+    parts = [""]
+    for piece in arguments.split(", "):
+        whole = all(parts[-1].count(a) == parts[-1].count(b) for a, b in ("()", "[]", "{}"))
+        parts = [*parts, piece] if whole else [*parts[:-1], f"{parts[-1]}, {piece}"]
+    return parts[1:]
