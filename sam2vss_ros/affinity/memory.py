@@ -58,7 +58,7 @@ class Reading:
 
 
 COARSE = Reading(8, 64, 4, 2, 4, 10, 6, 4, 0.25, True)
-FINE = Reading(4, 64, 2, 0, 1, 6, 6, 3, 0.15, False)
+FINE = Reading(4, 64, 2, 0, 1, 6, 3, 3, 0.15, False)
 """For small objects; what is large would blur."""
 
 LOCALITY = 0.01
