@@ -16,17 +16,16 @@ from torch import Tensor
 
 from sam2vss_ros.sam2.cards import CARDS, ModelCard, model_card
 from sam2vss_ros.sam2.checkpoint import load_weights, read_weights
+from sam2vss_ros.sam2.edgetam.network import EdgeTam, EdgeTamSettings, build_edgetam
 from sam2vss_ros.sam2.functional import ImageFeatures, encode_image
 from sam2vss_ros.sam2.nano import build_nano
 from sam2vss_ros.sam2.norms import use_channel_norms
 from sam2vss_ros.sam2.options import TrackingOptions
 from sam2vss_ros.sam2.tracker import Tracker
+from sam2vss_ros.sam2.transformers_folder import read_config, read_folder_weights
 from sam2vss_ros.sam2.weights import existing_weights
 
 log = logging.getLogger(__name__)
-
-SIZE_STEP = 32
-"""Hiera tiles an 8 x 8 position embedding over a stride-4 grid: sides are multiples of 32."""
 
 PRECISIONS = {
     "float32": torch.float32,
@@ -80,7 +79,8 @@ def load_model(
 ) -> Sam2Model:
     """Build the named model and load its weights.
 
-    `checkpoint` is a file in Meta's format (`.pt`) or a `.safetensors` file with the same keys.
+    `checkpoint` is a file in Meta's format (`.pt`), a `.safetensors` file with the same keys, or a
+    folder as transformers saves its `Sam2VideoModel` or `EdgeTamVideoModel`.
     If empty, nano uses its embedded weights and the others are looked for, see `weights`.
     `image_size` is the side of the square input in pixels, 0 for the model's own. `precision`
     applies to GPUs; a CPU always computes in float32.
@@ -90,8 +90,15 @@ def load_model(
     """
     card, target, dtype = _check(name, device, precision, image_size)
     path = existing_weights(card, checkpoint)
-    network = build_network(card, image_size or card.image_size)
-    load_weights(network, read_weights(path), path, name)
+    if path.is_dir():
+        config = read_config(path, card)
+        _check_size(card, config.image_size)
+        network = build_network(card, image_size or config.image_size, config.edgetam)
+        weights = read_folder_weights(path, network.state_dict(), card)
+    else:
+        network = build_network(card, image_size or card.image_size)
+        weights = read_weights(path)
+    load_weights(network, weights, path, name)
     return _ready(card, network, target, dtype)
 
 
@@ -125,17 +132,21 @@ def _check(
         raise ValueError(f"model: {name} is no SAM 2; these are: {others}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
-    if image_size < 0 or image_size % SIZE_STEP:
-        raise ValueError(
-            f"image_size: {image_size} is not a multiple of {SIZE_STEP} (0: the model's own, "
-            f"{card.image_size})"
-        )
+    _check_size(card, image_size)
     target = resolve_device(device)
     dtype = PRECISIONS[precision]
     if target.type == "cpu" and dtype != torch.float32:
         log.warning("precision: %s is for GPUs; on the CPU %s runs in float32", precision, name)
         dtype = torch.float32
     return card, target, dtype
+
+
+def _check_size(card: ModelCard, image_size: int) -> None:
+    if image_size < 0 or image_size % card.size_step:
+        raise ValueError(
+            f"image_size: {image_size} is not a multiple of {card.size_step} (0: the model's own, "
+            f"{card.image_size})"
+        )
 
 
 def resolve_device(name: str) -> torch.device:
@@ -170,14 +181,19 @@ def native_bfloat16(device: torch.device) -> bool:
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
-def build_network(card: ModelCard, image_size: int) -> SAM2Base:
+def build_network(
+    card: ModelCard, image_size: int, edgetam: EdgeTamSettings | None = None
+) -> SAM2Base:
     """Build an untrained network, on the CPU, for square inputs of `image_size` pixels.
 
     Meta's models are built from the YAML files in `sam2`, with the settings of its own video
     predictor (`build_sam2_video_predictor`, apply_postprocessing): masks from clicks are binarised
     before they are remembered, and an unstable single mask is replaced by the best of three.
     Checkpoints fit every image size, because SAM 2 interpolates its position embeddings.
+    edgetam: how an EdgeTAM was trained, None as Meta's.
     """
+    if card.edgetam:
+        return build_edgetam(image_size, edgetam)
     if not card.config:
         return build_nano(image_size)
     with resources.as_file(resources.files("sam2") / card.config) as path:
@@ -198,10 +214,13 @@ def build_network(card: ModelCard, image_size: int) -> SAM2Base:
 def _ready(
     card: ModelCard, network: SAM2Base, device: torch.device, dtype: torch.dtype
 ) -> Sam2Model:
+    if isinstance(network, EdgeTam):
+        network.image_encoder.trunk.fold()
     network = network.to(device).eval().requires_grad_(False)
+    if not isinstance(network, EdgeTam):
+        _keep_position_embedding(network)
     if device.type == "cpu":  # convolutions then output the layout `ChannelNorm` needs
         network.to(memory_format=torch.channels_last)
-    _keep_position_embedding(network)
     return Sam2Model(card, network, device, dtype)
 
 

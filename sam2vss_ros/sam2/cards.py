@@ -18,7 +18,8 @@ class ModelCard:
     the `sam2` package), `file`, its `file_bytes` and `sha256`, and `hub_id` are empty for the
     embedded models. `source` says who
     made the model, `licence` on what terms its weights may be used. `by_affinity`: it is no SAM 2,
-    but compares the features of frames (`sam2vss_ros.affinity`).
+    but compares the features of frames (`sam2vss_ros.affinity`). `edgetam`: it is an EdgeTAM
+    (`sam2vss_ros.sam2.edgetam`), `size_step` what its image sizes are multiples of.
     """
 
     name: str
@@ -37,6 +38,8 @@ class ModelCard:
     sha256: str = ""
     hub_id: str = ""
     by_affinity: bool = False
+    edgetam: bool = False
+    size_step: int = 32
 
 
 # Sizes and SHA-256 of Meta's files are those that public projects pin, which all agree.
@@ -102,6 +105,24 @@ CARDS: dict[str, ModelCard] = {
             224_446_642,
             898_083_611,
             "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
+        ),
+        ModelCard(
+            name="edgetam",
+            image_size=1024,
+            discovery="grid",
+            understands_points=True,
+            cpu_threads=0,
+            max_objects=32,
+            engine="exact",
+            parameters=13_895_794,
+            source="Meta AI, EdgeTAM (January 2025)",
+            licence="Apache-2.0",
+            file="edgetam.pt",
+            file_bytes=56_116_523,
+            sha256="ed2d4850b8792c239689b043c47046ec239b6e808a3d9b6ae676c803fd8780df",
+            hub_id="facebook/EdgeTAM",
+            edgetam=True,
+            size_step=256,
         ),
         ModelCard(
             name="mobile",
