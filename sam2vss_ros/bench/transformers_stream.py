@@ -31,7 +31,7 @@ class TransformersStream:
 
     Where transformers differs from Meta's predictor this does as Meta's. Of a mask prompt the
     pointer comes of the single mask, not of the best of three, and the mask is remembered as
-    stride 4 leaves it. Where a new object is prompted, the memories of the others are not binarised.
+    stride 4 leaves it. Where an object is prompted, the memories of the others are not binarised.
 
     exact_memory: see `UpstreamStream`; of EdgeTAM transformers rounds no memories.
     """

@@ -83,7 +83,11 @@ def read_folder_weights(folder: Path, keys: Iterable[str], card: ModelCard) -> d
         raise _refusal(
             folder, f"it has no {WEIGHTS}: save the model with save_pretrained, in one piece"
         )
-    return from_transformers(read_weights(path), keys, card.edgetam)
+    weights = read_weights(path)
+    try:
+        return from_transformers(weights, keys, card.edgetam)
+    except ValueError as error:
+        raise _refusal(folder, str(error)) from error
 
 
 def _json(folder: Path) -> dict[str, Any]:

@@ -72,8 +72,9 @@ POINT = re.compile(r"sam_prompt_encoder\.point_embeddings\.(\d)\.weight")
 POINTS = "prompt_encoder.point_embed.weight"
 """Meta has a tensor for each kind of point, transformers one with a row for each."""
 
+ORIGINAL = "prompt_encoder.shared_embedding.positional_embedding"
 COPY = "shared_image_embedding.positional_embedding"
-"""Of `prompt_encoder.shared_embedding.positional_embedding`."""
+"""transformers saves the frequencies of positions twice."""
 
 
 def _downsampler(index: int) -> str:
@@ -91,15 +92,20 @@ def transformers_name(key: str, edgetam: bool) -> str:
             return key
     if edgetam and key.startswith("memory_attention."):
         key = key.replace(".linear1.", ".mlp.up_proj.").replace(".linear2.", ".mlp.down_proj.")
-    return key.replace(".out_proj.", ".o_proj.")
+    return key
 
 
 def from_transformers(
     weights: Mapping[str, Tensor], keys: Iterable[str], edgetam: bool
 ) -> dict[str, Tensor]:
-    """The tensors for `keys` of Meta's, as far as they are there; what is left keeps its name."""
+    """The tensors for `keys` of Meta's, as far as they are there; what is left keeps its name.
+
+    Raises ValueError where the two that Meta has as one are not the same.
+    """
     left = dict(weights)
     copy = left.pop(COPY, None)
+    if copy is not None and not torch.equal(copy, left.get(ORIGINAL, copy)):
+        raise ValueError(f"{ORIGINAL} and {COPY} differ, but SAM 2 has one for both")
     points = left.pop(POINTS, None)
     found: dict[str, Tensor] = {}
     for key in keys:
@@ -113,7 +119,7 @@ def from_transformers(
                 found[key] = torch.cat([left.pop(half) for half in halves])
         elif name in left:
             found[key] = left.pop(name)
-        elif name.endswith(".shared_embedding.positional_embedding") and copy is not None:
+        elif name == ORIGINAL and copy is not None:
             found[key] = copy
     return {**found, **left}
 
@@ -130,5 +136,5 @@ def to_transformers(weights: Mapping[str, Tensor], edgetam: bool) -> dict[str, T
             found[name] = value
     points = sorted(key for key in weights if POINT.fullmatch(key))
     found[POINTS] = torch.cat([weights[key] for key in points])
-    found[COPY] = found["prompt_encoder.shared_embedding.positional_embedding"]
+    found[COPY] = found[ORIGINAL]
     return found

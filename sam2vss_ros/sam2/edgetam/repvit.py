@@ -29,11 +29,12 @@ class ConvNorm(nn.Sequential):
 
     def folded(self) -> nn.Conv2d:
         """One convolution that gives the same."""
-        scale = self.bn.weight / (self.bn.running_var + self.bn.eps).sqrt()
-        conv = self.c
+        conv, mean, variance = self.c, self.bn.running_mean, self.bn.running_var
+        assert mean is not None and variance is not None
+        scale = self.bn.weight * torch.rsqrt(variance + self.bn.eps)
         return _convolution(
             conv.weight * scale.view(-1, 1, 1, 1),
-            self.bn.bias - self.bn.running_mean * scale,
+            self.bn.bias - mean * scale,
             conv.stride[0],
             conv.groups,
         )
