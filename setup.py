@@ -26,7 +26,6 @@ setup(
         "torch>=2.5.1",
         "sam2>=1.1.0,<2",
         "safetensors>=0.4",
-        "hydra-core>=1.3.2",
         "omegaconf>=2.3",
         "numpy>=1.24.4",
         "opencv-python-headless>=4.6",

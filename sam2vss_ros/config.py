@@ -16,6 +16,9 @@ MOST_PIXELS = 1 << 26
 MOST_SIDE = 16384
 """Pixels of a published image on one side."""
 
+MODEL_FILES = (".yaml", ".yml")
+"""How the path of a model's file ends, which may stand where a model has a name."""
+
 DENSE_MODES = ("network", "refine")
 """Modes that need no more than the dense prediction."""
 
@@ -26,20 +29,22 @@ class PipelineConfig(Checked):
 
     model: str = option(
         "mobile",
-        "model that follows objects: mobile, which compares frames, and nano, a small SAM 2 to try "
-        "the engine with, are embedded; the others are Meta's",
+        "model that follows objects: mobile, which compares frames, is embedded; the others are "
+        "Meta's, or any SAM 2 by its YAML file in the form of the sam2 package's configs",
         choices=(
             "mobile",
-            "nano",
             "sam2.1_hiera_tiny",
             "sam2.1_hiera_small",
             "sam2.1_hiera_base_plus",
             "sam2.1_hiera_large",
         ),
+        files=MODEL_FILES,
         heading="The model",
     )
     checkpoint: str = option(
-        "", "path of the model's weights in Meta's .pt format; empty looks in the usual places"
+        "",
+        "path of the model's weights, .pt in Meta's format or .safetensors; empty looks in the "
+        "usual places, for a YAML file beside it",
     )
     semantics: str = option(
         "street",
@@ -78,7 +83,7 @@ class PipelineConfig(Checked):
     )
     threads: int = option(
         0,
-        "CPU threads of the model; 0: what suits it (mobile two, nano one, others all cores)",
+        "CPU threads of the model; 0: what suits it (mobile two, others all cores)",
         low=0,
         high=256,
     )
@@ -164,7 +169,7 @@ class PipelineConfig(Checked):
     )
     max_objects: int = option(
         0,
-        "most objects in memory at a time; 0: what suits the model (mobile 16, nano 6, others 32)",
+        "most objects in memory at a time; 0: what suits the model (mobile 16, others 32)",
         low=0,
         high=256,
         heading="Remembering objects",
@@ -173,7 +178,7 @@ class PipelineConfig(Checked):
         "auto",
         "how objects are tracked: exact (SAM 2's arithmetic), fast (steady objects are followed "
         "every second frame; from 512 pixels on in windows around them) or auto (what suits the "
-        "model: nano fast, others exact)",
+        "model: exact, unless its YAML file says fast)",
         choices=("auto", "exact", "fast"),
     )
     memory_interval: int = option(

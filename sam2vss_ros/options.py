@@ -18,24 +18,32 @@ Value = bool | int | float | str | tuple[str, ...]
 class Option:
     """What is known of one option: its meaning and its allowed values.
 
-    `choices` lists the allowed strings; `low` and `high` bound a number (both included).
+    `choices` lists the allowed strings, beside the paths of files with one of the suffixes `files`;
+    `low` and `high` bound a number (both included).
     `live` options may change while the pipeline runs; the others are read when it is built.
     `heading` begins a new part of the parameter file, up to the next option that has one.
     """
 
     description: str
     choices: Sequence[str] = ()
+    files: Sequence[str] = ()
     low: float | None = None
     high: float | None = None
     live: bool = False
     heading: str = ""
 
     @property
+    def allowed(self) -> str:
+        """The choices in words."""
+        files = (f"a {' or '.join(self.files)} file",) if self.files else ()
+        return ", ".join((*self.choices, *files))
+
+    @property
     def meaning(self) -> str:
         """The description, followed by the choices where it does not name them all itself."""
         if all(re.search(rf"\b{re.escape(c)}\b", self.description) for c in self.choices):
             return self.description
-        return f"{self.description}. One of {', '.join(self.choices)}"
+        return f"{self.description}. One of {self.allowed}"
 
 
 def option(default: Value, description: str, **others: Any) -> Any:
@@ -69,8 +77,9 @@ def check(name: str, value: object, default: Value, limits: Option) -> Value:
         shown, given, kind = brief(repr(value)), type(value).__name__, type(default).__name__
         hint = _what_helps(value, default, limits)
         raise TypeError(f"{name}: {shown} is a {given}, it takes a {kind}{hint}")
-    if limits.choices and value not in limits.choices:
-        raise ValueError(f"{name}: {brief(repr(value))} is not one of {', '.join(limits.choices)}")
+    is_file = isinstance(value, str) and value.endswith(tuple(limits.files))
+    if limits.choices and value not in limits.choices and not is_file:
+        raise ValueError(f"{name}: {brief(repr(value))} is not one of {limits.allowed}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         low, high = limits.low, limits.high
         if (low is not None and not value >= low) or (high is not None and not value <= high):
@@ -93,7 +102,7 @@ def boolean(text: str) -> bool:
 
 def _what_helps(value: object, default: Value, limits: Option) -> str:
     """What to write instead of a value of another type than the default's."""
-    said = f": one of {', '.join(limits.choices)}" if limits.choices else ""
+    said = f": one of {limits.allowed}" if limits.choices else ""
     if isinstance(value, bool) and not isinstance(default, bool):
         said += f" (YAML reads {', '.join(YAML_WORDS[value])} as {value}"
         said += "; put a word in quotes)" if isinstance(default, str) else ")"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import cv2
@@ -52,7 +52,8 @@ def _too_short(source: FrameSource, seen: int, count: int) -> InputError:
 class Discovery:
     """How objects are found in an image: by the pipeline, as on its first frame.
 
-    Untrained networks find nothing, so with `untrained` the embedded nano looks for them.
+    Untrained networks find nothing, so with `untrained` the embedded model looks for them, among
+    the regions of the dense prediction.
     """
 
     model: str
@@ -76,11 +77,11 @@ class Discovery:
     def _find(
         self, image: npt.NDArray[np.uint8], count: int, size: int
     ) -> list[npt.NDArray[np.bool_]]:
-        model = "nano" if self.untrained else self.model
-        checkpoint = "" if self.untrained else self.checkpoint
-        config = PipelineConfig(
-            model=model, checkpoint=checkpoint, device=self.device, max_objects=min(count, 256)
-        )
+        config = PipelineConfig(device=self.device, max_objects=min(count, 256))
+        if self.untrained:
+            config = replace(config, discovery="regions")
+        else:
+            config = replace(config, model=self.model, checkpoint=self.checkpoint)
         answer = VssPipeline(Perception.load(config), config).process(Frame(image, 0))
         values = [instance_value(obj.track_id) for obj in answer.objects]
         masks = [_resized(answer.instance_image == value, size) for value in values]

@@ -59,11 +59,13 @@ def compare(
 ) -> Parity:
     """Run both over images, (H, W, 3) RGB, with `prompts` by the frame they are given on.
 
-    exact_memory: see `UpstreamStream`. yardstick: one of YARDSTICKS. Raises ValueError for upstream
-    and a model that it has not, InputError where transformers is not installed.
+    exact_memory: see `UpstreamStream`. yardstick: one of YARDSTICKS. Raises ValueError for one that
+    has not the model, InputError where transformers is not installed.
     """
     if yardstick == "upstream" and model.card.edgetam:
         raise ValueError(f"yardstick: upstream has no {model.card.name}; take transformers")
+    if yardstick == "transformers" and model.card.model_file is not None:
+        raise ValueError(f"yardstick: transformers has no {model.card.name}; take upstream")
     count = sum(map(len, prompts.values()))
     ours = EngineStream(model, count, PRESETS["exact"])
     theirs = YARDSTICKS[yardstick](model.network, exact_memory)

@@ -109,8 +109,8 @@ class UpstreamStream:
     """`SAM2VideoPredictor` with the weights of one of our networks, on images as they come.
 
     Upstream loads all frames before it begins; here it is handed each when it asks for it. It
-    keeps what it saw of every object on every frame: 33 kB per frame and object of nano at 256 px,
-    0.8 MB of Meta's models at 1024 px. Mask outputs stay at stride 4, which spares it resampling.
+    keeps what it saw of every object on every frame: 0.8 MB per frame and object of Meta's
+    models at 1024 px. Mask outputs stay at stride 4, which spares it resampling.
 
     exact_memory: keep memories in the precision they have, in half as much space again. By itself
     upstream rounds them to bfloat16, even where it runs in float32.

@@ -79,7 +79,8 @@ def add_pipeline_options(parser: argparse.ArgumentParser, without: Sequence[str]
             dest=name,
             default=argparse.SUPPRESS,
             type=read_as(default),
-            metavar="|".join(option.choices) or type(default).__name__.upper(),
+            metavar="|".join((*option.choices, *(f"FILE{end}" for end in option.files[:1])))
+            or type(default).__name__.upper(),
             help=option.description.replace("%", "%%") + shown,
         )
 

@@ -363,10 +363,12 @@ def _weights(config: PipelineConfig) -> list[Path]:
     from sam2vss_ros.sam2.weights import find_weights
     from sam2vss_ros.semantics.model import EMBEDDED
 
-    model = Path(config.checkpoint) if config.checkpoint else find_weights(model_card(config.model))
+    card = model_card(config.model)
+    model = Path(config.checkpoint) if config.checkpoint else find_weights(card)
     semantics = EMBEDDED if config.semantics == "street" else Path(config.semantics)
     network = None if config.network == "head" else Path(config.network).expanduser()
-    return [path for path in (model, semantics, network) if path is not None and path.exists()]
+    paths = (card.model_file, model, semantics, network)
+    return [path for path in paths if path is not None and path.exists()]
 
 
 def _print_results(results: Sequence[Result], truth: ClassCatalog) -> None:

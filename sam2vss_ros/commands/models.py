@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from sam2vss_ros.commands.arguments import add_command
 from sam2vss_ros.errors import InputError, ModelUnavailableError
+
+if TYPE_CHECKING:
+    from sam2vss_ros.sam2.weights import ModelStatus
 
 
 def add_models(commands: Any) -> None:
@@ -14,21 +18,25 @@ def add_models(commands: Any) -> None:
     parser = add_command(
         commands,
         "models",
-        usage="[--fetch NAME]",
+        usage="[MODEL ...] [--fetch NAME]",
         help_="list the models, and fetch their weights",
         description=(
-            "List the models, what is on this machine, and how to get the rest. Weights of Meta's\n"
-            "models (.pt) are looked for in $SAM2VSS_CHECKPOINTS, ~/.cache/sam2vss_ros,\n"
-            "./checkpoints and the Hugging Face cache. --fetch is the one thing that asks the\n"
-            "network; what it brings of Meta has the size and SHA-256 that this package knows.\n"
-            "It also takes a network of transformers by its name on the Hugging Face hub."
+            "List the models, what is on this machine, and how to get the rest; or those named,\n"
+            "which may be YAML files of your own SAM 2: these are loaded, to see that they do.\n"
+            "Weights of Meta's models (.pt) are looked for in $SAM2VSS_CHECKPOINTS,\n"
+            "~/.cache/sam2vss_ros, ./checkpoints and the Hugging Face cache. --fetch is the one\n"
+            "thing that asks the network; what it brings of Meta has the size and SHA-256 that\n"
+            "this package knows. It also takes a network of transformers by its name on the\n"
+            "Hugging Face hub."
         ),
         examples=(
             "  sam2vss models\n"
+            "  sam2vss models mine.yaml\n"
             "  sam2vss models --fetch sam2.1_hiera_tiny\n"
             "  sam2vss models --fetch nvidia/segformer-b0-finetuned-cityscapes-1024-1024"
         ),
     )
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="list these alone")
     parser.add_argument("--fetch", metavar="NAME", help="fetch this model, or this network")
     parser.set_defaults(command=_models)
 
@@ -39,17 +47,37 @@ def _models(args: argparse.Namespace) -> None:
     if args.fetch is not None:
         _fetch(args.fetch)
         return
+    listed = [_named(name) for name in args.models] or known_models()
+    width = max(len(status.card.name) for status in listed) + 2
     print(
-        f"{'model':<24}{'parameters':>12}{'input':>7}  {'discovery':<11}{'licence':<16}"
+        f"{'model':<{width}}{'parameters':>12}{'input':>7}  {'discovery':<11}{'licence':<16}"
         f"{'source':<39}weights"
     )
-    for status in known_models():
+    for status in listed:
         card = status.card
         weights = status.path or (f"to get them: {status.fetch}" if status.fetch else "missing")
         print(
-            f"{card.name:<24}{card.parameters / 1e6:>10.1f} M{card.image_size:>7}  "
+            f"{card.name:<{width}}{card.parameters / 1e6:>10.1f} M{card.image_size:>7}  "
             f"{card.discovery:<11}{card.licence:<16}{card.source:<39}{weights}"
         )
+
+
+def _named(name: str) -> ModelStatus:
+    """What there is of a model; a YAML file's is built, with its weights where they are there."""
+    from sam2vss_ros.sam2.build import load_model, untrained_model
+    from sam2vss_ros.sam2.cards import model_card
+    from sam2vss_ros.sam2.weights import model_status
+
+    try:
+        status = model_status(model_card(name))
+        if status.card.model_file is None:
+            return status
+        load = untrained_model if status.path is None else load_model
+        network = load(name, device="cpu").network
+    except (ValueError, ModelUnavailableError) as error:
+        raise InputError(str(error)) from error
+    parameters = sum(weights.numel() for weights in network.parameters())
+    return replace(status, card=replace(status.card, parameters=parameters))
 
 
 def _fetch(name: str) -> None:

@@ -41,13 +41,13 @@ def parse_variants(texts: Sequence[str], common: Options) -> dict[str, Options]:
 
 def _word(word: str) -> Options:
     """A mode or a model by its name alone."""
-    models = options_of(PipelineConfig)["model"][1].choices
+    models = options_of(PipelineConfig)["model"][1]
     if word in modes():
         return {"mode": word}
-    if word in models:
+    if word in models.choices or word.endswith(tuple(models.files)):
         return {"model": word}
     raise InputError(
-        f"compare: {word!r} is no mode ({', '.join(modes())}) and no model ({', '.join(models)}); "
+        f"compare: {word!r} is no mode ({', '.join(modes())}) and no model ({models.allowed}); "
         'anything else is said as in "mode=fused semantics=FILE"'
     )
 

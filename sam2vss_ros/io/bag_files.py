@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import sqlite3
-import sys
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import closing
@@ -27,11 +26,7 @@ from rosbags.rosbag2 import Reader as Reader2
 
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.io.bag_scan import ScannedMcap, ScannedSqlite
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from sam2vss_ros.io.zstandard import zstd
 
 log = logging.getLogger(__name__)
 

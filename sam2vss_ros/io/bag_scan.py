@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import sqlite3
 import struct
-import sys
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -27,10 +26,7 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2.metadata import parse_qos
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from sam2vss_ros.io.zstandard import zstd
 
 SCHEMA, CHANNEL, MESSAGE, CHUNK, DATA_END = 0x03, 0x04, 0x05, 0x06, 0x0F
 PRIVATE = 0x80

@@ -25,7 +25,7 @@ from sam2vss_ros.errors import ImageError, InputError
 from sam2vss_ros.io.bag_files import BagFiles, unpacked_message
 from sam2vss_ros.io.contrast import Contrast
 from sam2vss_ros.io.ros_images import RgbImage, compressed_to_rgb, image_to_rgb
-from sam2vss_ros.io.stamps import STANDSTILL, CaptureTimes, stand_still
+from sam2vss_ros.io.stamps import STANDSTILL, CaptureTimes, header_stamp_ns, stand_still
 from sam2vss_ros.types import Frame
 
 log = logging.getLogger(__name__)
@@ -181,11 +181,6 @@ class FrameDecoder:
             )
         # What lies in the bytes of a message is read-only; torch wants to be able to write.
         return Frame(image if image.flags.writeable else image.copy(), time_ns)
-
-
-def header_stamp_ns(message: Any) -> int:
-    """Nanoseconds of the stamp in a message's header."""
-    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
 
 
 def _first_stamps(bag: Bag, topic: str) -> list[int]:

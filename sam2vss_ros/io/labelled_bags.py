@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2vss_ros.errors import ImageError, InputError
-from sam2vss_ros.io.bags import RAW_IMAGE, TO_RGB, Bag, FrameDecoder, header_stamp_ns
+from sam2vss_ros.io.bags import RAW_IMAGE, TO_RGB, Bag, FrameDecoder
 from sam2vss_ros.io.image_files import ImageHeader, read_header, read_label_pixels
 from sam2vss_ros.io.image_folders import files_by_number
 from sam2vss_ros.io.label_files import LabelReader, LabelRules, fitting_turn, turned_back
 from sam2vss_ros.io.label_pixels import LabelDecoder, UnfitLabelsError, settle
 from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame, LabelledStream
 from sam2vss_ros.io.ros_images import label_pixels
+from sam2vss_ros.io.stamps import header_stamp_ns
 
 LABEL_WINDOW_NS = 2_000_000_000
 """How long before or after its image a label image may have been recorded. The label images of

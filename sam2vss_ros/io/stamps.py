@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sam2vss_ros.errors import ImageError
 
@@ -55,3 +56,8 @@ class CaptureTimes:
 def stand_still(stamps_ns: Sequence[int]) -> bool:
     """Whether the first stamps of a recording show that its camera does not stamp its images."""
     return len(set(stamps_ns)) == 1 and (stamps_ns[0] == 0 or len(stamps_ns) >= STANDSTILL)
+
+
+def header_stamp_ns(message: Any) -> int:
+    """Nanoseconds of the stamp in a message's header."""
+    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)

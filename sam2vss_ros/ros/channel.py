@@ -17,14 +17,13 @@ from sam2vss_ros.config import NodeConfig, PipelineConfig
 from sam2vss_ros.errors import ImageError, MissingLabelsError, NetworkError, with_traceback
 from sam2vss_ros.io.contrast import Contrast
 from sam2vss_ros.io.ros_images import compressed_to_rgb, label_ids
-from sam2vss_ros.io.stamps import CaptureTimes
+from sam2vss_ros.io.stamps import CaptureTimes, header_stamp_ns
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.camera import Camera
 from sam2vss_ros.ros.conversions import image_to_rgb
 from sam2vss_ros.ros.diagnostics import Reporter, Statistics
 from sam2vss_ros.ros.labels import LabelTopic
 from sam2vss_ros.ros.mailbox import MOST_BYTES, Arrival, Mailbox
-from sam2vss_ros.ros.messages import stamp_ns
 from sam2vss_ros.ros.outputs import Answer, Outputs, output_size
 from sam2vss_ros.ros.services import Services
 from sam2vss_ros.ros.space import NoDepthError, PairedDepth, Space
@@ -174,7 +173,7 @@ class Channel:
 
     def patience(self, arrival: Arrival, now: float) -> float:
         """Seconds until the image has waited long enough for what it still lacks."""
-        stamp, labels, longest = stamp_ns(arrival.message.header.stamp), self._labels, 0.0
+        stamp, labels, longest = header_stamp_ns(arrival.message), self._labels, 0.0
         if labels is not None and not labels.settled(stamp, arrival.time):
             longest = self.config.network_timeout
         if self.space.waits_for(stamp):
@@ -189,7 +188,7 @@ class Channel:
         decode = compressed_to_rgb if isinstance(message, CompressedImage) else image_to_rgb
         try:
             image = decode(message, most, self._contrast)
-            stamp = stamp_ns(message.header.stamp)
+            stamp = header_stamp_ns(message)
             time_ns = self._times.of(stamp, WALL_NS + round(arrival.time * 1e9))
             if self._is_late(time_ns):
                 return None

@@ -12,8 +12,8 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from sam2vss_ros.config import NodeConfig
+from sam2vss_ros.io.stamps import header_stamp_ns
 from sam2vss_ros.ros.following import FollowingSubscription
-from sam2vss_ros.ros.messages import stamp_ns
 
 MOST_KEPT, MOST_BYTES = 32, 1 << 29
 """Depth images that may wait for their image, where only the newest is taken, and bytes of all."""
@@ -81,7 +81,7 @@ class DepthTopic:
         self._node.destroy_subscription(self._infos)
 
     def _take(self, message: DepthMessage) -> None:
-        stamp = stamp_ns(message.header.stamp)
+        stamp = header_stamp_ns(message)
         with self._lock:
             if stamp in self._kept:  # of an earlier round of a bag that loops
                 self._drop(stamp)

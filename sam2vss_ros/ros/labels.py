@@ -11,9 +11,9 @@ from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
 
 from sam2vss_ros.config import NodeConfig
+from sam2vss_ros.io.stamps import header_stamp_ns
 from sam2vss_ros.ros.following import FollowingSubscription
 from sam2vss_ros.ros.mailbox import MOST_BYTES
-from sam2vss_ros.ros.messages import stamp_ns
 
 MOST_WAITING = 16
 """Label images that may wait for their image where only the newest image is taken."""
@@ -79,7 +79,7 @@ class LabelTopic:
         self._subscription.destroy()
 
     def _take(self, message: Image) -> None:
-        stamp = stamp_ns(message.header.stamp)
+        stamp = header_stamp_ns(message)
         with self._lock:
             self._any = True
             self._kept.pop(stamp, None)  # of an earlier round of a bag that loops

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sensor_msgs.msg import CompressedImage, Image
 
-from sam2vss_ros.ros.messages import stamp_ns
+from sam2vss_ros.io.stamps import header_stamp_ns
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Mailbox:
         return not full
 
     def _is_late(self, arrival: Arrival) -> bool:
-        newest, stamp = (stamp_ns(a.message.header.stamp) for a in (self._waiting[-1], arrival))
+        newest, stamp = (header_stamp_ns(a.message) for a in (self._waiting[-1], arrival))
         return 0 < newest - stamp <= self._most_late_ns
 
     def first(self) -> Arrival | None:

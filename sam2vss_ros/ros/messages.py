@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 
 import numpy as np
-from builtin_interfaces.msg import Time
 from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import Header
 
@@ -18,11 +17,6 @@ from sam2vss_ros.ros.masks import encode_mask
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.srv import AddPrompt
 from sam2vss_ros.types import Prompt, SemanticFrame, TrackedObject
-
-
-def stamp_ns(stamp: Time) -> int:
-    """Nanoseconds of a stamp."""
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
 def objects_message(semantic: SemanticFrame, header: Header) -> TrackedObjectArray:

@@ -122,7 +122,7 @@ def descriptor(default: Value, limits: Option, fixed: bool) -> ParameterDescript
     """What `ros2 param describe` says of an option. A `fixed` one cannot change after the start."""
     constraints = []
     if limits.choices:
-        constraints.append(f"One of: {', '.join(limits.choices)}.")
+        constraints.append(f"One of: {limits.allowed}.")
     if not fixed:
         constraints.append("Takes effect at once." if limits.live else "Read by configure.")
     message = ParameterDescriptor(

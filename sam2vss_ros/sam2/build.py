@@ -9,18 +9,16 @@ from importlib import resources
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
+from sam2vss_ros.errors import InputError, reason_of
 from sam2vss_ros.sam2.cards import CARDS, ModelCard, model_card
 from sam2vss_ros.sam2.checkpoint import load_weights, read_weights
+from sam2vss_ros.sam2.construct import construct
 from sam2vss_ros.sam2.edgetam.network import EdgeTam, EdgeTamSettings, build_edgetam
-from sam2vss_ros.sam2.functional import ImageFeatures, encode_image
-from sam2vss_ros.sam2.nano import build_nano
-from sam2vss_ros.sam2.norms import use_channel_norms
-from sam2vss_ros.sam2.options import TrackingOptions
+from sam2vss_ros.sam2.functional import ImageFeatures, encode_image, set_image_size
+from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
 from sam2vss_ros.sam2.tracker import Tracker
 from sam2vss_ros.sam2.transformers_folder import read_config, read_folder_weights
 from sam2vss_ros.sam2.weights import existing_weights
@@ -79,14 +77,15 @@ def load_model(
 ) -> Sam2Model:
     """Build the named model and load its weights.
 
-    `checkpoint` is a file in Meta's format (`.pt`), a `.safetensors` file with the same keys, or a
-    folder as transformers saves its `Sam2VideoModel` or `EdgeTamVideoModel`.
-    If empty, nano uses its embedded weights and the others are looked for, see `weights`.
-    `image_size` is the side of the square input in pixels, 0 for the model's own. `precision`
-    applies to GPUs; a CPU always computes in float32.
+    `name` is one of `cards`, or the path of a YAML file, see `model_files`. `checkpoint` is a file
+    in Meta's format (`.pt`), a `.safetensors` file with the same keys, or a folder as transformers
+    saves its `Sam2VideoModel` or `EdgeTamVideoModel`. If empty, weights are looked for, see
+    `weights`. `image_size` is the side of the square input in pixels, 0 for the model's own.
+    `precision` applies to GPUs; a CPU always computes in float32.
 
     Raises ValueError, naming the argument, for an unknown model, device or precision or an
-    `image_size` that is not a multiple of 32; ModelUnavailableError for missing or wrong weights.
+    `image_size` that is not a multiple of 32, or saying what is wrong with the YAML file;
+    ModelUnavailableError for missing or wrong weights.
     """
     card, target, dtype = _check(name, device, precision, image_size)
     path = existing_weights(card, checkpoint)
@@ -129,7 +128,7 @@ def _check(
     card = model_card(name)
     if card.by_affinity:
         others = ", ".join(c.name for c in CARDS.values() if not c.by_affinity)
-        raise ValueError(f"model: {name} is no SAM 2; these are: {others}")
+        raise ValueError(f"model: {name} is no SAM 2; these are: {others}, and those of YAML files")
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
     _check_size(card, image_size)
@@ -186,29 +185,43 @@ def build_network(
 ) -> SAM2Base:
     """Build an untrained network, on the CPU, for square inputs of `image_size` pixels.
 
-    Meta's models are built from the YAML files in `sam2`, with the settings of its own video
-    predictor (`build_sam2_video_predictor`, apply_postprocessing): masks from clicks are binarised
-    before they are remembered, and an unstable single mask is replaced by the best of three.
-    Checkpoints fit every image size, because SAM 2 interpolates its position embeddings.
-    edgetam: how an EdgeTAM was trained, None as Meta's.
+    It is made as the YAML file of the `sam2` package, or of its owner, says; EdgeTAM by its own
+    code, and as `edgetam` says that it was trained, None: as Meta's. Checkpoints fit every image
+    size, because SAM 2 interpolates its position embeddings. Raises ValueError saying what is wrong
+    with an owner's file.
     """
     if card.edgetam:
         return build_edgetam(image_size, edgetam)
-    if not card.config:
-        return build_nano(image_size)
+    if card.model_file is not None:
+        network = construct(card.model_file, image_size)
+        _try(card, network)
+        return network
     with resources.as_file(resources.files("sam2") / card.config) as path:
-        settings = OmegaConf.load(path).model
-    settings.image_size = image_size
-    settings.binarize_mask_from_pts_for_mem_enc = True
-    settings.sam_mask_decoder_extra_args = {
-        "dynamic_multimask_via_stability": True,
-        "dynamic_multimask_stability_delta": 0.05,
-        "dynamic_multimask_stability_thresh": 0.98,
-    }
-    network = instantiate(settings)
-    assert isinstance(network, SAM2Base)
-    use_channel_norms(network)
-    return network
+        return construct(path, image_size)
+
+
+TRIAL_SIZE = 64
+"""Pixels of the input on which a network of unknown making is tried."""
+
+
+@torch.inference_mode()
+def _try(card: ModelCard, network: SAM2Base) -> None:
+    """Raise ValueError where the parts of a network do not fit together: it follows an object."""
+    image_size = network.image_size
+    try:
+        set_image_size(network, TRIAL_SIZE)
+        model = Sam2Model(card, network.eval(), torch.device("cpu"), torch.float32)
+        features = model.encode(torch.zeros(1, 3, TRIAL_SIZE, TRIAL_SIZE))
+        mask = torch.ones(1, TRIAL_SIZE // 4, TRIAL_SIZE // 4, dtype=torch.bool)
+        tracker = model.new_tracker(1, PRESETS["exact"])
+        tracker.start(features, tracker.from_masks(features, [0], mask))
+        tracker.commit(features, tracker.step(features, [0]))
+    except Exception as error:  # whatever torch makes of shapes that do not fit
+        raise InputError(
+            f"model: {card.model_file}: it cannot follow an object, its parts do not fit together: "
+            f"{reason_of(error)}"
+        ) from error
+    set_image_size(network, image_size)
 
 
 def _ready(

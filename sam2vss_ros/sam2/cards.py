@@ -1,8 +1,13 @@
-"""The models this package can load: the embedded ones and Meta's SAM 2.1."""
+"""The models this package can load: the embedded one, Meta's SAM 2.1, and other people's SAM 2."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from sam2vss_ros.config import MODEL_FILES
+from sam2vss_ros.errors import brief
+from sam2vss_ros.sam2.model_files import SIZE_STEP, is_model_file, read_model_file
 
 
 @dataclass(frozen=True)
@@ -10,16 +15,18 @@ class ModelCard:
     """What is known about a model before it is loaded.
 
     `image_size` is the side of the square input in pixels, by affinity the longer one of an input
-    that keeps the camera's aspect; `parameters` their number, `discovery` the best source of new
-    objects (regions, objects or grid). `understands_points` says whether the model
-    turns points and boxes into masks; if not, the dense region under them is used. `cpu_threads`
-    is the best number of threads on a CPU, 0 for all. `max_objects` and `engine` (a preset in
-    `options.PRESETS`) are the defaults of the options of the same name. `config` (a YAML file in
-    the `sam2` package), `file`, its `file_bytes` and `sha256`, and `hub_id` are empty for the
-    embedded models. `source` says who
-    made the model, `licence` on what terms its weights may be used. `by_affinity`: it is no SAM 2,
-    but compares the features of frames (`sam2vss_ros.affinity`). `edgetam`: it is an EdgeTAM
-    (`sam2vss_ros.sam2.edgetam`), `size_step` what its image sizes are multiples of.
+    that keeps the camera's aspect; `parameters` their number, 0 where it is not known; `discovery`
+    the best source of new objects (regions, objects or grid). `understands_points` says whether the
+    model turns points and boxes into masks; if not, the dense region under them is used.
+    `cpu_threads` is the best number of threads on a CPU, 0 for all. `max_objects` and `engine` (a
+    preset in `options.PRESETS`) are the defaults of the options of the same name. `source` says who
+    made the model, `licence` on what terms its weights may be used.
+
+    Meta's models have `config` (a YAML file in the `sam2` package), `file`, its `file_bytes` and
+    `sha256`, and `hub_id`; other people's SAM 2 has `model_file`, their YAML file, see
+    `model_files`. `by_affinity`: it is no SAM 2, but compares the features of frames
+    (`sam2vss_ros.affinity`); its weights are embedded. `edgetam`: it is an EdgeTAM
+    (`sam2vss_ros.sam2.edgetam`). `size_step` is what image sizes are multiples of.
     """
 
     name: str
@@ -37,9 +44,10 @@ class ModelCard:
     file_bytes: int = 0
     sha256: str = ""
     hub_id: str = ""
+    model_file: Path | None = None
     by_affinity: bool = False
     edgetam: bool = False
-    size_step: int = 32
+    size_step: int = SIZE_STEP
 
 
 # Sizes and SHA-256 of Meta's files are those that public projects pin, which all agree.
@@ -67,16 +75,17 @@ CARDS: dict[str, ModelCard] = {
     card.name: card
     for card in (
         ModelCard(
-            name="nano",
-            image_size=256,
-            discovery="regions",
-            understands_points=False,
-            cpu_threads=1,
-            max_objects=6,
-            engine="fast",
-            parameters=1_231_922,
-            source="this package, see sam2vss_ros/weights",
+            name="mobile",
+            image_size=512,
+            discovery="objects",
+            understands_points=True,
+            cpu_threads=2,
+            max_objects=16,
+            engine="exact",
+            parameters=534_464,
+            source="MobileNetV2 of ImageNet, see weights",
             licence="non-commercial",
+            by_affinity=True,
         ),
         _meta_card(
             "tiny",
@@ -124,25 +133,38 @@ CARDS: dict[str, ModelCard] = {
             edgetam=True,
             size_step=256,
         ),
-        ModelCard(
-            name="mobile",
-            image_size=512,
-            discovery="objects",
-            understands_points=True,
-            cpu_threads=2,
-            max_objects=16,
-            engine="exact",
-            parameters=534_464,
-            source="MobileNetV2 of ImageNet, see weights",
-            licence="non-commercial",
-            by_affinity=True,
-        ),
     )
 }
 
 
 def model_card(name: str) -> ModelCard:
-    """The card of a model. Raises ValueError listing the known names."""
+    """The card of a model, by its name or the path of its YAML file.
+
+    Raises ValueError listing the known names, or saying what is wrong with the file.
+    """
+    if is_model_file(name):
+        return _card_of_file(name)
     if name not in CARDS:
-        raise ValueError(f"model: {name!r} is not one of {', '.join(CARDS)}")
+        raise ValueError(
+            f"model: {brief(name)!r} is not one of {', '.join(CARDS)}, and no "
+            f"{' or '.join(MODEL_FILES)} file of a SAM 2"
+        )
     return CARDS[name]
+
+
+def _card_of_file(name: str) -> ModelCard:
+    path = Path(name).expanduser()
+    file = read_model_file(path)
+    return ModelCard(
+        name=name,
+        image_size=file.image_size,
+        discovery=file.habits.discovery,
+        understands_points=file.habits.points,
+        cpu_threads=file.habits.threads,
+        max_objects=file.habits.max_objects,
+        engine=file.habits.engine,
+        parameters=0,
+        source="yours",
+        licence="yours",
+        model_file=path,
+    )

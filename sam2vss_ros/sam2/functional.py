@@ -1,10 +1,10 @@
-"""SAM 2's stages as functions on tensors, batched over objects, for inference and training.
+"""SAM 2's stages as functions on tensors, batched over objects.
 
 Upstream ties these stages to a dictionary of past frames (`SAM2Base.track_step`). Here the caller
 owns the memory, so that a batch may mix objects of different ages.
 
-Shapes: B objects, C channels of the image features (256; nano 64), D channels of the memory (64;
-nano 32), S the side of the square input, h = w = S / 16; masks are logits at stride 4.
+Shapes: B objects, C channels of the image features (Meta's 256), D channels of the memory
+(Meta's 64), S the side of the square input, h = w = S / 16; masks are logits at stride 4.
 """
 
 from __future__ import annotations

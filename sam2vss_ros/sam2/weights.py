@@ -6,6 +6,8 @@ Meta's weights are looked for in this order, and the first ones found are used:
 2. a file with Meta's name, such as `sam2.1_hiera_tiny.pt`, in $SAM2VSS_CHECKPOINTS, then in
    `~/.cache/sam2vss_ros`, where `fetching` puts it, then in `./checkpoints`;
 3. the local cache of the Hugging Face hub.
+
+Those of a model's YAML file lie beside it under its name, `.safetensors` or `.pt`.
 """
 
 from __future__ import annotations
@@ -33,11 +35,13 @@ class ModelStatus:
 
 
 def known_models() -> tuple[ModelStatus, ...]:
-    """All models this package can load, and whether their weights are on this machine."""
-    return tuple(
-        ModelStatus(card, find_weights(card), _fetch_command(card) if card.hub_id else "")
-        for card in CARDS.values()
-    )
+    """All models this package knows by name, and whether their weights are on this machine."""
+    return tuple(model_status(card) for card in CARDS.values())
+
+
+def model_status(card: ModelCard) -> ModelStatus:
+    """Where a model's weights are."""
+    return ModelStatus(card, find_weights(card), _fetch_command(card) if card.hub_id else "")
 
 
 def find_weights(card: ModelCard, checkpoint: str = "") -> Path | None:
@@ -51,6 +55,8 @@ def find_weights(card: ModelCard, checkpoint: str = "") -> Path | None:
         if not (path.is_file() or (card.file and path.is_dir())):
             raise ModelUnavailableError(_advice(card, f"checkpoint {one_line(path)} is not a file"))
         return path
+    if card.model_file is not None:
+        return next((path for path in _beside(card.model_file) if path.is_file()), None)
     if not card.file:
         path = EMBEDDED_FOLDER / f"{card.name}.safetensors"
         return path if path.is_file() else None
@@ -58,6 +64,11 @@ def find_weights(card: ModelCard, checkpoint: str = "") -> Path | None:
         if (folder / card.file).is_file():
             return folder / card.file
     return _cached_from_hub(card)
+
+
+def _beside(model_file: Path) -> tuple[Path, Path]:
+    """Where the weights of a model's YAML file may be."""
+    return model_file.with_suffix(".safetensors"), model_file.with_suffix(".pt")
 
 
 def weight_folders() -> tuple[Path, ...]:
@@ -89,6 +100,12 @@ def existing_weights(card: ModelCard, checkpoint: str = "") -> Path:
     path = find_weights(card, checkpoint)
     if path is not None:
         return path
+    if card.model_file is not None:
+        names = " and no ".join(str(path) for path in _beside(card.model_file))
+        raise ModelUnavailableError(
+            f"model {card.name}: there is no {names}: put its weights there, or name them by the "
+            "option checkpoint"
+        )
     if not card.hub_id:
         raise ModelUnavailableError(
             f"model {card.name}: its weights belong to this package, but are missing in "
@@ -99,6 +116,8 @@ def existing_weights(card: ModelCard, checkpoint: str = "") -> Path:
 
 def _advice(card: ModelCard, reason: str) -> str:
     """The error message for missing weights: what was looked for, where, and what to do."""
+    if card.model_file is not None:
+        return f"model {card.name}: {reason}"
     if not card.file:
         return f"model {card.name}: {reason}; without a checkpoint its own weights are used"
     looked = ", ".join(str(folder) for folder in weight_folders())

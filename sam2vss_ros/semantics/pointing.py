@@ -1,7 +1,7 @@
 """Points and boxes for a model that only understands masks: the dense region they mean.
 
-The embedded nano follows a given mask well but was trained too briefly to find one from a point or
-a box; the dense prediction already knows which region lies there.
+A SAM 2 that was trained briefly may follow a given mask well, yet find none from a point or a box;
+the dense prediction already knows which region lies there.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Training material: labelled stills from a folder, and clips of moving regions.
-
-A clip is a short video in which every region has an id. It comes from the procedural generator or
-from a labelled still that a simulated camera moves over.
-"""
+"""Training material: labelled stills from a folder, changes of them, and streams of batches."""
 
 from __future__ import annotations
 
@@ -11,13 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from sam2vss_ros.errors import InputError, few
@@ -26,16 +20,12 @@ from sam2vss_ros.io.image_folders import images_by_stem, join, natural_order
 from sam2vss_ros.io.label_files import LabelReader, LabelRules
 from sam2vss_ros.semantics.catalog import IMAGE_ID_LIMIT, ClassCatalog
 from sam2vss_ros.semantics.regions import areas_of, connected_regions
-from sam2vss_ros.training.procedural import make_clip
 
 VOID = -1
 """Training's class index of pixels that are not learned from."""
 
 VOID_LABEL, UNKNOWN = 255, -1
 """What stands for void in a still's labels, and for an id that is none of the catalog's."""
-
-MOVING_STILLS = 0.4
-"""Share of clips that come from stills; the others are procedural."""
 
 RECOLOURED = 0.3
 """Share of the classes of a still that change their colour."""
@@ -138,21 +128,6 @@ def pixel_counts(stills: list[LabelledStill], classes: int) -> np.ndarray:
     return counts
 
 
-def augmented_still(
-    still: LabelledStill, size: int, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """A random crop, flip and change of colour: (size, size, 3) uint8 and (size, size) index."""
-    matrix = _crop_matrix(still.labels.shape, size, rng)
-    image = cv2.warpAffine(still.image, matrix, (size, size), flags=cv2.INTER_AREA)
-    labels = cv2.warpAffine(
-        still.labels, matrix, (size, size), flags=cv2.INTER_NEAREST, borderValue=VOID_LABEL
-    )
-    index = labels.astype(np.int64)
-    index[index == VOID_LABEL] = VOID
-    image = recolour_classes(np.asarray(image, np.uint8), np.asarray(labels, np.uint8), rng)
-    return change_colours(image, rng), index
-
-
 def recolour_classes(
     image: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], rng: np.random.Generator
 ) -> npt.NDArray[np.uint8]:
@@ -185,50 +160,6 @@ def change_colours(image: npt.NDArray[np.uint8], rng: np.random.Generator) -> np
     if rng.random() < 0.2 and out.ndim == 3:
         out = np.asarray(cv2.GaussianBlur(out, (0, 0), rng.uniform(0.5, 1.2)), np.uint8)
     return out
-
-
-def moving_still(
-    still: LabelledStill, frames: int, size: int, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """A camera pans, zooms and turns over a still; its regions are the connected label regions.
-
-    Returns (T, size, size, 3) uint8 and (T, size, size) uint8 region ids, 0 for none.
-    """
-    regions = label_regions(still.labels)
-    start = _crop_matrix(still.labels.shape, size, rng)
-    centre = (size / 2, size / 2)
-    shift = rng.normal(0, 0.012 * size, 2)
-    turn, zoom = rng.normal(0, 0.6), rng.normal(0, 0.012)
-    pictures = np.empty((frames, size, size, 3), np.uint8)
-    ids = np.empty((frames, size, size), np.uint8)
-    for t in range(frames):
-        move = cv2.getRotationMatrix2D(centre, turn * t, 1 + zoom * t)
-        move[:, 2] += shift * t
-        matrix = (np.vstack([move, (0, 0, 1)]) @ np.vstack([start, (0, 0, 1)]))[:2]
-        pictures[t] = cv2.warpAffine(
-            still.image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-        )
-        ids[t] = cv2.warpAffine(
-            regions, matrix, (size, size), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT
-        )
-    return change_colours(pictures, rng), ids
-
-
-def _crop_matrix(
-    shape: tuple[int, ...], size: int, rng: np.random.Generator
-) -> npt.NDArray[np.float64]:
-    """The affine map of a random crop (half of the image and up), perhaps flipped, to a square."""
-    height, width = shape[:2]
-    share = rng.uniform(0.5, 1.0)
-    stretch = np.exp(rng.normal(0, 0.08))
-    crop_w, crop_h = min(width, width * share * stretch), min(height, height * share / stretch)
-    x, y = rng.uniform(0, width - crop_w), rng.uniform(0, height - crop_h)
-    matrix = np.array(
-        [[size / crop_w, 0, -x * size / crop_w], [0, size / crop_h, -y * size / crop_h]]
-    )
-    if rng.random() < 0.5:
-        matrix[0] = [-matrix[0, 0], 0, size - 1 - matrix[0, 2]]
-    return matrix
 
 
 def label_regions(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -273,74 +204,3 @@ class SeededStream(IterableDataset[B], Generic[B], ABC):
             multiprocessing_context="spawn",
         )
         return iter(loader)
-
-
-class Stills(NamedTuple):
-    """images: (K, 3, S, S) uint8. labels: (K, S, S) int64 class index, VOID where unknown."""
-
-    images: Tensor
-    labels: Tensor
-
-
-def augmented_stills(
-    stills: list[LabelledStill], count: int, size: int, rng: np.random.Generator
-) -> Stills:
-    """`count` stills drawn at random, each with a random crop, flip and change of colour."""
-    drawn = [augmented_still(stills[rng.integers(len(stills))], size, rng) for _ in range(count)]
-    return Stills(
-        torch.from_numpy(np.stack([image for image, _ in drawn])).permute(0, 3, 1, 2),
-        torch.from_numpy(np.stack([labels for _, labels in drawn])),
-    )
-
-
-class Clips(NamedTuple):
-    """One step's material for SAM 2.
-
-    frames: (N, T, 3, S, S) uint8. regions: (N, T, S, S) uint8 ids. stills: labelled images of
-    another size, for the class loss.
-    """
-
-    frames: Tensor
-    regions: Tensor
-    stills: Stills
-
-
-class ClipStream(SeededStream[Clips]):
-    """`clips` clips of `frames` frames of `size` pixels square, and some stills, a step."""
-
-    def __init__(
-        self,
-        stills: list[LabelledStill],
-        *,
-        seed: int,
-        first_step: int,
-        clips: int,
-        frames: int,
-        size: int,
-        still_count: int,
-        still_size: int,
-    ) -> None:
-        super().__init__(seed, first_step)
-        self._stills = stills
-        self._clips = clips
-        self._frames = frames
-        self._size = size
-        self._still_count = still_count
-        self._still_size = still_size
-
-    def batch(self, rng: np.random.Generator) -> Clips:
-        clips = [self._clip(rng) for _ in range(self._clips)]
-        return Clips(
-            torch.from_numpy(np.stack([pictures for pictures, _ in clips])).permute(0, 1, 4, 2, 3),
-            torch.from_numpy(np.stack([ids for _, ids in clips])),
-            augmented_stills(self._stills, self._still_count, self._still_size, rng),
-        )
-
-    def _clip(
-        self, rng: np.random.Generator
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        if rng.random() < MOVING_STILLS:
-            still = self._stills[rng.integers(len(self._stills))]
-            return moving_still(still, self._frames, self._size, rng)
-        clip = make_clip(int(rng.integers(2**62)), self._frames, (self._size, self._size))
-        return clip.frames, clip.instances.astype(np.uint8)

@@ -173,7 +173,7 @@ def test_publisher_that_fails_costs_nobody_else_an_answer(
 @pytest.mark.parametrize(
     "error",
     [
-        ModelUnavailableError("model nano: its weights are gone"),
+        ModelUnavailableError("model mobile: its weights are gone"),
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
         ImportError("libcudnn.so.9: cannot open shared object file"),

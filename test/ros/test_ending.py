@@ -1,4 +1,4 @@
-"""The node's process ends within two seconds of a signal, whatever it is doing."""
+"""The node ends within two seconds of a signal, whatever it is doing, and leaves nothing."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from sensor_msgs.msg import Image
 from harness import RELIABLE, header, street
 from ros_session import RosSession
 from sam2vss_ros.ros.conversions import image_message
+from sam2vss_ros.ros.ending import FAST_DDS_LOCK
 
 LIMIT = 2.0
 DEADLY = (signal.SIGINT, signal.SIGTERM)
@@ -54,13 +55,21 @@ def started(root: Path, *command: str | Path) -> Iterator[subprocess.Popen[str]]
         process.wait()
 
 
+def segments(pid: int) -> list[Path]:
+    """The shared memory of a process's participants in DDS."""
+    held = (os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir())
+    return [Path(lock[1]) for lock in map(FAST_DDS_LOCK.fullmatch, held) if lock]
+
+
 def assert_ends(process: subprocess.Popen[str], number: int) -> None:
+    shared = segments(process.pid)
     begin = time.monotonic()
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert time.monotonic() - begin < LIMIT
     assert process.returncode == 0, errors
     assert "Traceback" not in errors and "cannot" not in errors
+    assert not any(segment.exists() for segment in shared)
 
 
 def hears(pid: int, number: int) -> bool:

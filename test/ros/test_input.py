@@ -23,6 +23,7 @@ from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.ros.conversions import image_message
 from sam2vss_ros.srv import AddPrompt
 from sam2vss_ros.types import Frame, SemanticFrame
+from small_sam2 import SMALL_SAM2
 
 
 def jpeg(milliseconds: int, cut: int = 0) -> CompressedImage:
@@ -252,7 +253,7 @@ def follow_the_car(bench: Harness, objects: list[TrackedObjectArray], stamps: ra
 
 
 @pytest.mark.parametrize(
-    ("model", "width", "height"), [("mobile", 96, 72), ("mobile", 320, 240), ("nano", 96, 64)]
+    ("model", "width", "height"), [("mobile", 96, 72), ("mobile", 320, 240), (SMALL_SAM2, 96, 64)]
 )
 def test_image_size_that_changes(
     ros: RosSession, start: Start, model: str, width: int, height: int

@@ -23,6 +23,7 @@ from rcl_interfaces.srv import GetParameters
 
 from ros_session import RosSession
 from sam2vss_ros.config import OPTIONS
+from small_sam2 import SMALL_SAM2
 
 
 @dataclass
@@ -141,10 +142,10 @@ def test_every_argument_is_described_and_has_an_effect(launch: Launch) -> None:
 
 
 def test_parameters_overrule_the_file_only_where_given(launch: Launch) -> None:
-    (vss,) = launch.start(params_file="/my.yaml", model="nano", use_sim_time="true")
+    (vss,) = launch.start(params_file="/my.yaml", model="mine.yaml", use_sim_time="true")
     path, overrides = vss.parameters
     assert path == "/my.yaml"
-    assert overrides == {"model": Value("nano", str), "use_sim_time": Value("true", bool)}
+    assert overrides == {"model": Value("mine.yaml", str), "use_sim_time": Value("true", bool)}
     types_of = {a.name: a for a in launch.arguments}
     for name in ("checkpoint", "device", "mode", "image_transport", "overload", "autostart"):
         assert name in OPTIONS
@@ -182,7 +183,7 @@ def test_node_takes_what_the_launch_file_gives_it(
     ros: RosSession, launch: Launch, root: Path
 ) -> None:
     (vss,) = launch.start(
-        namespace="front", name="eyes", cameras="left=/cam/image_raw,right", model="nano",
+        namespace="front", name="eyes", cameras="left=/cam/image_raw,right", model=SMALL_SAM2,
         mode="refine", overload="all", autostart="false", log_level="warn",
     )  # fmt: skip
     process = subprocess.Popen(

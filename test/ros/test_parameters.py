@@ -204,7 +204,7 @@ def test_discovery_that_yaml_takes_for_a_bool(ros: RosSession, tmp_path: Path, w
     ("given", "said"),
     [
         ("discovery:=on", "discovery: True is a bool, it takes a str: one of auto, regions"),
-        ("model:=1", "model: 1 is a int, it takes a str: one of mobile, nano"),
+        ("model:=1", "model: 1 is a int, it takes a str: one of mobile, sam2.1_hiera_tiny"),
         ("overload:=no", "overload: False is a bool, it takes a str: one of latest, all (YAML"),
         ("device:=0", "device: 0 is a int, it takes a str (put it in quotes)"),
         ("cameras:=[1, 2]", "cameras: 1 is no name"),
@@ -225,7 +225,7 @@ def test_every_name_that_is_no_parameter_is_told(
     """In a file and on the command line; those that every node may be given are none of them."""
     path = tmp_path / "mine.yaml"
     path.write_text(
-        "vss:\n  ros__parameters:\n    camera: {fps: 15, topic: /image}\n    modle: nano\n"
+        "vss:\n  ros__parameters:\n    camera: {fps: 15, topic: /image}\n    modle: mobile\n"
         "    use_sim_time: false\n    qos_overrides: {/parameter_events: {publisher: {depth: 9}}}\n"
     )
     node = node_of(ros, "--params-file", str(path), "-p", "max_object:=3", "-p", "weights:=a.pt")
@@ -312,11 +312,11 @@ def test_a_command_line_that_rcl_cannot_read(arguments: list[str], said: str) ->
 
 def test_options_of_another_command_are_told() -> None:
     """They are those of `sam2vss`, and the node has none."""
-    command = ["vss_node", "--model", "nano", "--ros-args", "-p", "autostart:=false"]
+    command = ["vss_node", "--model", "mobile", "--ros-args", "-p", "autostart:=false"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as node:
         assert node.stderr is not None
         line = node.stderr.readline()
         node.kill()
     assert (
-        "not read from the command line: --model nano; a parameter is given as --ros-args" in line
+        "not read from the command line: --model mobile; a parameter is given as --ros-args" in line
     )

@@ -20,7 +20,7 @@ from sam2vss_ros.io.bag_writer import header, image_message, new_bag
 from sam2vss_ros.io.bags import COMPRESSED_IMAGE, Bag
 from sam2vss_ros.io.labelled_bags import open_bag
 from sam2vss_ros.io.readers import BrokenFrame, LabelledFrame
-from sam2vss_ros.ros.messages import stamp_ns
+from sam2vss_ros.io.stamps import header_stamp_ns
 
 TOPIC = "/camera/image_raw"
 # Labels of any scene: a drawn car on plain ground is not what the semantics know.
@@ -84,7 +84,7 @@ def live(ros: RosSession, start: Start, path: Path, topic: str) -> dict[int, byt
         return done + others == sent and len(labels) == done
 
     ros.wait_until(settled, "the answers to all images")
-    return {stamp_ns(m.header.stamp): bytes(m.data) for m in labels}
+    return {header_stamp_ns(m): bytes(m.data) for m in labels}
 
 
 def offline(path: Path, topic: str) -> dict[int, bytes]:

@@ -17,6 +17,7 @@ from sam2vss_ros.ros.mailbox import Arrival, Mailbox
 from sam2vss_ros.ros.worker import Worker
 from sam2vss_ros.tracking import Features
 from sam2vss_ros.types import Frame
+from small_sam2 import SMALL_SAM2
 
 
 class Camera:
@@ -73,7 +74,7 @@ class Office:
     """Cameras a, b, ... and their worker."""
 
     def __init__(self, log: list[str], cameras: list[Camera], batch: bool = False) -> None:
-        perception = shared_perception(PipelineConfig(model="nano", device="cpu"))
+        perception = shared_perception(PipelineConfig(model=SMALL_SAM2, device="cpu"))
         self.cameras, self.log = cameras, log
         self.worker = Worker(perception, cameras, batch)
 

@@ -131,10 +131,10 @@ def parameter_file_with_a_tab(scene: Scene) -> str:
 
 
 def truncated_checkpoint(scene: Scene) -> str:
-    weights = (ROOT / "sam2vss_ros/weights/nano.safetensors").read_bytes()
-    path = scene.folder / "nano.safetensors"
+    weights = (ROOT / "sam2vss_ros/weights/mobile.safetensors").read_bytes()
+    path = scene.folder / "mobile.safetensors"
     path.write_bytes(weights[: len(weights) // 2])
-    return scene.complaint("-p", "model:=nano", "-p", f"checkpoint:={path}")
+    return scene.complaint("-p", f"checkpoint:={path}")
 
 
 def another_distribution(scene: Scene) -> str:
@@ -228,8 +228,8 @@ MISTAKES = [
     ),
     Mistake(
         "typo in a parameter",
-        "`-p modle:=nano`",
-        started_with("-p", "modle:=nano"),
+        "`-p modle:=mobile`",
+        started_with("-p", "modle:=mobile"),
         ("modle", "do you mean model"),
     ),
     Mistake(
@@ -264,9 +264,9 @@ MISTAKES = [
     ),
     Mistake(
         "checkpoint cut off while it was copied",
-        "`-p model:=nano -p checkpoint:=nano.safetensors`",
+        "`-p checkpoint:=mobile.safetensors`",
         truncated_checkpoint,
-        ("nano.safetensors", "truncated"),
+        ("mobile.safetensors", "truncated"),
     ),
     Mistake(
         "no GPU", "`-p device:=cuda`", started_with("-p", "device:=cuda"), ("device: 'cuda'", "cpu")

@@ -26,6 +26,7 @@ from sam2vss_ros.sam2.memory import MemoryBank
 from sam2vss_ros.sam2.options import PRESETS
 from sam2vss_ros.training.procedural import street_video
 from sam2vss_ros.types import Prompt
+from small_sam2 import SMALL_SAM2
 
 FRAMES = 20
 CPU = torch.device("cpu")
@@ -43,8 +44,8 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def nano() -> Sam2Model:
-    return load_model("nano", device="cpu", image_size=64)
+def small() -> Sam2Model:
+    return load_model(SMALL_SAM2, device="cpu", image_size=64)
 
 
 def bench(*arguments: object) -> int:
@@ -67,13 +68,23 @@ def tile_prompts(count: int, size: int) -> list[Prompt]:
 # --- parity
 
 
-def test_parity_of_nano_with_objects_added(
+def test_parity_with_objects_added(
     video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """12 frames: longer than nano's memories and pointers."""
+    """12 frames: longer than its memories and pointers."""
     file = tmp_path / "parity.json"
     assert not bench(
-        *("parity", "--video", video, "--model", "nano", "--image-size", 128, "--device", "cpu"),
+        *(
+            "parity",
+            "--video",
+            video,
+            "--model",
+            SMALL_SAM2,
+            "--image-size",
+            128,
+            "--device",
+            "cpu",
+        ),
         *("--objects", 3, "--frames", 12, "--add-at", 5, "--json", file),
     )
     found = read(file)
@@ -95,12 +106,30 @@ def test_parity_of_an_untrained_official_model(video: Path, tmp_path: Path) -> N
     assert read(file)["max_logit_diff"] < 1e-3
 
 
+def test_without_a_model_a_small_one_of_meta_is_measured(
+    video: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With random weights where its own are not on this machine, as the title says."""
+    for name in ("HOME", "HF_HOME", "SAM2VSS_CHECKPOINTS"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "parity.json"
+    arguments = ("--objects", 1, "--frames", 2, "--image-size", 64, "--device", "cpu")
+    assert not bench("parity", "--video", video, *arguments, "--json", file)
+    assert (read(file)["model"], read(file)["random_weights"]) == ("sam2.1_hiera_tiny", True)
+    said = capsys.readouterr().out
+    assert "sam2.1_hiera_tiny at 64 px" in said and "random weights" in said
+
+
 def test_parity_sees_a_difference(
-    nano: Sam2Model, video: Path, monkeypatch: pytest.MonkeyPatch
+    small: Sam2Model, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tracker that remembers too little does not pass for exact."""
     monkeypatch.setattr(MemoryBank, "write", lambda *_: None)
-    found = parity.compare(nano, pictures(video, 8), {0: tile_prompts(2, 64)})
+    found = parity.compare(small, pictures(video, 8), {0: tile_prompts(2, 64)})
     assert found.max_logit_diff > 1e-2
 
 
@@ -112,9 +141,9 @@ def test_parity_that_does_not_hold_ends_with_code_1(
     assert bench("parity", "--video", video, *arguments) == 1
 
 
-def test_upstream_runs_its_own_modules(nano: Sam2Model) -> None:
+def test_upstream_runs_its_own_modules(small: Sam2Model) -> None:
     """What we made faster in the network must not make the yardstick faster."""
-    upstream = UpstreamStream(nano.network)
+    upstream = UpstreamStream(small.network)
     assert not [m for m in upstream.predictor.modules() if "sam2vss_ros" in type(m).__module__]
     trunk = upstream.predictor.image_encoder.trunk
     assert trunk._get_pos_embed.__func__ is type(trunk)._get_pos_embed
@@ -128,7 +157,7 @@ def test_speed_of_every_option(
 ) -> None:
     file = tmp_path / "speed.json"
     assert not bench(
-        *("speed", "--device", "cpu", "--model", "nano", "--objects", 2, "--image-size", 160),
+        *("speed", "--device", "cpu", "--model", SMALL_SAM2, "--objects", 2, "--image-size", 160),
         *("--video", video, "--frames", 12, "--threads", 1, "--json", file),
     )
     report = read(file)
@@ -165,7 +194,16 @@ def test_speed_of_an_untrained_model_compares_no_masks(
     monkeypatch.setattr(speed, "engines", lambda: {"exact": PRESETS["exact"]})
     file = tmp_path / "speed.json"
     assert not bench(
-        *("speed", "--device", "cpu", "--model", "nano", "--random-weights", "--image-size", 64),
+        *(
+            "speed",
+            "--device",
+            "cpu",
+            "--model",
+            SMALL_SAM2,
+            "--random-weights",
+            "--image-size",
+            64,
+        ),
         *("--objects", 1, 2, "--video", video, "--frames", 7, "--json", file),
     )
     rows = read(file)["rows"]
@@ -175,7 +213,7 @@ def test_speed_of_an_untrained_model_compares_no_masks(
 
 
 def test_held_objects_stay_where_they_were_prompted(video: Path) -> None:
-    model = untrained_model("nano", "cpu", image_size=512)
+    model = untrained_model(SMALL_SAM2, "cpu", image_size=512)
     stream = EngineStream(model, 4, PRESETS["fast"], hold=True)
     prompts = tile_prompts(4, 512)
     expected = torch.stack([torch.from_numpy(p.mask[1::4, 1::4]) for p in prompts])  # type: ignore
@@ -188,7 +226,7 @@ def test_held_objects_stay_where_they_were_prompted(video: Path) -> None:
 
 
 def test_rounds_of_frames() -> None:
-    plan = speed.Plan.of(load_model("nano", device="cpu").network, speed.engines().values(), 31)
+    plan = speed.Plan.of(load_model(SMALL_SAM2, device="cpu").network, speed.engines().values(), 31)
     assert (plan.warm_up, plan.beat, plan.timed, plan.frames) == (8, 2, 20, 30)
 
 
@@ -253,14 +291,14 @@ def test_pipeline_by_stage(video: Path, tmp_path: Path) -> None:
 def test_objects_are_discovered_and_tiles_make_up_the_rest(
     video: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    discovery = material.Discovery("nano", device="cpu")
+    discovery = material.Discovery(SMALL_SAM2, device="cpu")
     with caplog.at_level("INFO", "sam2vss_ros"):
         prompts, found = discovery.prompts(pictures(video, 1)[0], 40, 128)
     assert len(prompts) == 40 and 2 <= found < 40
     assert f"discovery finds {found} objects; {40 - found} are tiles of the image" in caplog.text
     masks = [p.mask for p in prompts if p.mask is not None]
     assert all(mask.shape == (128, 128) and mask.any() for mask in masks)
-    with VssPipelineOf(model="nano", max_objects=40) as pipeline:
+    with VssPipelineOf(model=SMALL_SAM2, max_objects=40) as pipeline:
         assert found <= len(pipeline.process(next(iter(open_frames(video)))).objects)
 
 
@@ -326,10 +364,10 @@ SPEED = ("speed", "--device", "cpu")
         ((*SPEED, "--video", "VIDEO", "--objects", 4, 0), "objects: 0 is not a number"),
         ((*PARITY, "--video", "VIDEO", "--frames", 1), "frames: 1 are too few"),
         ((*PARITY, "--video", "VIDEO", "--frames", 21), "has 20, not 21; give --frames 20"),
-        ((*SPEED, "--video", "VIDEO", "--frames", 11), "give at least 12"),
+        ((*SPEED, "--video", "VIDEO", "--frames", 11), "give at least 18"),
         (
             (*PARITY, "--video", "VIDEO", "--frames", 9, "--model", "micro"),
-            "model: 'micro' is not one of nano",
+            "model: 'micro' is not one of mobile, sam2.1_hiera_tiny",
         ),
         (
             (*PARITY, "--video", "VIDEO", "--frames", 9, "--image-size", 100),

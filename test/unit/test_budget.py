@@ -31,6 +31,7 @@ from sam2vss_ros.stream.budget import (
 )
 from sam2vss_ros.training.procedural import make_clip
 from sam2vss_ros.types import Frame, SemanticFrame
+from small_sam2 import SMALL_SAM2
 
 FPS = 10.0
 SLOW, RIGHT, QUICK = 0.12, 0.09, 0.05  # seconds: beyond the target, within it, with room
@@ -144,7 +145,7 @@ class SlowCamera:
         self.seconds, self._now, self._stamp = 0.0, 0.0, 0
         defaults = {"device": "cpu", "max_objects": 4, "min_unexplained": 1.0, "target_fps": FPS}
         # A SAM 2, whose objects may rest; with the engine fast they do at any level.
-        defaults |= {"model": "nano", "engine": "exact"}
+        defaults |= {"model": SMALL_SAM2, "engine": "exact"}
         config = PipelineConfig.from_mapping(defaults | options)
         self.pipe = open_pipeline(config, seconds=lambda: self._now)
         self.image = make_clip(11, 1, (96, 128), kind="street").frames[0]

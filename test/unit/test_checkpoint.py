@@ -23,19 +23,19 @@ from sam2vss_ros.errors import LONGEST_MESSAGE, ModelUnavailableError
 from sam2vss_ros.sam2.build import build_network, load_model
 from sam2vss_ros.sam2.cards import CARDS
 from sam2vss_ros.sam2.checkpoint import load_weights, read_weights
-from sam2vss_ros.sam2.nano import build_nano
 from sam2vss_ros.sam2.weights import EMBEDDED_FOLDER
+from small_sam2 import SMALL_SAM2, SMALL_WEIGHTS, untrained_small_sam2
 
 TINY = "sam2.1_hiera_tiny"
 
 
 @pytest.fixture(scope="module")
-def nano() -> dict[str, Tensor]:
+def small() -> dict[str, Tensor]:
     torch.manual_seed(0)
-    return build_nano().state_dict()
+    return untrained_small_sam2().state_dict()
 
 
-def refused(path: Path, name: str = "nano") -> str:
+def refused(path: Path, name: str = SMALL_SAM2) -> str:
     with pytest.raises(ModelUnavailableError) as caught:
         load_model(name, str(path), device="cpu", image_size=64)
     message = str(caught.value)
@@ -62,22 +62,22 @@ WRAPPED: dict[str, Any] = {
 
 @pytest.mark.parametrize("how", WRAPPED)
 def test_weights_are_found_whatever_wraps_them(
-    how: str, nano: dict[str, Tensor], tmp_path: Path
+    how: str, small: dict[str, Tensor], tmp_path: Path
 ) -> None:
     path = tmp_path / "mine.pt"
-    torch.save(WRAPPED[how](nano), path)
-    loaded = load_model("nano", str(path), device="cpu").network.state_dict()
-    assert loaded.keys() == nano.keys()
-    for key, value in nano.items():
+    torch.save(WRAPPED[how](small), path)
+    loaded = load_model(SMALL_SAM2, str(path), device="cpu").network.state_dict()
+    assert loaded.keys() == small.keys()
+    for key, value in small.items():
         assert torch.equal(loaded[key].contiguous(), value), key
 
 
-def test_numbers_of_another_numpy_are_read(nano: dict[str, Tensor], tmp_path: Path) -> None:
+def test_numbers_of_another_numpy_are_read(small: dict[str, Tensor], tmp_path: Path) -> None:
     """Versions 1 and 2 keep them in different modules."""
     here, there = b"numpy.core.multiarray\n", b"numpy._core.multiarray\n"
     if np.__version__ >= "2":
         here, there = there, here
-    torch.save({"model": nano, "loss": np.float32(0.5)}, tmp_path / "here.pt")
+    torch.save({"model": small, "loss": np.float32(0.5)}, tmp_path / "here.pt")
     with (
         zipfile.ZipFile(tmp_path / "here.pt") as source,
         zipfile.ZipFile(tmp_path / "there.pt", "w") as target,
@@ -88,20 +88,20 @@ def test_numbers_of_another_numpy_are_read(nano: dict[str, Tensor], tmp_path: Pa
                 assert content.count(here) == 1
                 content = content.replace(here, there)
             target.writestr(entry.filename, content)
-    assert read_weights(tmp_path / "there.pt").keys() == nano.keys()
+    assert read_weights(tmp_path / "there.pt").keys() == small.keys()
 
 
-def test_the_old_format_of_torch_is_read(nano: dict[str, Tensor], tmp_path: Path) -> None:
-    torch.save({"model": nano}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    assert read_weights(tmp_path / "old.pt").keys() == nano.keys()
+def test_the_old_format_of_torch_is_read(small: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save({"model": small}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert read_weights(tmp_path / "old.pt").keys() == small.keys()
 
 
-def test_a_suffix_is_but_a_name(nano: dict[str, Tensor], tmp_path: Path) -> None:
-    save_file(nano, tmp_path / "mine.pt")
-    torch.save({"model": nano}, tmp_path / "mine.safetensors")
+def test_a_suffix_is_but_a_name(small: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file(small, tmp_path / "mine.pt")
+    torch.save({"model": small}, tmp_path / "mine.safetensors")
     for name in ("mine.pt", "mine.safetensors"):
         weights = read_weights(tmp_path / name)
-        assert all(torch.equal(weights[key], value) for key, value in nano.items())
+        assert all(torch.equal(weights[key], value) for key, value in small.items())
 
 
 class Bomb:
@@ -135,7 +135,7 @@ def saved(content: Any) -> bytes:
         (saved([torch.zeros(1)]), "not in Meta's format.*it holds a list"),
         (saved({"model": {"weight": 1}, "epoch": 2}), "it holds model, epoch"),
         (saved({"optimizer": {}}), "it holds optimizer"),
-        (saved({"weight": torch.zeros(1)}), "of model nano: .*missing.*1 unexpected: weight"),
+        (saved({"weight": torch.zeros(1)}), "small_sam2.yaml: .*missing.*1 unexpected: weight"),
         (saved({"model": {}, "p": Path("/x")}), "holds pathlib.PosixPath, and only data is read"),
         (saved({"model": {}, "a": np.zeros(2)}), r"it holds numpy\.\w+.*only data is read"),
         (pickle.dumps({"p": Path("/x")}, 2), "it holds pathlib.PosixPath"),
@@ -166,10 +166,10 @@ def test_a_program_is_no_checkpoint(tmp_path: Path) -> None:
     assert "it is a TorchScript program, not weights" in refused(tmp_path / "net.pt")
 
 
-def test_a_truncated_checkpoint_is_named(nano: dict[str, Tensor], tmp_path: Path) -> None:
+def test_a_truncated_checkpoint_is_named(small: dict[str, Tensor], tmp_path: Path) -> None:
     for name, content in (
-        ("mine.pt", saved({"model": nano})),
-        ("mine.safetensors", (EMBEDDED_FOLDER / "nano.safetensors").read_bytes()),
+        ("mine.pt", saved({"model": small})),
+        ("mine.safetensors", SMALL_WEIGHTS.read_bytes()),
     ):
         (tmp_path / name).write_bytes(content[: len(content) // 2])
         assert "it is truncated or no checkpoint" in refused(tmp_path / name)
@@ -186,7 +186,7 @@ def test_wherever_it_is_cut_off_it_is_told(old: bool, tmp_path: Path) -> None:
         for content in (whole[:size], whole[:size] + b"x" + whole[size:]):
             path.write_bytes(content)
             with suppress(ModelUnavailableError):
-                load_weights(network, read_weights(path), path, "nano")
+                load_weights(network, read_weights(path), path, SMALL_SAM2)
 
 
 def test_a_file_that_unpacks_to_more_than_itself_is_no_checkpoint(tmp_path: Path) -> None:
@@ -196,11 +196,11 @@ def test_a_file_that_unpacks_to_more_than_itself_is_no_checkpoint(tmp_path: Path
     assert "it is compressed, torch.save did not write it" in refused(path)
 
 
-def test_other_models_are_named(nano: dict[str, Tensor], tmp_path: Path) -> None:
+def test_other_models_are_named(small: dict[str, Tensor], tmp_path: Path) -> None:
     tiny = build_network(CARDS[TINY], 64).state_dict()
     path = tmp_path / "mine.pt"
     torch.save({"model": tiny}, path)
-    assert f"is not of model nano, but looks like {TINY}: " in refused(path)
+    assert f"is not of model {SMALL_SAM2}, but looks like {TINY}: " in refused(path)
     assert f"is not of model sam2.1_hiera_large, but looks like {TINY}" in refused(
         path, "sam2.1_hiera_large"
     )
@@ -215,10 +215,10 @@ def test_other_models_are_named(nano: dict[str, Tensor], tmp_path: Path) -> None
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300])
 def test_weights_that_are_not_finite_are_refused(
-    value: float, nano: dict[str, Tensor], tmp_path: Path
+    value: float, small: dict[str, Tensor], tmp_path: Path
 ) -> None:
     """As float32: 1e300 is too large for it."""
-    broken = {k: v.double() if v.is_floating_point() else v for k, v in nano.items()}
+    broken = {k: v.double() if v.is_floating_point() else v for k, v in small.items()}
     broken["no_obj_ptr"] = broken["no_obj_ptr"].clone()
     broken["no_obj_ptr"].view(-1)[3] = value
     torch.save(broken, tmp_path / "mine.pt")
@@ -238,4 +238,4 @@ def test_integers_are_no_weights(tmp_path: Path) -> None:
     network = nn.Linear(2, 2)
     weights = {k: v.to(torch.int8) for k, v in network.state_dict().items()}
     with pytest.raises(ModelUnavailableError, match=r"bias is torch.int8, not torch.float32"):
-        load_weights(network, weights, tmp_path / "mine.pt", "nano")
+        load_weights(network, weights, tmp_path / "mine.pt", SMALL_SAM2)

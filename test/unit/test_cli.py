@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from sam2vss_ros.options import options_of
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.sam2.cards import CARDS
 from sam2vss_ros.types import Frame, SemanticFrame
+from small_sam2 import SMALL_SAM2
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def test_models_lists_what_is_at_hand(
     monkeypatch.setenv("SAM2VSS_CHECKPOINTS", str(tmp_path))
     assert run("models") == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert "nano.safetensors" in lines["nano"]
+    assert "mobile.safetensors" in lines["mobile"]
     assert str(tmp_path / "sam2.1_hiera_small.pt") in lines["sam2.1_hiera_small"]
     assert {"sam2.1_hiera_tiny", "sam2.1_hiera_base_plus", "sam2.1_hiera_large"} < lines.keys()
     at = lines["model"].index("licence")
@@ -73,9 +75,27 @@ def test_models_lists_what_is_at_hand(
         assert f"  {card.source}  " in lines[name]
 
 
+def test_models_tries_a_file_that_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run("models", SMALL_SAM2, "mobile") == 0
+    _, mine, mobile = capsys.readouterr().out.splitlines()
+    assert mine.split()[:4] == [SMALL_SAM2, "1.2", "M", "256"]
+    assert mine.endswith("small_sam2.safetensors") and mobile.endswith("mobile.safetensors")
+    spoilt = tmp_path / "mine.yaml"
+    shutil.copy(SMALL_SAM2, spoilt)
+    assert run("models", spoilt) == 0
+    assert capsys.readouterr().out.endswith("  missing\n")
+    spoilt.with_suffix(".pt").write_text("not weights")
+    assert run("models", spoilt) == 2
+    assert "mine.pt cannot be read" in capsys.readouterr().err
+    assert run("models", "gone.yaml") == 2
+    assert "model: gone.yaml is not a file" in capsys.readouterr().err
+
+
 def test_models_fetch_of_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("models", "--fetch", "nano") == 0
-    assert "nano.safetensors" in capsys.readouterr().out
+    assert run("models", "--fetch", "mobile") == 0
+    assert "mobile.safetensors" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +135,7 @@ EVALUATE = "evaluate --images {images} --classes camvid "
         ("run {text} --out {missing}", "cannot be opened as a video"),
         ("run {images} --out {text}", "is a file"),
         (RUN + "--rate -5", "rate: -5.0 is not a positive number"),
-        (RUN + "--model sam3", "model: 'sam3' is not one of mobile, nano, "),
+        (RUN + "--model sam3", "model: 'sam3' is not one of mobile, sam2.1_hiera_tiny, "),
         (RUN + "--allow-torchscript maybe", "--allow-torchscript: invalid boolean value: 'maybe'"),
         (RUN + "--mode best", "mode: 'best' is not one of refine, classify, fused"),
         (RUN + "--network city.onnx", "network: city.onnx does not exist"),
@@ -129,6 +149,7 @@ EVALUATE = "evaluate --images {images} --classes camvid "
         (RUN + "--checkpoint {missing}", "missing is not a file"),
         (RUN + "--checkpoint {text}", "truncated or no checkpoint"),
         (RUN + "--classes {missing}", "does not exist"),
+        (RUN + "--model gone.yaml", "model: gone.yaml is not a file"),
         (RUN + "--frobnicate", "unrecognized arguments: --frobnicate"),
         (EVALUATE + "--labels {missing}", "missing is not a folder"),
         (EVALUATE + "--labels {empty}", "holds no images"),
@@ -171,13 +192,16 @@ EVALUATE = "evaluate --images {images} --classes camvid "
             EVALUATE + "--labels {void} --compare speed=1",
             "compare: no option speed: `sam2vss config",
         ),
-        (EVALUATE + "--labels {void} --compare modle=nano", "no option modle: do you mean model?"),
-        (EVALUATE + "--labels {void} --modle nano", "--modle nano; do you mean --model?"),
+        (
+            EVALUATE + "--labels {void} --compare modle=mobile",
+            "no option modle: do you mean model?",
+        ),
+        (EVALUATE + "--labels {void} --modle mobile", "--modle mobile; do you mean --model?"),
         (EVALUATE + "--labels {void} --baseline {missing}", "neither a variant .fused. nor a file"),
         (EVALUATE + "--labels {void} --fail-under iou=1", "fail-under: 'iou=1' is not .*miou, "),
         (EVALUATE + "--labels {void} --fail-under miou", "fail-under: 'miou' is not KEY=NUMBER"),
         (EVALUATE + "--labels {void} --fail-under miou=high", "fail-under: miou: 'high' is no num"),
-        ("models --fetch sam9", "model: 'sam9' is not one of nano, "),
+        ("models --fetch sam9", "model: 'sam9' is not one of mobile, "),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

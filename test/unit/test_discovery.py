@@ -13,9 +13,10 @@ from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.build import load_model
 from sam2vss_ros.sam2.discovery import Candidates, GridSource, RegionSource, View, select
+from small_sam2 import SMALL_SAM2
 
 SIDE = 64
-"""Quarter of nano's 256 pixels."""
+"""Quarter of its 256 pixels."""
 
 LENIENT = PipelineConfig(
     pred_iou_thresh=0.0, stability_score_thresh=0.0, stability_score_offset=0.0, points_per_side=8
@@ -126,10 +127,10 @@ def test_no_regions_where_all_is_explained() -> None:
 
 
 class Scene:
-    """nano and the features of one image of noise."""
+    """The small SAM 2 and the features of one image of noise."""
 
     def __init__(self) -> None:
-        self.network = load_model("nano", device="cpu").network
+        self.network = load_model(SMALL_SAM2, device="cpu").network
         image = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
         self.probabilities = dense(torch.zeros(SIDE, SIDE, dtype=torch.int64))
         with torch.inference_mode():

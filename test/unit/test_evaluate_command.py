@@ -19,6 +19,7 @@ from sam2vss_ros.io.bags import Bag
 from sam2vss_ros.io.image_folders import list_images
 from sam2vss_ros.io.label_files import read_labels
 from sam2vss_ros.semantics.catalog import load_catalog
+from small_sam2 import SMALL_SAM2
 
 IN_ANY_SCENE = ("--min-class-score", "0")
 """Small drawn streets are not what the semantics know."""
@@ -265,3 +266,18 @@ def test_evaluate_without_a_report_needs_no_library_of_it(
     done = subprocess.run([*script, *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "mIoU %" in done.stdout
+
+
+def test_evaluate_compares_models_by_their_names_and_files(
+    folders: dict[str, Path], own_labels: Path, tmp_path: Path
+) -> None:
+    code = run(
+        "evaluate", "--images", folders["both"], "--labels", own_labels, "--classes", "camvid",
+        "--device", "cpu", "--json", tmp_path / "figures.json", "--mode", "network",
+        "--compare", f"mobile,{SMALL_SAM2}",
+    )  # fmt: skip
+    assert code == 0
+    variants = json.loads((tmp_path / "figures.json").read_text())["variants"]
+    assert [v["model"] for v in variants] == ["mobile", SMALL_SAM2]
+    weights = [Path(w["path"]).name for w in variants[1]["weights"]]
+    assert weights == ["small_sam2.yaml", "small_sam2.safetensors", "street.safetensors"]

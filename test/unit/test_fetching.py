@@ -159,7 +159,7 @@ def test_the_command_says_so_in_a_line(hub: Hub, capsys: pytest.CaptureFixture[s
     (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
     assert line.startswith("sam2vss: error: model sam2.1_hiera_tiny: sam2.1_hiera_tiny.pt has 1560")
     assert main(["models", "--fetch", "sam3"]) == 2
-    assert "'sam3' is not one of nano" in capsys.readouterr().err
+    assert "'sam3' is not one of mobile" in capsys.readouterr().err
 
 
 def test_every_file_of_meta_can_be_checked() -> None:

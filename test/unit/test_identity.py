@@ -31,6 +31,7 @@ from sam2vss_ros.sam2.build import load_model
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.training.procedural.returns import returns_video
 from sam2vss_ros.types import Frame
+from small_sam2 import SMALL_SAM2
 
 # -- scenes
 
@@ -147,7 +148,7 @@ def test_mostly_tracked_is_four_fifths_of_the_frames_in_sight() -> None:
 def sights() -> list[Sight]:
     """Every second frame of a scene in which figures come back."""
     video = (pair for i, pair in enumerate(returns_video(1003, 140, SIZE)) if i % 2 == 0)
-    return list(look(load_model("nano", device="cpu"), video))
+    return list(look(load_model(SMALL_SAM2, device="cpu"), video))
 
 
 def alone(threshold: float) -> PipelineConfig:

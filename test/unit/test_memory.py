@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from sam2vss_ros.sam2.memory import MemoryBank, Recall
-from sam2vss_ros.sam2.nano import build_nano
+from small_sam2 import untrained_small_sam2
 
 SLOTS = 5
-RECENT, POINTERS = 3, 7  # nano's: num_maskmem - 1 and max_obj_ptrs_in_encoder - 1
+RECENT, POINTERS = 3, 7  # its num_maskmem - 1 and max_obj_ptrs_in_encoder - 1
 
 
 @pytest.fixture
 def bank() -> MemoryBank:
-    return MemoryBank(build_nano(64), SLOTS)
+    return MemoryBank(untrained_small_sam2(64), SLOTS)
 
 
 def memory(value: float) -> Tensor:

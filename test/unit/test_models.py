@@ -1,4 +1,4 @@
-"""Model loading: official checkpoints (written here in Meta's format), nano, and bad files."""
+"""Model loading: official checkpoints (written here in Meta's format), and bad files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sam2.modeling.sam2_base import SAM2Base
 from sam2vss_ros.errors import ModelUnavailableError
 from sam2vss_ros.sam2.build import load_model, native_bfloat16, resolve_device
 from sam2vss_ros.sam2.cards import CARDS
-from sam2vss_ros.sam2.nano import build_nano
 from sam2vss_ros.sam2.weights import (
     EMBEDDED_FOLDER,
     find_weights,
     known_models,
     weight_folders,
 )
+from small_sam2 import SMALL_SAM2, untrained_small_sam2
 
 TINY = "sam2.1_hiera_tiny"
 
@@ -52,8 +52,8 @@ def no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def nano_file(path: Path, dtype: torch.dtype = torch.float32, **changed: torch.Tensor) -> Path:
-    weights = {key: value.to(dtype) for key, value in build_nano().state_dict().items()}
+def small_file(path: Path, dtype: torch.dtype = torch.float32, **changed: torch.Tensor) -> Path:
+    weights = {key: value.to(dtype) for key, value in untrained_small_sam2().state_dict().items()}
     save_file({**weights, **changed}, path)
     return path
 
@@ -104,28 +104,20 @@ def test_other_image_sizes_track(tiny_checkpoint: Path, size: int) -> None:
     assert out["maskmem_features"].shape[-2:] == (size // 16, size // 16)
 
 
-def test_embedded_nano() -> None:
-    model = load_model("nano", device="cpu")
-    assert model.card.discovery == "regions"
-    assert model.network.image_size == model.card.image_size == 256
-    assert sum(p.numel() for p in model.network.parameters()) == model.card.parameters
-    assert {p.dtype for p in model.network.parameters()} == {torch.float32}
-
-
 def test_a_model_that_is_no_sam2_is_refused_as_one() -> None:
-    with pytest.raises(ValueError, match="model: mobile is no SAM 2; these are: nano, sam2.1_h"):
+    with pytest.raises(ValueError, match="model: mobile is no SAM 2; these are: sam2.1_h"):
         load_model("mobile")
 
 
 def test_half_precision_file_is_upcast(tmp_path: Path) -> None:
-    path = nano_file(tmp_path / "half.safetensors", torch.float16)
-    network = load_model("nano", str(path), device="cpu", image_size=320).network
+    path = small_file(tmp_path / "half.safetensors", torch.float16)
+    network = load_model(SMALL_SAM2, str(path), device="cpu", image_size=320).network
     assert network.image_size == 320
     assert {p.dtype for p in network.parameters()} == {torch.float32}
 
 
 def test_no_global_hydra_state_and_no_torchvision(tmp_path: Path) -> None:
-    path = nano_file(tmp_path / "nano.safetensors")
+    path = small_file(tmp_path / "mine.safetensors")
     script = (
         "import sys, sam2\n"
         "from hydra.core.global_hydra import GlobalHydra\n"
@@ -133,7 +125,7 @@ def test_no_global_hydra_state_and_no_torchvision(tmp_path: Path) -> None:
         "from sam2vss_ros.sam2.build import build_network, load_model\n"
         "from sam2vss_ros.sam2.cards import CARDS\n"
         "build_network(CARDS['sam2.1_hiera_tiny'], 64)\n"
-        f"load_model('nano', {str(path)!r}, device='cpu')\n"
+        f"load_model({SMALL_SAM2!r}, {str(path)!r}, device='cpu')\n"
         "assert GlobalHydra.instance().hydra is before\n"
         "assert 'torchvision' not in sys.modules\n"
     )
@@ -141,15 +133,15 @@ def test_no_global_hydra_state_and_no_torchvision(tmp_path: Path) -> None:
 
 
 def test_precision_is_for_gpus(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = str(nano_file(tmp_path / "nano.safetensors"))
-    assert load_model("nano", path, "cpu", precision="bfloat16").dtype == torch.float32
+    path = str(small_file(tmp_path / "mine.safetensors"))
+    assert load_model(SMALL_SAM2, path, "cpu", precision="bfloat16").dtype == torch.float32
     assert "precision" in caplog.text
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_loads_onto_the_gpu(tmp_path: Path) -> None:
-    path = str(nano_file(tmp_path / "nano.safetensors"))
-    model = load_model("nano", path, "cuda", precision="bfloat16")
+    path = str(small_file(tmp_path / "mine.safetensors"))
+    model = load_model(SMALL_SAM2, path, "cuda", precision="bfloat16")
     assert (model.device, model.dtype) == (torch.device("cuda:0"), torch.bfloat16)
     assert {p.device for p in model.network.parameters()} == {torch.device("cuda:0")}
     with torch.inference_mode(), torch.autocast("cuda", model.dtype):
@@ -168,9 +160,9 @@ def test_devices() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "sam3"}, "^model: 'sam3' is not one of nano, sam2.1_hiera_tiny"),
-        ({"name": "nano", "precision": "int8"}, "^precision: 'int8' is not one of float32"),
-        ({"name": "nano", "image_size": 500}, "^image_size: 500 is not a multiple of 32"),
+        ({"name": "sam3"}, "^model: 'sam3' is not one of mobile, sam2.1_hiera_tiny"),
+        ({"name": SMALL_SAM2, "precision": "int8"}, "^precision: 'int8' is not one of float32"),
+        ({"name": SMALL_SAM2, "image_size": 500}, "^image_size: 500 is not a multiple of 32"),
         ({"name": TINY, "image_size": -32}, "^image_size: -32"),
     ],
 )
@@ -197,7 +189,7 @@ def test_weights_not_at_hand(no_weights: Path) -> None:
 def test_given_checkpoint_is_not_replaced_by_another(no_weights: Path) -> None:
     (no_weights / "checkpoints").mkdir()
     (no_weights / "checkpoints" / "sam2.1_hiera_tiny.pt").touch()
-    for name in (TINY, "nano"):
+    for name in (TINY, SMALL_SAM2):
         with pytest.raises(ModelUnavailableError, match="mine.pt is not a file"):
             load_model(name, str(no_weights / "mine.pt"))
 
@@ -217,9 +209,9 @@ def test_known_models_say_what_is_at_hand(no_weights: Path) -> None:
     (folder / "sam2.1_hiera_large.pt").touch()
     status = {s.card.name: s for s in known_models()}
     assert list(status) == list(CARDS)
-    assert status["nano"].path == EMBEDDED_FOLDER / "nano.safetensors"
+    assert status["mobile"].path == EMBEDDED_FOLDER / "mobile.safetensors"
     assert status["sam2.1_hiera_large"].path == folder / "sam2.1_hiera_large.pt"
-    assert status["nano"].fetch == ""
+    assert status["mobile"].fetch == ""
     assert status[TINY].path is None
     assert status[TINY].fetch == f"sam2vss models --fetch {TINY}"
 

@@ -27,6 +27,7 @@ from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.semantics.catalog import load_catalog
 from sam2vss_ros.semantics.networks.labels import LabelImages
 from sam2vss_ros.types import Frame, Prompt
+from small_sam2 import BOTH_MODELS, SMALL_SAM2
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 
@@ -170,7 +171,7 @@ def test_names_must_meet_where_features_are_classified(redness: Path) -> None:
     pipe.reconfigure(mode="network")
 
 
-@pytest.mark.parametrize("model", ["mobile", "nano"])
+@pytest.mark.parametrize("model", BOTH_MODELS)
 @pytest.mark.parametrize("mode", ["refine", "classify", "fused", "network"])
 def test_the_head_serves_every_mode_beside_any_model(mode: str, model: str) -> None:
     pipe = pipeline(mode=mode, model=model)
@@ -185,7 +186,7 @@ def test_the_heads_labels_are_the_same_beside_any_model() -> None:
     """It reads the embedded trunk, at its own size, whatever follows objects."""
     results = [
         pipeline(mode="network", model=model, image_size=0).process(Frame(street(), 1))
-        for model in ("mobile", "nano")
+        for model in ("mobile", SMALL_SAM2)
     ]
     assert np.array_equal(results[0].label_image, results[1].label_image)
     assert np.array_equal(results[0].confidence_image, results[1].confidence_image)

@@ -11,6 +11,7 @@ import torch
 
 from pipelines import sam2_tracker
 from sam2vss_ros.types import Frame, Prompt, TrackState
+from small_sam2 import SMALL_SAM2
 from streams import Eyes, assert_consistent, box, find, ids, pipeline, run
 
 # -- discovery
@@ -78,7 +79,7 @@ def test_no_objects_but_those_asked_for_where_discovery_is_off(
 
 def test_the_grid_finds_what_passes_its_thresholds(street: npt.NDArray[np.uint8]) -> None:
     loose = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
-    grid = {"model": "nano", "discovery": "grid", "points_per_side": 4, "min_area": 0.0}
+    grid = {"model": SMALL_SAM2, "discovery": "grid", "points_per_side": 4, "min_area": 0.0}
     pipe = pipeline(**grid, keyframe_interval=1)
     pipe.reconfigure(pred_iou_thresh=1.0)
     assert not pipe.process(Frame(street[0], 1)).objects
@@ -142,7 +143,9 @@ def test_what_no_longer_looks_like_the_object_is_not_it(
     street: npt.NDArray[np.uint8],
 ) -> None:
     """The tracker goes on to see something in its place; the memory is not taught that."""
-    pipe = pipeline(model="nano", discovery="off", confirm_frames=1, lost_after=2, engine="exact")
+    pipe = pipeline(
+        model=SMALL_SAM2, discovery="off", confirm_frames=1, lost_after=2, engine="exact"
+    )
     pipe.process(Frame(street[0], 1))
     kept = pipe.add_prompt(Prompt(mask=box(0, 66, 128, 96)))
     changed = pipe.add_prompt(Prompt(mask=box(20, 0, 80, 40)))

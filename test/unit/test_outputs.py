@@ -102,7 +102,7 @@ def test_a_folder_that_cannot_be(
     assert (tmp_path / "file").read_text() == "precious"
 
 
-@pytest.mark.parametrize("kind", ["semantics", "keys", "outline", "nano"])
+@pytest.mark.parametrize("kind", ["semantics", "keys", "outline"])
 def test_weights_that_cannot_be_written(
     kind: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,6 +33,7 @@ from sam2vss_ros.stages import features
 from sam2vss_ros.stages.features import FrameFeatures
 from sam2vss_ros.training.procedural import make_clip
 from sam2vss_ros.types import Frame
+from small_sam2 import BOTH_MODELS, SMALL_SAM2
 
 HEIGHT, WIDTH, SIDE = 48, 64, 64
 CLASSES = 11
@@ -61,7 +62,7 @@ class Nothing(Boxes):
         return Candidates(found.masks[:0], found.score[:0])
 
 
-CONFIG = PipelineConfig(model="nano", device="cpu")
+CONFIG = PipelineConfig(model=SMALL_SAM2, device="cpu")
 
 
 def refiner(
@@ -214,7 +215,7 @@ def test_every_frame_is_answered_and_every_window_searched(
     assert all(a.seconds > 0 and not a.failure for a in answers)
 
 
-@pytest.mark.parametrize("model", ["nano", "mobile"])
+@pytest.mark.parametrize("model", BOTH_MODELS)
 def test_without_masklets_the_labels_are_the_networks(model: str) -> None:
     network = Flickering()
     perception = perception_with(network, dataclasses.replace(CONFIG, model=model))
@@ -245,7 +246,7 @@ def test_a_frame_that_fails_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stamps == [1, 2, 3, 5] and source.searches == 2
 
 
-@pytest.mark.parametrize("model", ["nano", "mobile"])
+@pytest.mark.parametrize("model", BOTH_MODELS)
 def test_labels_have_the_size_of_their_image(model: str) -> None:
     """Also where it changes within a window."""
     shapes = [(300, 400), (90, 250)]

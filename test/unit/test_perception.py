@@ -21,6 +21,7 @@ from sam2vss_ros.sam2.functional import ImageFeatures
 from sam2vss_ros.tracking import Features
 from sam2vss_ros.training.procedural import make_clip
 from sam2vss_ros.types import Frame, Prompt, SemanticFrame
+from small_sam2 import SMALL_SAM2
 from streams import HEIGHT, WIDTH, assert_same, box, ids, pipeline, run, small_config
 
 Images = npt.NDArray[np.uint8]
@@ -57,7 +58,7 @@ def test_two_cameras_see_what_each_would_see_alone(street: Images, other_street:
             assert_same(one, other)
 
 
-@pytest.mark.parametrize(("model", "networks"), [("mobile", 5), ("nano", 6)])
+@pytest.mark.parametrize(("model", "networks"), [("mobile", 5), (SMALL_SAM2, 6)])
 def test_a_camera_holds_its_own_memory_and_no_networks(
     model: str, networks: int, street: Images, other_street: Images
 ) -> None:
@@ -83,7 +84,7 @@ def test_a_camera_holds_its_own_memory_and_no_networks(
             held = held or camera.memory_bytes()
             assert camera.memory_bytes() == held > 0
         assert perception.memory_bytes() == weights
-    if model == "nano":
+    if model == SMALL_SAM2:
         assert {sam2_tracker(camera).network for camera in cameras} == {perception.model.network}
 
 
@@ -159,7 +160,7 @@ def test_a_stream_may_name_the_networks_as_asked_or_as_loaded() -> None:
 
 
 def test_a_stream_chooses_all_that_is_not_of_the_networks() -> None:
-    config = replace(CONFIG, model="nano")
+    config = replace(CONFIG, model=SMALL_SAM2)
     perception = shared_perception(config)
     options = {"mode": "refine", "target_fps": 7.0, "max_objects": 8, "engine": "exact"}
     options |= {"discovery": "off", "memory_interval": 3}
@@ -184,7 +185,7 @@ def tensors(image: Features) -> list[Tensor]:
     return [*image.pyramid]
 
 
-@pytest.mark.parametrize(("model", "tolerance"), [("mobile", 0.1), ("nano", 1e-4)])
+@pytest.mark.parametrize(("model", "tolerance"), [("mobile", 0.1), (SMALL_SAM2, 1e-4)])
 def test_images_encoded_together_are_as_each_alone(
     model: str, tolerance: float, street: Images, other_street: Images
 ) -> None:
@@ -224,7 +225,7 @@ def test_a_frame_encoded_ahead_is_answered_alike(
 
 def test_close_gives_the_memory_back(street: Images) -> None:
     """First what the stream remembers, then, with the last to use them, the networks."""
-    config = replace(CONFIG, model="nano", engine="fast")
+    config = replace(CONFIG, model=SMALL_SAM2, engine="fast")
     perception = Perception.load(config)
     closed, open_still = VssPipeline(perception, config), VssPipeline(perception, config)
     for pipe in (closed, open_still):

@@ -14,6 +14,7 @@ import yaml
 from sam2vss_ros.errors import ModelUnavailableError
 from sam2vss_ros.semantics.catalog import catalog_data, load_catalog
 from sam2vss_ros.types import Frame
+from small_sam2 import BOTH_MODELS, SMALL_SAM2
 from streams import HEIGHT, WIDTH, assert_consistent, assert_same, pipeline, run
 
 MODES = ("refine", "classify", "fused")
@@ -83,7 +84,7 @@ def test_what_was_handed_out_does_not_change_later(street: npt.NDArray[np.uint8]
         assert np.array_equal(o.mask, mask)
 
 
-@pytest.mark.parametrize("model", ["mobile", "nano"])
+@pytest.mark.parametrize("model", BOTH_MODELS)
 def test_memory_stays_as_it_was_over_60_frames(model: str, street: npt.NDArray[np.uint8]) -> None:
     pipe = pipeline(model=model, max_objects=3, keyframe_interval=5)
     run(pipe, street[:1], start=0)
@@ -94,7 +95,7 @@ def test_memory_stays_as_it_was_over_60_frames(model: str, street: npt.NDArray[n
         assert pipe.memory_bytes() == held
     bigger = pipeline(model=model, max_objects=6)
     run(bigger, street[:1])
-    if model == "nano":
+    if model == SMALL_SAM2:
         assert bigger.memory_bytes() == 2 * held
     else:
         assert held < bigger.memory_bytes() < 2 * held, "the keys are of all objects"
@@ -114,7 +115,7 @@ def test_what_is_not_sure_is_unlabelled(minimum: float, street: npt.NDArray[np.u
         assert (o.class_id == 200 and o.class_name == "") == (o.class_score < minimum)
 
 
-@pytest.mark.parametrize("model", ["mobile", "nano"])
+@pytest.mark.parametrize("model", BOTH_MODELS)
 def test_another_input_size_than_that_of_the_semantics(
     model: str, street: npt.NDArray[np.uint8]
 ) -> None:
@@ -155,7 +156,7 @@ def test_classes_can_be_renamed_and_their_ids_need_16_bits(
     [
         ({"device": "cuda:99"}, ValueError, "device"),
         ({"image_size": 100}, ValueError, "image_size.*32"),
-        ({"checkpoint": "/nowhere/nano.pt"}, ModelUnavailableError, "/nowhere/nano.pt"),
+        ({"checkpoint": "/nowhere/mine.pt"}, ModelUnavailableError, "/nowhere/mine.pt"),
         ({"semantics": "/nowhere/s.safetensors"}, FileNotFoundError, "/nowhere/s.safetensors"),
         ({"classes": "no_such_classes"}, FileNotFoundError, "no_such_classes.*camvid"),
         ({"unlabelled_id": 8}, ValueError, "unlabelled_id: 8 is the id of class Car"),
@@ -230,7 +231,7 @@ def test_options_that_cannot_change_are_named(street: npt.NDArray[np.uint8]) -> 
     pipe = pipeline()
     before = pipe.config
     for changes, error, named in (
-        ({"model": "nano"}, ValueError, "model: cannot change while running.*mode"),
+        ({"model": SMALL_SAM2}, ValueError, "model: cannot change while running.*mode"),
         ({"max_objects": 3}, ValueError, "max_objects: cannot"),
         ({"no_such": 3}, ValueError, "no_such: cannot"),
         ({"mode": "best"}, ValueError, "mode: 'best' is not one of refine, classify, fused"),
@@ -255,11 +256,12 @@ from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.types import Frame
-import sam2vss_ros.training.nano, sam2vss_ros.training.semantics, sam2vss_ros.cli
-config = PipelineConfig(model="nano", device="cpu", max_objects=1, discovery="grid")
+import sam2vss_ros.training.semantics, sam2vss_ros.cli
+config = PipelineConfig(model=sys.argv[1], device="cpu", max_objects=1, discovery="grid")
 pipe = VssPipeline(Perception.load(config), config)
 pipe.process(Frame(np.zeros((32, 32, 3), np.uint8), 1))
 print(sorted({m.split(".")[0] for m in sys.modules} & {"torchvision", "rclpy", "cv_bridge"}))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", code, SMALL_SAM2]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr

@@ -17,6 +17,7 @@ from sam2vss_ros.sam2.policy import LEAST_IOU, resolve_overlaps, worth_rememberi
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.training.procedural import make_clip
 from sam2vss_ros.types import Frame, Prompt, SemanticFrame
+from small_sam2 import SMALL_SAM2
 
 
 def tracked(masks: torch.Tensor, ious: list[float], scores: list[float]) -> Tracked:
@@ -90,7 +91,7 @@ class Followed:
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        config = {"model": "nano", "device": "cpu", "discovery": "off", "max_objects": 2}
+        config = {"model": SMALL_SAM2, "device": "cpu", "discovery": "off", "max_objects": 2}
         config |= {"memory_interval": 2, "engine": "exact"}  # fast lets objects of a still rest
         self.pipe = open_pipeline(PipelineConfig.from_mapping(config))
         self.image = make_clip(11, 1, (96, 128), kind="street").frames[0]

@@ -18,6 +18,7 @@ from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.stages import classify
 from sam2vss_ros.types import Frame, Prompt, TrackedObject, TrackState
+from small_sam2 import BOTH_MODELS
 from streams import HEIGHT, WIDTH, Eyes, assert_consistent, box, find, ids, look_down, pipeline, run
 
 
@@ -112,7 +113,7 @@ def full_memory(street: npt.NDArray[np.uint8], **options: object) -> tuple[VssPi
     return pipe, [o.track_id for o in sorted(result.objects, key=certainty)]
 
 
-@pytest.mark.parametrize("model", ["mobile", "nano"])
+@pytest.mark.parametrize("model", BOTH_MODELS)
 def test_what_the_user_asks_for_takes_the_place_of_the_least_certain(
     model: str, street: npt.NDArray[np.uint8]
 ) -> None:

@@ -20,6 +20,7 @@ from sam2vss_ros.semantics.networks.labels import LabelImages
 from sam2vss_ros.sizes import MOST_ASPECT, bounded_aspect, other_side, with_longer_side
 from sam2vss_ros.stream.motion import LONGER_SIDE, Motion
 from sam2vss_ros.types import Frame, Prompt
+from small_sam2 import BOTH_MODELS
 from streams import find, ids
 
 ODD = [(16, 4000), (4000, 16), (1, 4000), (4000, 1), (1, 1), (2, 2), (3, 5), (1, 65_000), (33, 17)]
@@ -89,7 +90,7 @@ def test_large_labels_of_a_topic_are_bounded() -> None:
     assert (found[:, 1024:] == 3).all() and (found[:, :1024] == int(found[0, 0])).all()
 
 
-@pytest.mark.parametrize("model", ["mobile", "nano"])
+@pytest.mark.parametrize("model", BOTH_MODELS)
 def test_odd_images_are_no_more_work_than_others(model: str) -> None:
     pipe = open_pipeline(PipelineConfig(device="cpu", model=model, image_size=256))
     stamp = 0

@@ -21,9 +21,10 @@ from sam2vss_ros.sam2.options import PRESETS
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.training.procedural import Clip, make_clip
 from sam2vss_ros.types import Prompt
+from small_sam2 import SMALL_SAM2
 
 SIZE = 256
-FRAMES = 20  # longer than every buffer: nano has 3 recent memories and 7 recent pointers
+FRAMES = 20  # longer than every buffer: 3 recent memories and 7 recent pointers
 ADDED_AT = 6
 
 
@@ -36,7 +37,7 @@ def centre_scores(model: Sam2Model, ours: list[Tracked]) -> None:
 
 @pytest.fixture(scope="module")
 def embedded() -> Sam2Model:
-    return load_model("nano", device="cpu")
+    return load_model(SMALL_SAM2, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_three_objects_one_added_mid_stream(embedded: Sam2Model, clip: Clip) -> 
 
 def test_objects_that_vanish_and_come_back(clip: Clip) -> None:
     """The score of random weights flickers: memory and pointers of unseen objects are compared."""
-    model = untrained_model("nano", "cpu", image_size=SIZE)
+    model = untrained_model(SMALL_SAM2, "cpu", image_size=SIZE)
     centre_scores(model, track(model, clip.frames[:10], masks_of(clip)))
     assert assert_parity(model, clip.frames, masks_of(clip)) == {True, False}
 

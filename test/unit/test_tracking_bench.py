@@ -94,7 +94,7 @@ class Oracle:
 
 
 def test_perfect_masks_score_1(tmp_path: Path) -> None:
-    drawn = make_clip(3, 5, (HEIGHT, WIDTH))
+    drawn = make_clip(3, 5, (HEIGHT, WIDTH), "street")
     clip = only_clip(write(tmp_path / "drawn", drawn.frames, drawn.instances).parent)
     assert len(clip.objects) == len(np.setdiff1d(drawn.instances[0], 0)) > 1
     scores = follow(clip, {"oracle": Oracle(clip)})["oracle"]

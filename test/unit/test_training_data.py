@@ -1,4 +1,4 @@
-"""Training material: stills from a folder, clips, masks, prompts."""
+"""Training material: stills from a folder, regions, masks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from PIL import Image
 
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass
-from sam2vss_ros.training import data, nano
-from sam2vss_ros.training.data import VOID, LabelledStill, label_regions, load_stills, moving_still
+from sam2vss_ros.training import data
+from sam2vss_ros.training.data import LabelledStill, label_regions, load_stills
 from sam2vss_ros.training.masks import sample_masks
 from stills import CAMVID, two_halves
 from street_stills import street
@@ -178,66 +178,12 @@ def test_label_regions_are_connected_and_void_is_none() -> None:
     assert len(np.unique(label_regions(apart))) == 1 + 6
 
 
-def test_a_moving_still_moves_and_its_regions_move_along() -> None:
-    """Every region has one colour: on the last frame the nearest colour still tells the region."""
-    frames, ids = moving_still(two_halves(128), 16, 64, np.random.default_rng(0))
-    assert frames.shape == (16, 64, 64, 3) and frames.dtype == np.uint8
-    assert ids.shape == (16, 64, 64) and ids.dtype == np.uint8
-    regions = [int(r) for r in np.unique(ids[0])]
-    assert len(regions) == 4  # sky, road, car and void, which is 0
-    colours = np.array([np.median(frames[0][ids[0] == r], axis=0) for r in regions])
-    distance = np.abs(frames[-1][:, :, None].astype(float) - colours).sum(-1)
-    nearest = np.array(regions)[distance.argmin(-1)]
-    assert (nearest == ids[-1]).mean() > 0.95
-    assert (nearest == ids[0]).mean() < 0.8  # it did move
-
-
-def test_augmented_stills_keep_image_and_labels_together() -> None:
-    still = two_halves(128)
-    image, index = data.augmented_still(still, 64, np.random.default_rng(2))
-    assert image.shape == (64, 64, 3) and index.shape == (64, 64)
-    assert set(np.unique(index)) <= {VOID, 0, 3, 8}
-    for a, b in ((0, 3), (3, 8)):
-        gap = np.abs(image[index == a].mean(0) - image[index == b].mean(0)).max()
-        assert gap > 20  # each class still has its own colour
-
-
-def test_step_k_is_the_same_whatever_came_before_it() -> None:
-    def third(first_step: int, taken: int) -> data.Clips:
-        stream = data.ClipStream(
-            [two_halves()], seed=7, first_step=first_step, clips=2, frames=2, size=64,
-            still_count=1, still_size=64,
-        )  # fmt: skip
-        batches = iter(stream)
-        for _ in range(taken):
-            next(batches)
-        return next(batches)
-
-    a, b = third(0, 2), third(2, 0)
-    assert torch.equal(a.frames, b.frames) and torch.equal(a.regions, b.regions)
-    assert torch.equal(a.stills.images, b.stills.images)
-    assert a.frames.shape == (2, 2, 3, 64, 64) and a.regions.shape == (2, 2, 64, 64)
-    assert not torch.equal(a.frames, third(0, 1).frames)
-
-
 def test_the_end_of_each_recording_is_kept_out() -> None:
     names = [f"a_{i:03d}" for i in range(10)] + [f"b2_f{i:03d}" for i in range(20)]
     used, kept = data.split_off([street(n) for n in names], 0.1)
     assert [s.name for s in kept] == ["a_009", "b2_f018", "b2_f019"]
     assert sorted(s.name for s in [*used, *kept]) == sorted(names)
     assert data.split_off([street()], 0.0)[1] == []
-
-
-def test_prompts_lie_on_their_masks() -> None:
-    masks = np.zeros((3, 64, 64), bool)
-    masks[:, 20:40, 10:50] = True
-    points, labels = nano.sample_prompts(
-        masks, [nano.POINT, nano.POINT, nano.BOX], np.random.default_rng(1)
-    )
-    for (x, y), label in zip(points[:2, 0].int().tolist(), labels[:2].tolist(), strict=True):
-        assert masks[0, y, x] and label == [1, -1]
-    assert labels[2].tolist() == [2, 3]
-    assert torch.allclose(points[2], torch.tensor([[10.0, 20.0], [50.0, 40.0]]), atol=8)
 
 
 def test_masks_such_as_a_tracker_has_know_their_shares() -> None:
@@ -256,18 +202,3 @@ def test_masks_such_as_a_tracker_has_know_their_shares() -> None:
     assert 0.3 < np.mean(np.array(pure) > 0.99) < 0.95, "good ones and bad ones"
     nothing, none = sample_masks(np.full((64, 64), 255, np.uint8), 11, np.random.default_rng(0))
     assert nothing.shape == (0, 16, 16) and none.shape == (0, 11)
-
-
-def test_batches_come_in_order_from_another_process() -> None:
-    def stream() -> data.ClipStream:
-        return data.ClipStream(
-            [two_halves()], seed=3, first_step=4, clips=1, frames=2, size=64,
-            still_count=1, still_size=64,
-        )  # fmt: skip
-
-    here, there = iter(stream()), stream().in_background()
-    for _ in range(2):
-        mine, theirs = next(here), next(there)
-        assert torch.equal(mine.frames, theirs.frames)
-        assert torch.equal(mine.regions, theirs.regions)
-        assert torch.equal(mine.stills.images, theirs.stills.images)

@@ -76,6 +76,14 @@ def test_step_k_has_the_same_views_whatever_came_before_it() -> None:
     assert not torch.equal(third.images, fourth.images)
 
 
+def test_batches_come_in_order_from_another_process() -> None:
+    here = iter(stream([street()], seed=3, first_step=4))
+    there = stream([street()], seed=3, first_step=4).in_background()
+    for _ in range(2):
+        for mine, theirs in zip(next(here), next(there), strict=True):
+            assert torch.equal(mine, theirs)
+
+
 def test_a_view_is_a_part_of_the_image_whatever_its_size() -> None:
     labels = np.zeros((120, 180), np.uint8)
     for seed in range(20):

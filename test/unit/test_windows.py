@@ -21,21 +21,24 @@ from sam2vss_ros.sam2.windows import (
     windows_around,
 )
 from sam2vss_ros.training.procedural import make_clip
+from small_sam2 import SMALL_SAM2
 
 SIZE, GRID = 512, 32  # the smallest grid that has windows
 
 
 @pytest.fixture(scope="module")
-def nano() -> Sam2Model:
-    return load_model("nano", device="cpu", image_size=SIZE)
+def small() -> Sam2Model:
+    return load_model(SMALL_SAM2, device="cpu", image_size=SIZE)
 
 
 @pytest.fixture(scope="module")
-def frames(nano: Sam2Model) -> list[functional.ImageFeatures]:
+def frames(small: Sam2Model) -> list[functional.ImageFeatures]:
     clip = make_clip(3, 4, (SIZE, SIZE), kind="abstract")
     with torch.inference_mode():
         return [
-            functional.encode_image(nano.network, functional.image_tensor(image, SIZE, nano.device))
+            functional.encode_image(
+                small.network, functional.image_tensor(image, SIZE, small.device)
+            )
             for image in clip.frames
         ]
 
@@ -102,7 +105,7 @@ def test_tokens_are_those_of_the_crop() -> None:
 
 @torch.inference_mode()
 def test_attention_in_a_window_of_everything_is_attention(
-    nano: Sam2Model, frames: list[functional.ImageFeatures]
+    small: Sam2Model, frames: list[functional.ImageFeatures]
 ) -> None:
     torch.manual_seed(0)
     recall = (
@@ -111,28 +114,28 @@ def test_attention_in_a_window_of_everything_is_attention(
         torch.randn(2, 3, 64),
         torch.tensor([[5.0, 1, 2], [9, 1, 2]]),
     )
-    whole = functional.attend_to_memory(nano.network, frames[0], *recall)
+    whole = functional.attend_to_memory(small.network, frames[0], *recall)
     windows = Windows(GRID, GRID, torch.zeros(2, 2, dtype=torch.int64))
     places = torch.arange(GRID * GRID).expand(2, 3, -1)
-    windowed = functional.attend_to_memory(nano.network, frames[0], *recall, windows, places)
+    windowed = functional.attend_to_memory(small.network, frames[0], *recall, windows, places)
     assert (whole - windowed).abs().max() < 1e-4
-    decoded = functional.decode(nano.network, whole, frames[0].high_res)
-    same = functional.decode(nano.network, windowed, frames[0].high_res, windows=windows)
+    decoded = functional.decode(small.network, whole, frames[0].high_res)
+    same = functional.decode(small.network, windowed, frames[0].high_res, windows=windows)
     assert (decoded.masks - same.masks).abs().max() < 1e-3
 
 
 @torch.inference_mode()
 def test_memories_of_windows_are_nearly_those_of_the_whole(
-    nano: Sam2Model, frames: list[functional.ImageFeatures]
+    small: Sam2Model, frames: list[functional.ImageFeatures]
 ) -> None:
     """The rest of the image is remembered as it is without the object."""
     masks = logits((40, 40, 56, 56), (80, 16, 96, 36))[:, None]
     visible = torch.tensor([[1.0], [0.0]])
     whole = functional.encode_memory(
-        nano.network, frames[0], functional.full_size(masks, SIZE), visible
+        small.network, frames[0], functional.full_size(masks, SIZE), visible
     )
     windows = windows_around(boxes_of(masks[:, 0], GRID), 12, GRID)
-    local = functional.encode_memory_in_windows(nano.network, frames[0], masks, visible, windows)
+    local = functional.encode_memory_in_windows(small.network, frames[0], masks, visible, windows)
     scale = whole.abs().mean()
     assert (local - whole).abs().mean() < 0.04 * scale
     inside = windows.paste(torch.ones(2, 1, 12, 12), torch.zeros(2, 1, GRID, GRID))
@@ -141,11 +144,14 @@ def test_memories_of_windows_are_nearly_those_of_the_whole(
 
 @torch.inference_mode()
 def run(
-    nano: Sam2Model, frames: list[functional.ImageFeatures], options: TrackingOptions, masks: Tensor
+    small: Sam2Model,
+    frames: list[functional.ImageFeatures],
+    options: TrackingOptions,
+    masks: Tensor,
 ) -> list[Tracked]:
-    tracker = Tracker(nano, len(masks), options)
+    tracker = Tracker(small, len(masks), options)
     slots = list(range(len(masks)))
-    tracker.start(frames[0], tracked(masks, nano.network))
+    tracker.start(frames[0], tracked(masks, small.network))
     seen = []
     for features in frames[1:]:
         found = tracker.step(features, slots)
@@ -155,11 +161,11 @@ def run(
 
 
 def test_local_tracking_finds_what_exact_tracking_finds(
-    nano: Sam2Model, frames: list[functional.ImageFeatures]
+    small: Sam2Model, frames: list[functional.ImageFeatures]
 ) -> None:
     masks = logits((16, 16, 40, 40), (0, 0, 120, 128), (60, 68, 90, 100))
-    exact = run(nano, frames, PRESETS["exact"], masks)
-    local = run(nano, frames, TrackingOptions(local=True), masks)
+    exact = run(small, frames, PRESETS["exact"], masks)
+    local = run(small, frames, TrackingOptions(local=True), masks)
     assert local[0].slots == exact[0].slots == (0, 1, 2)
     a, b = local[0].masks > 0, exact[0].masks > 0
     iou = (a & b).flatten(1).sum(1) / (a | b).flatten(1).sum(1)
@@ -169,17 +175,17 @@ def test_local_tracking_finds_what_exact_tracking_finds(
 
 
 def test_nothing_is_found_outside_the_window(
-    nano: Sam2Model, frames: list[functional.ImageFeatures]
+    small: Sam2Model, frames: list[functional.ImageFeatures]
 ) -> None:
-    (first, *_) = run(nano, frames, TrackingOptions(local=True), logits((8, 8, 16, 16)))
+    (first, *_) = run(small, frames, TrackingOptions(local=True), logits((8, 8, 16, 16)))
     windows = windows_around(torch.tensor([[2, 2, 4, 4]]), 12, GRID)
     outside = torch.full((1, 1, 4 * GRID, 4 * GRID), OUTSIDE)
     expected = windows.paste(windows.crop(first.masks[:, None]), outside)
     assert torch.equal(first.masks[:, None], expected)
 
 
-def test_the_conditioning_frame_stops_ageing(nano: Sam2Model) -> None:
-    tracker = Tracker(nano, 1)
+def test_the_conditioning_frame_stops_ageing(small: Sam2Model) -> None:
+    tracker = Tracker(small, 1)
     bank = tracker.bank
     one = torch.zeros(1, dtype=torch.int64)
     nothing = (

@@ -36,7 +36,7 @@ def add_identity(kinds: Any) -> None:
             "Here discovery runs every 8 frames for at most 16 objects, where not said otherwise."
         ),
         examples=(
-            "  sam2vss bench identity --model nano --clips 4 --json identity.json\n"
+            "  sam2vss bench identity --clips 4 --json identity.json\n"
             "  sam2vss bench identity --clips 4 --revive-similarity 0.75"
         ),
     )

@@ -14,13 +14,29 @@ if TYPE_CHECKING:
     from sam2vss_ros.sam2.build import Sam2Model
 
 
-def add_material_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the options that `make_discovery`, `load` and `use_threads` read."""
+DEFAULT_MODEL, DEFAULT_SIZE = "sam2.1_hiera_tiny", 512
+
+
+def add_material_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """Declare the options that `use_defaults`, `make_discovery`, `load` and `use_threads` read.
+
+    several: models and sizes may be several; they are lists all the same.
+    """
+    count: str | int = "+" if several else 1
     parser.add_argument(
         "--video", required=True, metavar="VIDEO|FOLDER", help="the frames to follow objects in"
     )
     parser.add_argument(
-        "--checkpoint", default="", help="weights of one of Meta's models, where not found by name"
+        "--model",
+        nargs=count,
+        help=f"SAM 2 by its name, or its YAML file (default {DEFAULT_MODEL} at {DEFAULT_SIZE} "
+        "pixels, with random weights where its own are not on this machine)",
+    )
+    parser.add_argument(
+        "--image-size", nargs=count, type=int, help="side of the model's input (default: its own)"
+    )
+    parser.add_argument(
+        "--checkpoint", default="", help="weights of the model, where not found by its name"
     )
     parser.add_argument(
         "--random-weights",
@@ -31,6 +47,19 @@ def add_material_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="CPU threads (default: all cores)"
     )
+
+
+def use_defaults(args: argparse.Namespace) -> None:
+    """Say what model is measured where the user does not."""
+    from sam2vss_ros.sam2.cards import CARDS
+    from sam2vss_ros.sam2.weights import find_weights
+
+    if args.model is None:
+        args.model = [DEFAULT_MODEL]
+        args.image_size = args.image_size or [DEFAULT_SIZE]
+        if not args.checkpoint and find_weights(CARDS[DEFAULT_MODEL]) is None:
+            args.random_weights = True
+    args.image_size = args.image_size or [0]
 
 
 def make_discovery(args: argparse.Namespace, model: str, objects: Sequence[int]) -> Discovery:

@@ -11,6 +11,7 @@ from sam2vss_ros.commands.bench.material import (
     add_material_options,
     load,
     make_discovery,
+    use_defaults,
     use_threads,
 )
 from sam2vss_ros.commands.bench.report import Report, Table, add_report, with_progress
@@ -34,9 +35,8 @@ def add_parity(kinds: Any) -> None:
             "those that discovery finds on the first frame; tiles of the image make up what it\n"
             "lacks. With --yardstick transformers the other side is its Sam2VideoModel or\n"
             "EdgeTamVideoModel, which know neither our code nor Meta's.\n\n"
-            "Frames are read one by one, but upstream keeps what it saw on each: 49 kB per\n"
-            "frame and object of nano at 256 px (20,000 frames of 16 objects in 16 GB), 1.3 MB of\n"
-            "Meta's models at 1024 px (750 frames).\n\n"
+            "Frames are read one by one, but upstream keeps what it saw on each: 1.3 MB per frame\n"
+            "and object of Meta's models at 1024 px (750 frames of 16 objects in 16 GB).\n\n"
             "Ends with code 1 where the mean IoU is below 0.999."
         ),
         examples=(
@@ -46,13 +46,11 @@ def add_parity(kinds: Any) -> None:
         ),
     )
     add_material_options(parser)
-    parser.add_argument("--model", default="nano", help="SAM 2 model (default nano)")
-    parser.add_argument("--image-size", type=int, default=0, help="side of its input, 0: its own")
     parser.add_argument(
-        "--objects", type=int, default=8, metavar="N", help="how many (default 8; 1 to 256)"
+        "--objects", type=int, default=4, metavar="N", help="how many (default 4; 1 to 256)"
     )
     parser.add_argument(
-        "--frames", type=int, default=40, metavar="F", help="how many (default 40; 2 or more)"
+        "--frames", type=int, default=20, metavar="F", help="how many (default 20; 2 or more)"
     )
     parser.add_argument(
         "--add-at",
@@ -80,10 +78,12 @@ def _parity(args: argparse.Namespace) -> Report:
     from sam2vss_ros.io.readers import open_frames
 
     _check(args)
+    use_defaults(args)
     source = open_frames(args.video)
     images = first_frames(source, args.frames)
-    discovery = make_discovery(args, args.model, [args.objects])
-    model = load(args, args.model, args.image_size, "float32")
+    (name,), (wanted,) = args.model, args.image_size
+    discovery = make_discovery(args, name, [args.objects])
+    model = load(args, name, wanted, "float32")
     size, late = model.network.image_size, args.objects // 2 if args.add_at else 0
     starting = {0: args.objects - late, args.add_at: late} if late else {0: args.objects}
     prompts = {
@@ -99,7 +99,7 @@ def _parity(args: argparse.Namespace) -> Report:
     except ValueError as error:
         raise InputError(str(error)) from error
     title = (
-        f"{args.model} at {size} px on {source.path.name}, exact engine against {yardstick}, "
+        f"{name} at {size} px on {source.path.name}, exact engine against {yardstick}, "
         "float32"
         + (", random weights" if args.random_weights else "")
         + (", its memories rounded to bfloat16" if args.rounded_memory else "")
@@ -107,7 +107,7 @@ def _parity(args: argparse.Namespace) -> Report:
     figures = {
         **asdict(result),
         "add_at": args.add_at,
-        "model": args.model,
+        "model": name,
         "yardstick": yardstick,
         "image_size": size,
         "random_weights": args.random_weights,

@@ -12,6 +12,7 @@ from sam2vss_ros.commands.bench.material import (
     add_material_options,
     load,
     make_discovery,
+    use_defaults,
     use_threads,
 )
 from sam2vss_ros.commands.bench.report import Report, Table, add_report, with_progress
@@ -52,22 +53,18 @@ def add_speed(kinds: Any) -> None:
             "prompts are, and masks are not compared."
         ),
         examples=(
-            "  sam2vss bench speed --video street.mp4 --model nano --objects 16 --device cpu\n"
+            "  sam2vss bench speed --video street.mp4 --model mine.yaml --objects 16 --device cpu\n"
             "  sam2vss bench speed --video street.mp4 --device cuda --precision bfloat16 \\\n"
             "      --model sam2.1_hiera_tiny sam2.1_hiera_large --image-size 512 1024 \\\n"
             "      --objects 1 8 32 64 --random-weights --json gpu.json"
         ),
     )
-    add_material_options(parser)
-    parser.add_argument("--model", nargs="+", default=["nano"], help="SAM 2 models (default nano)")
+    add_material_options(parser, several=True)
     parser.add_argument(
-        "--image-size", nargs="+", type=int, default=[0], help="sides of their input, 0: their own"
+        "--objects", nargs="+", type=int, default=[4], metavar="N", help="how many (default 4)"
     )
     parser.add_argument(
-        "--objects", nargs="+", type=int, default=[16], metavar="N", help="how many (default 16)"
-    )
-    parser.add_argument(
-        "--frames", type=int, default=60, metavar="F", help="frames of the video (default 60)"
+        "--frames", type=int, default=30, metavar="F", help="frames of the video (default 30)"
     )
     parser.add_argument(
         "--precision",
@@ -82,6 +79,7 @@ def _speed(args: argparse.Namespace) -> Report:
     from sam2vss_ros.io.readers import open_frames
     from sam2vss_ros.sam2.build import resolve_device
 
+    use_defaults(args)
     source = open_frames(args.video)
     rows: list[dict[str, Any]] = []
     for model, image_size in product(args.model, args.image_size):

@@ -1,6 +1,6 @@
 """Procedural video with ground truth: moving scenes made of numbers alone.
 
-`make_clip` gives short clips of great variety for training; `street_video` a drive along a street
+`make_clip` gives short clips of great variety; `street_video` a drive along a street
 for as long as one likes. Both give the region of every pixel, and the same seed gives the same
 pixels. Class ids are those of CamVid's 11 classes (classes/camvid.yaml).
 """
@@ -22,7 +22,7 @@ from sam2vss_ros.training.procedural.street.scene import StreetScene
 VOID = 11
 """The label of pixels without a class, as in CamVid."""
 
-KINDS = ("street", "abstract", "mixed")
+KINDS = ("street", "abstract")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Clip:
     """A short video with the truth about it.
 
     frames: (T, H, W, 3) uint8 RGB. instances: (T, H, W) uint16, the region of each pixel, the
-    same id for the same region in all frames; 0 is none (never trained on). Background regions
+    same id for the same region in all frames; 0 is none. Background regions
     have ids too. class_ids: (max id + 1,) int64, the CamVid class of each region, -1 where no
     class fits.
     """
@@ -41,19 +41,18 @@ class Clip:
 
 
 def make_clip(
-    seed: int, frames: int = 4, size: tuple[int, int] = (256, 256), kind: str = "mixed"
+    seed: int, frames: int = 4, size: tuple[int, int] = (256, 256), kind: str = "street"
 ) -> Clip:
     """A clip of `frames` frames of `size` (height, width); the same seed gives the same clip.
 
-    kind: "street", "abstract" (shapes on patches of texture) or "mixed" (one of both, drawn by
-    the seed). Raises ValueError for an unknown kind, no frames, or a size beyond 16..1024.
+    kind: "street", or "abstract" (shapes on patches of texture). Raises ValueError for an
+    unknown kind, no frames, or a size beyond 16..1024.
     """
     if kind not in KINDS:
         raise ValueError(f"kind is one of {', '.join(KINDS)}, not {kind!r}")
     _check(frames, size)
     rng = np.random.default_rng(seed)
-    street = kind == "street" or (kind == "mixed" and rng.random() < 0.6)
-    scene = (StreetScene if street else AbstractScene)(rng, frames, size)
+    scene = (StreetScene if kind == "street" else AbstractScene)(rng, frames, size)
     photometry = Photometry(rng, strength=1.0)
     pictures = np.empty((frames, *size, 3), np.uint8)
     instances = np.empty((frames, *size), np.uint16)
