@@ -42,9 +42,9 @@ def let_flicker(model: Sam2Model, frames: np.ndarray, prompts: dict[int, list[Pr
     """Shift the object score to where objects come and go. Each shift moves what is remembered and
     with it the scores, so it takes several."""
     head = model.network.sam_mask_decoder.pred_obj_score_head
-    for _ in range(5):
+    for _ in range(3):
         stream = EngineStream(model, 3, PRESETS["exact"])
-        images = [image_tensor(frame, model.image_size, model.device) for frame in frames[:8]]
+        images = [image_tensor(frame, model.image_size, model.device) for frame in frames[:6]]
         seen = [stream.advance(image, prompts.get(t, ())).score for t, image in enumerate(images)]
         scores = torch.cat(seen[1:])
         head.layers[-1].bias.sub_(scores.median())
