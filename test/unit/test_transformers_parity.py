@@ -21,6 +21,10 @@ from sam2vss_ros.training.procedural import make_clip
 from sam2vss_ros.types import Prompt
 
 FRAMES = 19  # longer than every buffer: 6 recent memories, 15 recent pointers
+FLICKERING = 9
+CLEAR = 0.05
+"""An object score that no rounding turns."""
+
 TINY = "sam2.1_hiera_tiny"
 
 
@@ -39,20 +43,29 @@ def clip_of(size: int) -> tuple[np.ndarray, dict[int, list[Prompt]]]:
 
 
 def let_flicker(model: Sam2Model, frames: np.ndarray, prompts: dict[int, list[Prompt]]) -> None:
-    """Shift the object score to where objects come and go. Each shift moves what is remembered and
-    with it the scores, so it takes several."""
-    head = model.network.sam_mask_decoder.pred_obj_score_head
-    for _ in range(3):
+    """Shift the object score to where objects come and go, but none is there by a hair.
+
+    A shift moves what is remembered, and with it the scores: it may take several.
+    """
+    bias = model.network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias
+    images = [image_tensor(frame, model.image_size, model.device) for frame in frames]
+    for _ in range(20):
         stream = EngineStream(model, 3, PRESETS["exact"])
-        images = [image_tensor(frame, model.image_size, model.device) for frame in frames[:6]]
         seen = [stream.advance(image, prompts.get(t, ())).score for t, image in enumerate(images)]
-        scores = torch.cat(seen[1:])
-        head.layers[-1].bias.sub_(scores.median())
+        scores = torch.cat(seen)
+        scores = scores[scores != 10].sort().values  # 10: a mask prompt
+        if scores[2] < 0 < scores[-3] and scores.abs().min() > CLEAR:
+            return
+        middle = scores[len(scores) // 4 : -len(scores) // 4]
+        gap = int(middle.diff().argmax())
+        bias.sub_(middle[gap : gap + 2].mean())
+    pytest.fail("no shift was found")
 
 
 def parity(model: Sam2Model, flicker: bool) -> Parity:
     frames, prompts = clip_of(model.image_size)
     if flicker:
+        frames = frames[:FLICKERING]
         let_flicker(model, frames, prompts)
     else:
         model.network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.add_(1e4)
@@ -63,10 +76,10 @@ def parity(model: Sam2Model, flicker: bool) -> Parity:
 @pytest.mark.parametrize(("name", "size"), [("edgetam", 256), (TINY, 64)])
 def test_the_engine_gives_transformers_masks(name: str, size: int, flicker: bool) -> None:
     result = parity(untrained_model(name, "cpu", image_size=size), flicker)
-    assert (result.objects, result.frames) == (3, FRAMES)
+    assert (result.objects, result.frames) == (3, FLICKERING if flicker else FRAMES)
     assert result.mean_iou >= LEAST_IOU
     assert result.max_logit_diff < 1e-2
-    assert (0.05 < result.seen < 0.95) if flicker else result.seen == 1
+    assert 0 < result.seen < 1 if flicker else result.seen == 1
 
 
 def test_upstream_has_no_edgetam() -> None:
