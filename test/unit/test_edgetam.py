@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from sam2vss_ros.bench import speed
 from sam2vss_ros.errors import ModelUnavailableError
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.build import Sam2Model, load_model, untrained_model
@@ -263,6 +264,13 @@ def test_card_says_what_meta_publishes() -> None:
         "edgetam.pt",
         "facebook/EdgeTAM",
     )
+
+
+def test_speed_is_measured_beside_upstreams_smallest() -> None:
+    model = untrained_model("edgetam", "cpu", image_size=SIZE)
+    first, second = speed._rows(model, 1, untrained=True)[:2]
+    assert (first.name, second.name) == (f"upstream {TINY}", "exact")
+    assert first.stream.predictor.image_size == SIZE  # type: ignore[attr-defined]
 
 
 def test_image_features_have_the_shapes_of_sam2() -> None:
