@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sam2vss_ros.options import Checked, Option, Value, option, options_of
+from sam2vss_ros.semantics.groups import check_masks
+from sam2vss_ros.semantics.vocabulary.entries import check_templates, parse_vocabulary
 
 MOST_PIXELS = 1 << 26
 """Of an image that is read, if the user says no more: 67 million, twice an 8K frame."""
@@ -138,6 +140,26 @@ class PipelineConfig(Checked):
         high=0.999,
         live=True,
     )
+    vocabulary: tuple[str, ...] = option(
+        (),
+        "class names in words, published in the place of those of the semantics: names, or "
+        "name=synonym,synonym; a command line takes a,b or a=b,c;d. Empty: no words",
+        live=True,
+        verify=parse_vocabulary,
+        heading="Class names in words",
+    )
+    templates: tuple[str, ...] = option(
+        ("{}", "a photo of a {}"),
+        "sentences in which the text model reads each name, {} being its place; their mean counts",
+        live=True,
+        verify=check_templates,
+    )
+    text_model: str = option(
+        "",
+        "model of images and text for the vocabulary: a folder of the library transformers "
+        "(tipsv2, siglip, siglip2, clip, metaclip_2 or others), or its name on the hub once it was "
+        "fetched",
+    )
     discovery: str = option(
         "auto",
         "source of new objects: regions (of the dense prediction), things (those that can be "
@@ -199,7 +221,7 @@ class PipelineConfig(Checked):
         300, "frames after which a lost object is forgotten", low=1, high=1000000, live=True
     )
     revive_similarity: float = option(
-        0.8,
+        0.7,
         "least cosine similarity of appearance for a lost object to come back",
         low=0.0,
         high=1.0,
@@ -289,6 +311,13 @@ class NodeConfig(Checked):
         low=0,
         high=MOST_SIDE,
         live=True,
+    )
+    masks: tuple[str, ...] = option(
+        (),
+        "masks to publish, 255 where one of its classes is and 0 elsewhere, such as "
+        "[Car, people=Pedestrian,Bicyclist]: a class, or a name and its classes; the topics are "
+        "~/mask/Car and ~/mask/people, with ~/mask/camera_info beside them",
+        verify=check_masks,
     )
     diagnostics_period: float = option(
         1.0, "seconds from one message on /diagnostics to the next", low=0.1, high=60.0

@@ -22,6 +22,7 @@ class Option:
     `low` and `high` bound a number (both included).
     `live` options may change while the pipeline runs; the others are read when it is built.
     `heading` begins a new part of the parameter file, up to the next option that has one.
+    `verify` raises ValueError for lists of texts that say nothing; lists without it are of names.
     """
 
     description: str
@@ -31,6 +32,7 @@ class Option:
     high: float | None = None
     live: bool = False
     heading: str = ""
+    verify: Callable[[tuple[str, ...]], object] | None = None
 
     @property
     def allowed(self) -> str:
@@ -70,7 +72,9 @@ def check(name: str, value: object, default: Value, limits: Option) -> Value:
     if type(default) is float and type(value) is int:
         value = float(value)
     if type(default) is tuple:
-        value = _names(name, value)
+        value = _texts(name, value) if limits.verify else _names(name, value)
+        if limits.verify:
+            limits.verify(value)
     if type(value) is bool:
         value = next((word for word in YAML_WORDS[value] if word in limits.choices), value)
     if type(value) is not type(default):
@@ -90,7 +94,15 @@ def check(name: str, value: object, default: Value, limits: Option) -> Value:
 
 def read_as(default: Value) -> Callable[[str], Any]:
     """What makes a value like `default` of a word of a command line, or raises ValueError."""
+    if isinstance(default, tuple):
+        return several
     return boolean if isinstance(default, bool) else type(default)
+
+
+def several(text: str) -> tuple[str, ...]:
+    """The entries of a list in a word: `a,b`, or where entries have commas themselves `a=b,c;d`."""
+    parts = [part.strip() for part in text.split(";" if ";" in text else ",")]
+    return tuple(parts[:-1] if len(parts) > 1 and not parts[-1] else parts) if text else ()
 
 
 def boolean(text: str) -> bool:
@@ -111,14 +123,31 @@ def _what_helps(value: object, default: Value, limits: Option) -> str:
     return said
 
 
+def _list(name: str, value: object, what: str) -> Sequence[object]:
+    """The value, if it is a list. Raises TypeError."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        given = type(value).__name__
+        raise TypeError(f"{name}: {brief(repr(value))} is a {given}, it takes a list of {what}")
+    return value
+
+
+def _texts(name: str, value: object) -> tuple[str, ...]:
+    """A list of texts. Raises TypeError."""
+    for item in (items := _list(name, value, "texts")):
+        if not isinstance(item, str):
+            given = type(item).__name__
+            raise TypeError(
+                f"{name}: {brief(repr(item))} is a {given}, it takes texts (put it in quotes)"
+            )
+    return tuple(cast(Sequence[str], items))
+
+
 def _names(name: str, value: object) -> tuple[str, ...]:
     """A list of names, each of which can be a part of a ROS name, and none of which is there twice.
 
     Raises TypeError or ValueError.
     """
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        given = type(value).__name__
-        raise TypeError(f"{name}: {brief(repr(value))} is a {given}, it takes a list of names")
+    value = cast(Sequence[str], _list(name, value, "names"))
     for item in value:
         if not isinstance(item, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", item):
             raise ValueError(

@@ -32,6 +32,12 @@ from sam2vss_ros.semantics.networks.loading import open_network
 from sam2vss_ros.semantics.networks.network import SegmentationNetwork
 from sam2vss_ros.semantics.posterior import ClassPosterior
 from sam2vss_ros.semantics.segmenter import Dense
+from sam2vss_ros.semantics.vocabulary.ids import WordIds
+from sam2vss_ros.semantics.vocabulary.loading import WHAT_TO_DO, open_text_model
+from sam2vss_ros.semantics.vocabulary.network import VocabularyNetwork
+from sam2vss_ros.semantics.vocabulary.text_model import Look, TextModel
+from sam2vss_ros.semantics.vocabulary.vocabulary import Vocabulary
+from sam2vss_ros.semantics.vocabulary.words import Words
 from sam2vss_ros.tracking import Features, ObjectTracker, TrackingModel
 from sam2vss_ros.types import Frame
 
@@ -48,6 +54,9 @@ NETWORK_OPTIONS = (
     "allow_torchscript",
     "class_map",
     "threads",
+    "vocabulary",
+    "templates",
+    "text_model",
 )
 """Options of the networks: the same for all streams that share them."""
 
@@ -55,7 +64,8 @@ NETWORK_OPTIONS = (
 class Perception:
     """The networks that `config` names.
 
-    config: its options without any `auto`. catalog: the classes that are published.
+    config: its options without any `auto`. vocabulary: names in words, None where there is no
+    `text_model`.
     """
 
     def __init__(
@@ -66,11 +76,19 @@ class Perception:
         semantics: SemanticModel,
         trunk: AffinityModel,
         network: SegmentationNetwork | None,
+        text_model: TextModel | None = None,
+        ids: WordIds | None = None,
     ) -> None:
         self.config = config
         self.model = model
         self.device = model.device
-        self.catalog = _published_classes(config, semantics.catalog, network)
+        base = _published_classes(config, semantics.catalog, network)
+        self._fixed = Words.fixed(base)
+        self.vocabulary: Vocabulary | None = None
+        if text_model is not None:
+            self.vocabulary = Vocabulary(
+                text_model, base, WordIds() if ids is None else ids, config.unlabelled_id
+            )
         self._asked = asked
         self._semantics = semantics
         self._trunk = trunk
@@ -78,9 +96,10 @@ class Perception:
         self._speaks_semantics = network is None or same_classes(network.catalog, semantics.catalog)
 
     @staticmethod
-    def load(config: PipelineConfig) -> Perception:
+    def load(config: PipelineConfig, ids: WordIds | None = None) -> Perception:
         """Load the networks; on a CPU this also sets torch's number of threads.
 
+        ids: those that words already have in this run.
         Raises ModelUnavailableError, FileNotFoundError or ValueError, with a message for the user,
         where a model, a semantics file, a network, a class file or an option is not usable.
         """
@@ -95,7 +114,44 @@ class Perception:
         )
         semantics = load_semantics(config.semantics, model.device, trunk.trunk_dtype)
         network = open_network(resolved, semantics.catalog, model.device)
-        return Perception(config, resolved, model, semantics, trunk, network)
+        text_model = open_text_model(config.text_model, model.device) if config.text_model else None
+        made = Perception(config, resolved, model, semantics, trunk, network, text_model, ids)
+        made.set_words(config.vocabulary, config.templates)
+        return made
+
+    @property
+    def words(self) -> Words:
+        """The classes of answers, as they hold for frames that begin now."""
+        return self._fixed if self.vocabulary is None else self.vocabulary.words
+
+    @property
+    def catalog(self) -> ClassCatalog:
+        """The classes that are published: those of the semantics or the network, or the words."""
+        return self.words.catalog
+
+    def set_words(self, vocabulary: Sequence[str], templates: Sequence[str]) -> None:
+        """Answer in other words, in all streams from their next frame on. Any thread may ask.
+
+        Raises ValueError where they are refused; nothing changes then.
+        """
+        if self.vocabulary is not None:
+            self.vocabulary.set(vocabulary, templates)
+        elif vocabulary:
+            raise ValueError(f"vocabulary: names in words need the option text_model; {WHAT_TO_DO}")
+        self.config, self._asked = (
+            dataclasses.replace(c, vocabulary=tuple(vocabulary), templates=tuple(templates))
+            for c in (self.config, self._asked)
+        )
+
+    def text_shares(self, words: Words, look: Look) -> Tensor:
+        """(K + 1, h, w) shares of the words by patches and text."""
+        assert self.vocabulary is not None
+        return VocabularyNetwork(self.vocabulary.model, words).shares(look)
+
+    def look(self, image: npt.NDArray[np.uint8]) -> Look:
+        """An (H, W, 3) RGB image as the text model sees it."""
+        assert self.vocabulary is not None
+        return self.vocabulary.model.look(image)
 
     def stream_config(self, config: PipelineConfig) -> PipelineConfig:
         """The options of a stream on these networks, without any `auto`.
@@ -125,20 +181,23 @@ class Perception:
         """A tracker with a memory bank of its own. config: a stream's."""
         return self.model.new_tracker(config.max_objects, PRESETS[config.engine])
 
-    def new_source(self, config: PipelineConfig) -> Source | None:
-        """Where a stream's new objects come from; None: from prompts only."""
+    def new_source(self, config: PipelineConfig, words: Words) -> Source | None:
+        """Where new objects of a stream come from that answers in these words; None: from prompts
+        only."""
         if config.discovery == "grid" and isinstance(self.model, Sam2Model):
             return GridSource(self.model.network)
         if config.discovery in ("regions", "things"):
-            return RegionSource(self.catalog.things, stuff=config.discovery == "regions")
+            return RegionSource(words.things, stuff=config.discovery == "regions")
         if config.discovery == "objects":
-            return ObjectSource(self.catalog.things)
+            return ObjectSource(words.things, words.stuff)
         return None
 
-    def new_posterior(self, class_id: int | None = None) -> ClassPosterior:
-        """What is known of the class of a new object; class_id: it is certain."""
-        index = None if class_id is None else self.catalog.ids.tolist().index(class_id)
-        return ClassPosterior(len(self.catalog), index)
+    def new_posterior(self, words: Words, class_id: int | None = None) -> ClassPosterior:
+        """What is known of the class of a new object; class_id: it is certain, unless that is a
+        word that was taken out meanwhile."""
+        ids = words.classes.ids.tolist()
+        index = ids.index(class_id) if class_id in ids else None
+        return ClassPosterior(len(ids), index, None if words.naming is None else len(ids) - 1)
 
     @property
     def understands_points(self) -> bool:
@@ -219,11 +278,12 @@ class Perception:
         own = (semantics.head, semantics.classifier, semantics.world, self._trunk.outline)
         modules = [*models.values(), *own]
         weights = [t for m in modules for t in (*m.parameters(), *m.buffers())]
-        return sum(t.nbytes for t in weights)
+        text = 0 if self.vocabulary is None else self.vocabulary.model.memory_bytes()
+        return text + sum(t.nbytes for t in weights)
 
     def close(self) -> None:
         """Give the networks back; streams on them must be closed first."""
-        del self.model, self._semantics, self._trunk, self._network
+        del self.model, self._semantics, self._trunk, self._network, self.vocabulary
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

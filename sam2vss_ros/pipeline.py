@@ -50,10 +50,12 @@ class VssPipeline:
     ) -> None:
         config = perception.stream_config(config)
         self.perception = perception
-        self.source = source or perception.new_source(config)
-        self.stream = StreamState(perception.new_tracker(config), config)
+        words = perception.words
+        self.source = source or perception.new_source(config, words)
+        self._own_source = source is None
+        self.stream = StreamState(perception.new_tracker(config), config, words)
         self.requests = Requests(
-            config, perception.catalog, perception.check_mode, self.stream.objects.new_id
+            config, lambda: perception.catalog, perception.check_mode, self.stream.objects.new_id
         )
         self.wants_entropy = False  # whether answers have an entropy image
         self._clock = Clock(perception.device, seconds)
@@ -65,7 +67,7 @@ class VssPipeline:
 
     @property
     def catalog(self) -> ClassCatalog:
-        """The classes of the label images."""
+        """The classes of the label images, as they hold for the next frame."""
         return self.perception.catalog
 
     @property
@@ -95,6 +97,7 @@ class VssPipeline:
         if out_of_order and self.stream.answer is not None:
             return dataclasses.replace(self.stream.answer, out_of_order=True)
         watch = Stopwatch(self._clock)
+        self._take_words()
         if self.stream.is_stray(frame):
             with self.perception.arithmetic():
                 answer = self._label_alone(self.stream.aside(frame, self.config), watch)
@@ -133,7 +136,6 @@ class VssPipeline:
     ) -> SemanticFrame:
         perception, stream = self.perception, self.stream
         seen = features.see(perception, stream, context, image, watch)
-        watch.lap("encode")
 
         batch = track.follow(stream, context, seen)
         watch.lap("track")
@@ -148,6 +150,7 @@ class VssPipeline:
 
         answer = compose.compose(
             perception,
+            stream.words,
             context,
             seen.log_dense,
             seen.familiar,
@@ -174,9 +177,15 @@ class VssPipeline:
             watch.lap("encode")
         else:
             watch.lap("network")
+        if stream.words.naming is not None:
+            look = perception.look(context.frame.image)
+            dense = features.in_words(perception, stream.words, dense, familiar, look)
+            familiar = 1.0
+            watch.lap("words")
         nothing = ObjectBatch.of([], stream.tracker.nothing())
         answer = compose.compose(
             perception,
+            stream.words,
             context,
             dense,
             familiar,
@@ -187,6 +196,14 @@ class VssPipeline:
         )
         watch.lap("fuse")
         return answer
+
+    def _take_words(self) -> None:
+        """From this frame on the answers are in the words that hold now."""
+        words = self.perception.words
+        if words is not self.stream.words:
+            self.stream.rename(words)
+            if self._own_source:
+                self.source = self.perception.new_source(self.config, words)
 
     def reset(self) -> None:
         """Forget all objects, and prompts not taken up yet, before the next frame."""
@@ -215,10 +232,14 @@ class VssPipeline:
         return self.requests.remove_object(track_id)
 
     def reconfigure(self, **changes: object) -> None:
-        """Change live options; going to mode network or back forgets all objects.
+        """Change live options; going to mode network or back forgets all objects. The vocabulary
+        changes for all streams of the Perception.
 
         Raises ValueError or TypeError naming the option.
         """
+        if not changes.keys().isdisjoint(("vocabulary", "templates")):
+            wanted = dataclasses.replace(self.config, **changes)  # type: ignore[arg-type]
+            self.perception.set_words(wanted.vocabulary, wanted.templates)
         self.requests.reconfigure(**changes)
 
     def memory_bytes(self) -> int:

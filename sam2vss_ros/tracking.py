@@ -38,10 +38,12 @@ class Bank(Protocol):
 class ObjectTracker(Protocol):
     """Follows the objects of one camera stream; see `sam2.tracker.Tracker`.
 
-    may_rest: an object that `step` is not asked for keeps its memory.
+    may_rest: an object that `step` is not asked for keeps its memory. weighs_signs: whether objects
+    are there is decided by `weigh`, not by the score of `step` and likeness.
     """
 
     may_rest: bool
+    weighs_signs: bool
     options: TrackingOptions
 
     @property
@@ -53,6 +55,9 @@ class ObjectTracker(Protocol):
 
     def step(self, features: Any, slots: list[int], flow: Flow | None = None) -> Tracked:
         """Find the objects of `slots`, in their order, on a frame; flow: to the frame before."""
+
+    def weigh(self, tracked: Tracked, signs: Tensor) -> Tracked:
+        """The objects of `step` with scores by (B, signs), see `affinity.presence.Sign`."""
 
     def commit(self, features: Any, tracked: Tracked) -> None:
         """Write the objects as seen on this frame to their memory."""

@@ -50,13 +50,17 @@ COLOURS = 0.5
 class ObjectSource:
     """What moves by itself, and things of known countable classes, each of them once.
 
+    things, stuff: (K,) bool, which classes are countable, and which are not; None: all others.
+
     Where known things make up most of what moves, they are the objects; where they are parts of it,
     the whole is.
     """
 
-    def __init__(self, things: npt.NDArray[np.bool_]) -> None:
+    def __init__(
+        self, things: npt.NDArray[np.bool_], stuff: npt.NDArray[np.bool_] | None = None
+    ) -> None:
         self._known = RegionSource(things, stuff=False)
-        self._stuff = torch.from_numpy(~things)
+        self._stuff = torch.from_numpy(~things if stuff is None else stuff)
 
     def propose(self, view: View, unexplained: Tensor, config: PipelineConfig) -> Candidates:
         """As `discovery.Source.propose`. At a time, known things take half of the places at most:
@@ -70,7 +74,8 @@ class ObjectSource:
         keys = plain_keys(view.features.pyramid, COARSE.stride)[0].cpu().numpy()
         size = (unexplained.shape[0], unexplained.shape[1])
         masks, clear = moving_regions(keys, view.moving, size, max(config.min_area, LEAST_AREA))
-        stuff = view.probabilities[self._stuff.to(view.probabilities.device)].amax(0).cpu().numpy()
+        of_stuff = view.probabilities * self._stuff.to(view.probabilities.device)[:, None, None]
+        stuff = of_stuff.amax(0).cpu().numpy()  # all 0 where no class is
         sure = np.array([stuff[mask].mean() for mask in masks])
         believed = (clear >= CLEARER) | (sure < SURELY_STUFF)
         new = Candidates(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sam2vss_ros.affinity.keys import KeyNet, load_keys
 from sam2vss_ros.affinity.outline import OutlineNet, load_outline
+from sam2vss_ros.affinity.presence import PresenceNet, load_presence
 from sam2vss_ros.affinity.tracker import AffinityTracker, TrunkFeatures
 from sam2vss_ros.affinity.trunk import Trunk
 from sam2vss_ros.sam2.build import native_bfloat16, resolve_device
@@ -26,14 +27,15 @@ class AffinityModel:
     """A loaded model, ready for inference on images of `image_size` pixels on the longer side.
 
     network is the trunk, key_net makes what is compared of its features, outline finds masks by
-    points and boxes. The trunk computes in `trunk_dtype`, bfloat16 where the device has it; `dtype`
-    is that of everything else.
+    points and boxes, presence says whether objects are there. The trunk computes in `trunk_dtype`,
+    bfloat16 where the device has it; `dtype` is that of everything else.
     """
 
     card: ModelCard
     network: Trunk
     key_net: KeyNet
     outline: OutlineNet
+    presence: PresenceNet
     device: torch.device
     image_size: int
     trunk_dtype: torch.dtype
@@ -57,7 +59,9 @@ class AffinityModel:
 
     def new_tracker(self, slots: int, options: TrackingOptions) -> AffinityTracker:
         """A tracker with a memory of its own."""
-        return AffinityTracker(self.outline, slots, options, self.device, self.trunk_dtype)
+        return AffinityTracker(
+            self.outline, self.presence, slots, options, self.device, self.trunk_dtype
+        )
 
 
 def load_affinity_model(
@@ -84,5 +88,6 @@ def load_affinity_model(
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     keys = load_keys(EMBEDDED_FOLDER / f"{card.name}_keys.safetensors", target)
     outline = load_outline(EMBEDDED_FOLDER / f"{card.name}_outline.safetensors", target)
+    presence = load_presence(EMBEDDED_FOLDER / f"{card.name}_presence.safetensors", target)
     size = image_size or card.image_size
-    return AffinityModel(card, network, keys, outline, target, size, dtype)
+    return AffinityModel(card, network, keys, outline, presence, target, size, dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from sam2vss_ros.affinity.memory import (
 )
 from sam2vss_ros.affinity.outline import OutlineNet, outline
 from sam2vss_ros.affinity.pointing import pointers_of
+from sam2vss_ros.affinity.presence import PresenceNet
 from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.stream.motion import Flow
@@ -77,14 +79,16 @@ class AffinityTracker:
     Nobody rests: one comparison serves all objects, and who is not asked for is forgotten.
     Where SAM 2's tracker keeps memories by object, frames are remembered here, with the soft masks
     of the objects on them. Images of another size are another stream: objects are forgotten.
-    outline: finds masks by points and boxes.
+    outline: finds masks by points and boxes. presence: says whether what was found is the object.
     """
 
     may_rest = False
+    weighs_signs = True
 
     def __init__(
         self,
         outline: OutlineNet,
+        presence: PresenceNet,
         slots: int,
         options: TrackingOptions = PRESETS["exact"],
         device: torch.device = torch.device("cpu"),  # noqa: B008
@@ -93,7 +97,7 @@ class AffinityTracker:
         self.options = options
         self.device = device
         self.bank = AffinityBank(slots, device, dtype)
-        self._outline = outline
+        self._outline, self._presence = outline, presence
 
     def nothing(self) -> Tracked:
         """A batch without objects; its masks are as large as those of the last frame."""
@@ -111,6 +115,14 @@ class AffinityTracker:
             return self.nothing()
         masks = self.bank.read(flow)[slots]
         return _tracked(slots, masks)
+
+    def weigh(self, tracked: Tracked, signs: Tensor) -> Tracked:
+        """The objects of `step` with scores by (B, signs), see `affinity.presence.Sign`.
+
+        What has no mask is not there.
+        """
+        score = self._presence(signs).masked_fill(tracked.score <= 0, -SUREST)
+        return dataclasses.replace(tracked, score=score)
 
     def commit(self, features: TrunkFeatures, tracked: Tracked) -> None:
         """Remember objects as was decided on this frame, not as they were found."""

@@ -73,14 +73,16 @@ def add_pipeline_options(parser: argparse.ArgumentParser, without: Sequence[str]
     for name, (default, option) in options_of(PipelineConfig).items():
         if name in without:
             continue
-        shown = "" if default == "" else f" (default {default})"
+        kind = "LIST" if isinstance(default, tuple) else type(default).__name__.upper()
+        value = ";".join(default) if isinstance(default, tuple) else default
+        shown = "" if value == "" else f" (default {value})"
         group.add_argument(
             flag_of(name),
             dest=name,
             default=argparse.SUPPRESS,
             type=read_as(default),
-            metavar="|".join((*option.choices, *(f"FILE{end}" for end in option.files[:1])))
-            or type(default).__name__.upper(),
+            metavar="|".join([*option.choices, *(f"FILE{end}" for end in option.files[:1])])
+            or kind,
             help=option.description.replace("%", "%%") + shown,
         )
 

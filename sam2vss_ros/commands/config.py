@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import textwrap
 from typing import Any
 
@@ -90,5 +91,5 @@ def _shown(default: Value) -> str:
     if isinstance(default, bool):
         return str(default).lower()
     if isinstance(default, tuple):
-        return f"[{', '.join(default)}]"
+        return f"[{', '.join(i if i.isidentifier() else json.dumps(i) for i in default)}]"
     return '""' if default == "" else str(default)

@@ -26,18 +26,19 @@ def add_models(commands: Any) -> None:
             "Weights of Meta's models (.pt) are looked for in $SAM2VSS_CHECKPOINTS,\n"
             "~/.cache/sam2vss_ros, ./checkpoints and the Hugging Face cache. --fetch is the one\n"
             "thing that asks the network; what it brings of Meta has the size and SHA-256 that\n"
-            "this package knows. It also takes a network of transformers by its name on the\n"
-            "Hugging Face hub."
+            "this package knows. It also takes a network of transformers, or a text model for\n"
+            "class names in words, by its name on the Hugging Face hub."
         ),
         examples=(
             "  sam2vss models\n"
             "  sam2vss models mine.yaml\n"
             "  sam2vss models --fetch sam2.1_hiera_tiny\n"
-            "  sam2vss models --fetch nvidia/segformer-b0-finetuned-cityscapes-1024-1024"
+            "  sam2vss models --fetch nvidia/segformer-b0-finetuned-cityscapes-1024-1024\n"
+            "  sam2vss models --fetch google/tipsv2-b14"
         ),
     )
     parser.add_argument("models", nargs="*", metavar="MODEL", help="list these alone")
-    parser.add_argument("--fetch", metavar="NAME", help="fetch this model, or this network")
+    parser.add_argument("--fetch", metavar="NAME", help="fetch this model, network or text model")
     parser.set_defaults(command=_models)
 
 
@@ -81,17 +82,24 @@ def _named(name: str) -> ModelStatus:
 
 
 def _fetch(name: str) -> None:
-    """Fetch the weights of a model, or a network by its name on the Hugging Face hub."""
+    """Fetch the weights of a model, or a network or text model by its name on the Hugging Face
+    hub."""
     import torch
 
     from sam2vss_ros.sam2.cards import CARDS, model_card
     from sam2vss_ros.sam2.fetching import fetch_weights
     from sam2vss_ros.semantics.networks.loading import HUB_NAME
     from sam2vss_ros.semantics.networks.pretrained import load_pretrained
+    from sam2vss_ros.semantics.vocabulary.loading import is_text_model, load_text_model
 
     try:
         if name not in CARDS and HUB_NAME.fullmatch(name):
-            network = load_pretrained(name, torch.device("cpu"), fetch=True)
+            cpu = torch.device("cpu")
+            if is_text_model(name, fetch=True):
+                load_text_model(name, cpu, fetch=True)
+                print(f"{name}: ready for the option text_model")
+                return
+            network = load_pretrained(name, cpu, fetch=True)
             print(f"{name}: {len(network.catalog)} classes, ready for the option network")
         else:
             card = model_card(name)

@@ -1,4 +1,4 @@
-"""`sam2vss train`: semantics, keys and outline."""
+"""`sam2vss train`: semantics, keys, outline and presence."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ def add_train(commands: Any) -> None:
     parser = add_command(
         commands,
         "train",
-        usage="semantics|keys|outline ...",
+        usage="semantics|keys|outline|presence ...",
         help_="train your own classes, or parts of the embedded model",
         description=(
             "semantics  your own classes, on labelled images\n"
             "keys       what frames are compared by, on warped images and pasted things\n"
-            "outline    what finds a thing by a click, on labelled images and pasted things"
+            "outline    what finds a thing by a click, on labelled images and pasted things\n"
+            "presence   what tells whether an object is there, on clips whose things leave"
         ),
         examples=(
             "  sam2vss train semantics --data camvid/train --out camvid.safetensors\n"

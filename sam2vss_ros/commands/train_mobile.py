@@ -1,4 +1,4 @@
-"""`sam2vss train keys` and `sam2vss train outline`: the trained parts of the tracker mobile."""
+"""`sam2vss train keys`, `outline` and `presence`: the trained parts of the tracker mobile."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ KEYS_STEPS = 6000
 OUTLINE_STEPS = 1200
 """Of two pictures with six prompts each."""
 
+PRESENCE_STEPS = 700
+"""Of 512 samples each; more fit the clips, not their likes."""
+
 
 def add_train_mobile(kinds: Any) -> None:
-    """Declare `sam2vss train keys` and `sam2vss train outline`."""
+    """Declare `sam2vss train keys`, `outline` and `presence`."""
     keys = add_command(
         kinds,
         "keys",
@@ -54,6 +57,22 @@ def add_train_mobile(kinds: Any) -> None:
     )
     _add_options(outline, OUTLINE_STEPS)
     outline.set_defaults(command=_train_outline)
+    presence = add_command(
+        kinds,
+        "presence",
+        usage="--data DIR --out FILE [option ...]",
+        help_="what tells whether an object is there",
+        parent="sam2vss train",
+        description=(
+            "Train the small network by which mobile knows that an object is gone, or back, on\n"
+            "clips whose things leave and return: drawn ones, and things of DIR/images with\n"
+            "DIR/labels pasted on them and on frames of videos. Samples of each clip lie in\n"
+            "FILE's name with .run; --resume goes on after the last clip."
+        ),
+        examples="  sam2vss train presence --data camvid/train --out mobile_presence.safetensors",
+    )
+    _add_options(presence, PRESENCE_STEPS)
+    presence.set_defaults(command=_train_presence)
 
 
 RUNS = (
@@ -89,8 +108,14 @@ def _train_outline(args: argparse.Namespace) -> None:
     _train(args, train_outline)
 
 
+def _train_presence(args: argparse.Namespace) -> None:
+    from sam2vss_ros.training.presence import train_presence
+
+    _train(args, train_presence)
+
+
 def _train(args: argparse.Namespace, train: Any) -> None:
-    """Run `train_keys` or `train_outline` as asked, and save what it returns."""
+    """Run `train_keys`, `train_outline` or `train_presence` as asked, and save what it returns."""
     from sam2vss_ros.affinity.model import load_affinity_model
     from sam2vss_ros.semantics.catalog import load_catalog
     from sam2vss_ros.semantics.weights_file import save_weights

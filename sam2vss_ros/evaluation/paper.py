@@ -88,7 +88,7 @@ class PaperRefiner:
             perception.stream_config(config), engine="exact", max_objects=masklets or MOST_MASKLETS
         )
         self._perception = perception
-        self._source = source or perception.new_source(self.config)
+        self._source = source or perception.new_source(self.config, perception.words)
 
     @property
     def catalog(self) -> ClassCatalog:

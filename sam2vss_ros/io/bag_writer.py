@@ -60,6 +60,7 @@ DEFINITIONS = {
     ),
     "sam2vss_ros/msg/ClassCatalog": (
         "std_msgs/Header header\nstring name\nuint16 unlabelled_id\n"
+        "uint32 version\n"
         "sam2vss_ros/ClassCatalogEntry[] entries\n"
     ),
     "vision_msgs/msg/VisionClass": "uint16 class_id\nstring class_name\n",
@@ -294,6 +295,7 @@ def write_classes(
         header=head,
         name=catalog.name,
         unlabelled_id=unlabelled,
+        version=catalog.version,
         entries=[entry(c.id, c.name, *c.color, c.thing) for c in catalog.classes],
     )
     info = make["vision_msgs/msg/LabelInfo"](

@@ -29,6 +29,7 @@ from sam2vss_ros.ros.services import Services
 from sam2vss_ros.ros.space import NoDepthError, PairedDepth, Space
 from sam2vss_ros.ros.worker import Worker
 from sam2vss_ros.semantics.catalog import ClassCatalog
+from sam2vss_ros.semantics.groups import mask_ids
 from sam2vss_ros.tracking import Features
 from sam2vss_ros.types import Frame, SemanticFrame
 
@@ -42,7 +43,7 @@ class Channel:
     name: empty for the only camera of a node, whose topics then have no prefix. Made when the node
     is configured; between `open` and `close` it has a pipeline and takes images. A frame that is
     broken, or that the pipeline refuses, is counted, logged the first time and skipped. `config`
-    may be replaced at any time.
+    may be replaced at any time. Raises ValueError for a mask of classes that the catalog has not.
     """
 
     def __init__(
@@ -67,7 +68,8 @@ class Channel:
         self._worker: Worker | None = None
         self._opened, self._made = ExitStack(), ExitStack()  # what to undo, last first
 
-        self.outputs = Outputs(node, self._prefix, catalog, pipeline_config.unlabelled_id)
+        masks = mask_ids(config.masks, catalog)
+        self.outputs = Outputs(node, self._prefix, catalog, pipeline_config.unlabelled_id, masks)
         self._made.callback(self.outputs.destroy)
         self.space = Space(node, self._prefix)
         self._made.callback(self.space.destroy)
@@ -92,6 +94,7 @@ class Channel:
         self._released = False
         self._logged: set[str] = set()
         self._depth: PairedDepth | None = None  # of the image in hand
+        self._tell_classes()
         self._contrast = Contrast()
 
     def connect(self, worker: Worker) -> str:
@@ -109,6 +112,11 @@ class Channel:
         self._opened.callback(setattr, self, "_camera", None)
         self._opened.callback(self._camera.destroy)
         return self._camera.topic
+
+    @property
+    def catalog(self) -> ClassCatalog:
+        """What the labels mean, as it was last said."""
+        return self.outputs.catalog
 
     def disconnect(self) -> None:
         """Take no more images."""
@@ -139,6 +147,7 @@ class Channel:
         connected = self._camera is not None
         state = "inactive" if not connected else "active" if self._enabled else "disabled"
         facts = {"state": state, "overload": self.config.overload}
+        facts["label image"] = self.outputs.label_encoding
         if self.pipeline is not None:
             facts["model"] = self.pipeline.config.model
             facts["network"] = self.pipeline.config.network
@@ -343,8 +352,15 @@ class Channel:
         """Take up live options of the pipeline. Raises ValueError or TypeError."""
         if self.pipeline is not None and changes:
             self.pipeline.reconfigure(**changes)
+            self._tell_classes()
         if "min_class_score" in changes:
             self.outputs.publish_label_info(float(changes["min_class_score"]))
+
+    def _tell_classes(self) -> None:
+        """Say what the labels mean, where that has changed."""
+        pipeline = self.pipeline
+        if pipeline is not None and pipeline.catalog != self.outputs.catalog:
+            self.outputs.rename(pipeline.catalog, pipeline.config.min_class_score)
 
     def _enable(self, enabled: bool) -> None:
         self._enabled = enabled

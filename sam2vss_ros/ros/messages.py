@@ -61,6 +61,7 @@ def catalog_message(
         header=header,
         name=catalog.name,
         unlabelled_id=unlabelled_id,
+        version=catalog.version,
         entries=[
             ClassCatalogEntry(
                 id=c.id, name=c.name, r=c.color[0], g=c.color[1], b=c.color[2], thing=c.thing

@@ -19,6 +19,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import rclpy
@@ -40,13 +41,19 @@ from sam2vss_ros.ros.channel import Channel
 from sam2vss_ros.ros.ending import Ending
 from sam2vss_ros.ros.parameter_files import broken_file
 from sam2vss_ros.ros.parameters import Parameters
+from sam2vss_ros.ros.vocabulary import VocabularyService
 from sam2vss_ros.ros.worker import Worker
+from sam2vss_ros.semantics.vocabulary.ids import WordIds
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE  # the node stays in the state it was in
 ERROR = TransitionCallbackReturn.ERROR  # on_error, then unconfigured
 WATCH_PERIOD = 0.5  # seconds from one look at the camera's publishers to the next
 TWIN_PERIODS = 20  # so long a node that ended without a word may still be seen
+WIDE_LABELS = (
+    "label_image is mono16, since an id of a class or unlabelled_id is above 255: Nav2's semantic "
+    "layer, and whoever else reads a byte for each pixel, takes that for other classes"
+)
 PEOPLE_ERRORS = (ValueError, TypeError, OSError, RuntimeError)  # their text says what to do
 
 
@@ -59,13 +66,14 @@ class VssNode(LifecycleNode):
 
     def __init__(
         self,
-        load: Callable[[PipelineConfig], Perception] = Perception.load,
+        load: Callable[[PipelineConfig], Perception] | None = None,
         make_pipeline: Callable[[Perception, PipelineConfig], VssPipeline] = VssPipeline,
         **kwargs: Any,
     ) -> None:
         heap.bound()
         super().__init__("vss", automatically_declare_parameters_from_overrides=True, **kwargs)
-        self._load = load
+        # Of all that it loads in its life, so that no name is given the id of another.
+        self._load = load or partial(Perception.load, ids=WordIds())
         self._make_pipeline = make_pipeline
         self._options = Parameters(self, [*(kwargs.get("cli_args") or ()), *sys.argv])
         self._config = NodeConfig()
@@ -153,7 +161,11 @@ class VssNode(LifecycleNode):
             channel = Channel(self, name, catalog, pipeline_config, self._config)
             self._channels.append(channel)
             undo.callback(channel.destroy)
+        if self._channels[0].outputs.label_encoding != "mono8":
+            self.get_logger().warning(WIDE_LABELS)
         self._open(perception, pipeline_config)
+        vocabulary = VocabularyService(self, lambda: self._channels[0].catalog)
+        undo.callback(vocabulary.destroy)
 
         diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         undo.callback(self.destroy_publisher, diagnostics)

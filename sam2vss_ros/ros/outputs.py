@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,10 @@ from sam2vss_ros.io.ros_images import RgbImage
 from sam2vss_ros.msg import ClassCatalog as ClassCatalogMessage
 from sam2vss_ros.msg import TrackedObjectArray
 from sam2vss_ros.ros.conversions import image_message, scaled_camera_info
+from sam2vss_ros.ros.detections import Detection2DArray, detections_message
 from sam2vss_ros.ros.messages import catalog_message, objects_message
 from sam2vss_ros.ros.qos import LATCHED, OUTPUT
-from sam2vss_ros.semantics.catalog import ClassCatalog
+from sam2vss_ros.semantics.catalog import IMAGE_ID_LIMIT, ClassCatalog
 from sam2vss_ros.types import SemanticFrame
 
 try:
@@ -48,15 +49,22 @@ class Answer:
 class Outputs:
     """Creates the publishers of `node` and feeds those that have subscribers.
 
-    prefix: stands before the topics of a named camera, as in `~/front/label_image`.
+    prefix: stands before the topics of a named camera, as in `~/front/label_image`. masks: the ids
+    of the classes of each mask, by name.
     """
 
     def __init__(
-        self, node: LifecycleNode, prefix: str, catalog: ClassCatalog, unlabelled_id: int
+        self,
+        node: LifecycleNode,
+        prefix: str,
+        catalog: ClassCatalog,
+        unlabelled_id: int,
+        masks: Mapping[str, Sequence[int]],
     ) -> None:
         self._node = node
         self._catalog = catalog
         self._unlabelled_id = unlabelled_id
+        self.label_encoding = MONO[np.dtype(catalog.label_dtype(unlabelled_id))]
 
         def create(kind: type, name: str, qos: QoSProfile) -> Publisher:
             return node.create_publisher(kind, f"~/{prefix}{name}", qos)
@@ -69,8 +77,25 @@ class Outputs:
             create(Image, "overlay", OUTPUT): self._overlay,
             create(CameraInfo, "camera_info", OUTPUT): camera_info,
         }
+        if masks:
+            self._makers[create(CameraInfo, "mask/camera_info", OUTPUT)] = camera_info
+        for name, ids in masks.items():
+            self._makers[create(Image, f"mask/{name}", OUTPUT)] = mask_image(ids)
+        if Detection2DArray is not None:
+            self._makers[create(Detection2DArray, "detections", OUTPUT)] = detections
         self._class_catalog = create(ClassCatalogMessage, "class_catalog", LATCHED)
         self._label_info = create(LabelInfo, "label_info", LATCHED) if LabelInfo else None
+
+    @property
+    def catalog(self) -> ClassCatalog:
+        """What the labels mean, as it was last said."""
+        return self._catalog
+
+    def rename(self, catalog: ClassCatalog, min_class_score: float) -> None:
+        """The labels mean something else from now on; subscribers are told so."""
+        self._catalog = catalog
+        self.publish_catalog()
+        self.publish_label_info(min_class_score)
 
     def publish(self, answer: Answer) -> None:
         """Send what has a subscriber."""
@@ -116,6 +141,21 @@ def confidence_image(answer: Answer) -> Image:
 
 def instance_image(answer: Answer) -> Image:
     return mono_image(answer.semantic.instance_image, answer)
+
+
+def mask_image(ids: Sequence[int]) -> Callable[[Answer], Image]:
+    """What makes the mask of the classes with these ids: mono8, 255 where one of them is."""
+    table = np.zeros(IMAGE_ID_LIMIT, np.uint8)
+    table[list(ids)] = 255
+
+    def make(answer: Answer) -> Image:
+        return mono_image(table[answer.semantic.label_image], answer)
+
+    return make
+
+
+def detections(answer: Answer) -> Any:
+    return detections_message(answer.semantic.objects, answer.header)
 
 
 def objects(answer: Answer) -> TrackedObjectArray:

@@ -23,6 +23,7 @@ from sam2vss_ros.io.ros_depth import compressed_depth_of, depth_of
 from sam2vss_ros.msg import Object3D as Object3DMessage
 from sam2vss_ros.msg import Object3DArray
 from sam2vss_ros.ros.depth import DepthMessage, DepthTopic
+from sam2vss_ros.ros.detections import UNKNOWN
 from sam2vss_ros.ros.frames import Frames, NoTransformError, listen_to_frames
 from sam2vss_ros.ros.outputs import Answer
 from sam2vss_ros.ros.qos import OUTPUT
@@ -39,9 +40,6 @@ except ImportError:  # not installed: ~/objects_3d says the same and more
 
 FIELD_TYPES = {"u1": PointField.UINT8, "u2": PointField.UINT16, "u4": PointField.UINT32}
 FIELD_TYPES |= {"f4": PointField.FLOAT32}
-
-UNKNOWN = -1.0
-"""The first entry of a covariance of which nothing is known, as ROS has it."""
 
 
 class NoDepthError(ValueError):

@@ -77,6 +77,7 @@ class Tracker:
     """
 
     may_rest = True
+    weighs_signs = False
 
     def __init__(
         self, model: Sam2Model, slots: int, options: TrackingOptions = PRESETS["exact"]
@@ -108,6 +109,10 @@ class Tracker:
         if tracked.slots != tuple(slots):
             tracked = tracked.take([tracked.slots.index(slot) for slot in slots])
         self.bank.note_boxes(torch.tensor(tracked.slots), self._boxes(tracked))
+        return tracked
+
+    def weigh(self, tracked: Tracked, signs: Tensor) -> Tracked:
+        """The same: whether objects are there is said by the decoder."""
         return tracked
 
     def _attend(self, features: functional.ImageFeatures, recall: Recall) -> _Attended:

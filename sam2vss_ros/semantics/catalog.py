@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +18,17 @@ from sam2vss_ros.semantics.shipped import yaml_path
 
 IMAGE_ID_LIMIT = 65536
 
+GOLDEN = (5**0.5 - 1) / 2
+
 LONGEST_NAME = 100
 """Characters of the name of a class: it stands in messages, tables and legends."""
+
+
+FORMAT = (
+    "it is YAML such as `name: mine`, `classes:` and a line `- {id: 0, name: Road, color: "
+    "[128, 64, 128], thing: false}` for each class, see docs/classes.md"
+)
+"""What a class file looks like, for the messages that refuse one."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +46,14 @@ class ClassCatalog:
     """The classes of a label image, in the order of the classifier's outputs.
 
     `ignore_id` is the void label of the data set the classes come from (None: it has none).
+    `version` counts the catalogs of a vocabulary, from 1 on; classes that stay have 0.
     Raises ValueError for ids or names that clash and for ids that no image can hold.
     """
 
     name: str
     classes: tuple[SemanticClass, ...]
     ignore_id: int | None = None
+    version: int = 0
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -102,6 +114,13 @@ class ClassCatalog:
         return table
 
 
+def distinct_color(index: int) -> tuple[int, int, int]:
+    """The RGB colour of a class that has none of its own, far from those of its neighbours."""
+    rgb = colorsys.hsv_to_rgb(index * GOLDEN % 1, 0.55 + 0.4 * (index % 2), 0.9)
+    red, green, blue = (round(255 * v) for v in rgb)
+    return red, green, blue
+
+
 def parse_catalog(data: Any, source: str) -> ClassCatalog:
     """Build a catalog from the content of a class file. Raises ValueError naming `source`."""
     try:
@@ -118,7 +137,7 @@ def parse_catalog(data: Any, source: str) -> ClassCatalog:
             )
         return ClassCatalog(_name_of(data, "the file"), classes, ignore)
     except ValueError as error:
-        raise ValueError(f"{source}: not a class file: {error}") from error
+        raise ValueError(f"{source}: not a class file: {error}; {FORMAT}") from error
 
 
 def _parse_class(entry: Any, place: int) -> SemanticClass:
@@ -190,7 +209,7 @@ def read_class_file(name_or_path: str) -> tuple[Any, str]:
     try:
         return read_yaml(path), str(path)
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path}: not a class file: {error}") from error
+        raise ValueError(f"{path}: not a class file: {error}; {FORMAT}") from error
 
 
 CLASSES_FOLDER = Path(__file__).resolve().parents[1] / "classes"

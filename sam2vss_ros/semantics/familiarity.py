@@ -18,7 +18,7 @@ KEEP = 0.9
 FAR = 0.12
 """How much confidence a distance of 1 counts as."""
 
-DOUBT, DISBELIEF = 0.07, 0.14
+DOUBT, DISBELIEF = 0.06, 0.10
 """How far below the least that is usual belief begins to fall, and where it ends."""
 
 SHRINKAGE = 0.1

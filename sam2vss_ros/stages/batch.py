@@ -12,7 +12,7 @@ from torch import Tensor
 from sam2vss_ros.sam2 import policy
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.stages.features import FrameFeatures
-from sam2vss_ros.stream.objects import Track
+from sam2vss_ros.stream.objects import ObjectMemory, Track
 from sam2vss_ros.stream.reid import embed
 
 
@@ -76,6 +76,14 @@ class ObjectBatch:
         known = dict(zip(new, found, strict=True))
         embeddings = tuple(known.get(i, e) for i, e in enumerate(self.embeddings))
         return dataclasses.replace(self, embeddings=embeddings)
+
+    def begun(self, objects: ObjectMemory, features: FrameFeatures) -> ObjectBatch:
+        """The same, of objects just found, with their embeddings, which are noted as such."""
+        batch = self.embedded(features)
+        for track, embedding in zip(batch.tracks, batch.embeddings, strict=True):
+            assert embedding is not None
+            objects.begin(track, embedding)
+        return batch
 
     def explained(self) -> Tensor:
         """(h, w) bool, pixels that some object claims."""

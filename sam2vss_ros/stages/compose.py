@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.semantics.fusion import fuse
+from sam2vss_ros.semantics.vocabulary.words import Words
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stream.objects import ObjectMemory, Track
 from sam2vss_ros.stream.state import FrameContext
@@ -17,6 +18,7 @@ from sam2vss_ros.types import SemanticFrame, TrackedObject, instance_value
 
 def compose(
     perception: Perception,
+    words: Words,
     context: FrameContext,
     log_dense: Tensor,
     familiar: float,
@@ -27,23 +29,23 @@ def compose(
 ) -> SemanticFrame:
     """The answer to a frame, but for the time it took.
 
-    log_dense: (K, ., .) log probabilities. familiar: from 0 to 1, what confidences and scores of
-    classes are multiplied by. batch: the visible objects. objects: all there are. with_entropy:
-    whether the answer has one.
+    words: the classes, K with what is none of them. log_dense: (K, ., .) log probabilities.
+    familiar: from 0 to 1, what confidences and scores of classes are multiplied by. batch: the
+    visible objects. objects: all there are. with_entropy: whether the answer has one.
     """
-    config, catalog = context.config, perception.catalog
+    config, classes = context.config, words.classes
     height, width = context.size
     fused = fuse(
         config.mode,
         log_dense,
         batch.masks,
-        batch.posteriors(len(catalog)).to(perception.device),
+        batch.posteriors(len(classes)).to(perception.device),
         label_size(perception, context.size, log_dense),
         with_entropy,
     )
     sure, owner = familiar * fused.confidence.cpu().numpy(), fused.owner.short().cpu().numpy()
-    label_dtype = catalog.label_dtype(config.unlabelled_id)
-    labels = catalog.ids.astype(label_dtype).take(fused.classes.cpu().numpy())
+    label_dtype = words.catalog.label_dtype(config.unlabelled_id)
+    labels = classes.ids.astype(label_dtype).take(fused.classes.cpu().numpy())
     labels[sure < config.min_class_score] = config.unlabelled_id
     values = np.array([*(instance_value(t.track_id) for t in batch.tracks), 0], np.uint16)
     labels, confidence, instances, owner = (
@@ -61,9 +63,7 @@ def compose(
         confidence_image=confidence,
         instance_image=instances,
         objects=tuple(
-            _describe(
-                perception, context, familiar, t, owner == position[t] if t in position else None
-            )
+            _describe(words, context, familiar, t, owner == position[t] if t in position else None)
             for t in objects.all()
         ),
         keyframe=keyframe,
@@ -88,7 +88,7 @@ def label_size(perception: Perception, size: tuple[int, int], log_dense: Tensor)
 
 
 def _describe(
-    perception: Perception,
+    words: Words,
     context: FrameContext,
     familiar: float,
     track: Track,
@@ -96,14 +96,15 @@ def _describe(
 ) -> TrackedObject:
     """An object as it is published; owned: (H, W), its pixels, None where it is not visible."""
     probabilities = track.posterior.probabilities().numpy()
+    likeliest, probabilities = float(probabilities.max()), probabilities[: len(words.catalog)]
     best = int(probabilities.argmax())
     score = float(probabilities[best]) * (1.0 if track.posterior.given else familiar)
-    sure = score >= context.config.min_class_score
+    sure = score >= context.config.min_class_score and probabilities[best] == likeliest
     x, y, width, height = (0, 0, 0, 0) if owned is None else cv2.boundingRect(owned.view(np.uint8))
     mask = np.zeros((0, 0), bool) if owned is None else owned[y : y + height, x : x + width]
     moments = cv2.moments(mask.view(np.uint8), binaryImage=True)
     area = round(moments["m00"])
-    known = perception.catalog.classes[best]
+    known = words.catalog.classes[best]
     return TrackedObject(
         track_id=track.track_id,
         state=track.state,

@@ -14,9 +14,10 @@ from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2.discovery import LEAST_CONFIDENCE, Source, select, without_duplicates
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.semantics.pointing import region_at
+from sam2vss_ros.semantics.vocabulary.words import Words
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.features import FrameFeatures
-from sam2vss_ros.stages.mend import let_go, mend
+from sam2vss_ros.stages.mend import let_go, mend, wholes
 from sam2vss_ros.stream.objects import Track
 from sam2vss_ros.stream.reid import embed
 from sam2vss_ros.stream.requests import PlacedPrompt, Requests
@@ -40,18 +41,18 @@ def discover(
 
     batch: the known objects that are seen. source: None where only prompts start objects.
     """
-    novel = novelty(perception, features, batch)
+    novel = novelty(stream.words, features, batch)
     keyframe = source is not None and is_keyframe(stream, context, batch, novel)
     batch = take_prompts(perception, stream, context, features, batch)
     if source is not None and keyframe:
         batch = search(perception, source, requests, stream, context, features, batch)
         stream.search.searched(
-            context.index, 1 - batch.coverage(), novelty(perception, features, batch)
+            context.index, 1 - batch.coverage(), novelty(stream.words, features, batch)
         )
     return batch.visible().without_overlaps(), keyframe
 
 
-def novelty(perception: Perception, features: FrameFeatures, batch: ObjectBatch) -> float:
+def novelty(words: Words, features: FrameFeatures, batch: ObjectBatch) -> float:
     """Share of the image that should be an object and is none: what moves by itself, or is of a
     countable class. 0 where the options ask for no such objects."""
     if features.moving is None:
@@ -61,7 +62,7 @@ def novelty(perception: Perception, features: FrameFeatures, batch: ObjectBatch)
     evidence = cv2.resize(features.moving.evidence, free.shape[::-1], interpolation=cv2.INTER_AREA)
     wanted = evidence > CLEAR
     if features.familiar >= LEAST_CONFIDENCE:
-        wanted |= perception.catalog.things[classes]
+        wanted |= words.things[classes]
     return float((free & wanted).mean())
 
 
@@ -92,7 +93,7 @@ def take_prompts(
     for placed in context.prompts:
         track = stream.objects.get(placed.track_id)
         if track is None:
-            posterior = perception.new_posterior(placed.prompt.class_id)
+            posterior = perception.new_posterior(stream.words, placed.prompt.class_id)
             track = stream.objects.start(placed.track_id, posterior, prompted=True)
         else:
             track.prompted = True
@@ -128,7 +129,9 @@ def search(
         stream.objects.vacancies(),
     )
     embeddings = embed(features.image.pyramid, features.colours, candidates.masks)
-    chosen = _known_or_new(perception, requests, stream, context, embeddings)
+    whole = wholes(batch, candidates.masks, embeddings, context.config)
+    chosen = _known_or_new(perception, requests, stream, context, embeddings, whole)
+    batch = batch.take([i for i, track in enumerate(batch.tracks) if track not in whole.values()])
     if chosen:
         index, tracks = list(chosen), list(chosen.values())
         found = stream.tracker.from_masks(
@@ -166,7 +169,8 @@ def _begin(
     sure = zip(tracks, found.predicted_iou.tolist(), found.score.sigmoid().tolist(), strict=True)
     for track, predicted_iou, visibility in sure:
         stream.objects.rate(track, predicted_iou, visibility)
-    return ObjectBatch.join([batch, ObjectBatch.of(tracks, found)])
+    begun = ObjectBatch.of(tracks, found).begun(stream.objects, features)
+    return ObjectBatch.join([batch, begun])
 
 
 def _known_or_new(
@@ -175,14 +179,18 @@ def _known_or_new(
     stream: StreamState,
     context: FrameContext,
     embeddings: Tensor,
+    whole: dict[int, Track],
 ) -> dict[int, Track]:
     """Candidate -> its object, for as many of (N, A) embeddings as there is room for.
 
-    Those that are known come first, so that no lost object gives way before it is recognised. The
-    occluded and those of users have their place; everybody else needs one.
+    whole: those that are objects in sight. Those that are known come first, so that no lost object
+    gives way before it is recognised. The occluded and those of users have their place; everybody
+    else needs one.
     """
     objects, config = stream.objects, context.config
-    known = objects.recognise(embeddings, config)
+    others = [i for i in range(len(embeddings)) if i not in whole]
+    unseen = objects.recognise(embeddings[others], config)
+    known: dict[int, Track | None] = {**whole, **dict(zip(others, unseen, strict=True))}
     order = sorted(range(len(known)), key=lambda i: known[i] is None)
     needy = [
         i
@@ -193,7 +201,9 @@ def _known_or_new(
     chosen: dict[int, Track] = {}
     for i in order:
         if i not in turned_away:
-            track = known[i] or objects.start(objects.new_id(), perception.new_posterior())
+            track = known[i] or objects.start(
+                objects.new_id(), perception.new_posterior(stream.words)
+            )
             objects.find(track, config)
             chosen[i] = track
     return chosen

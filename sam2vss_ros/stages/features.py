@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.perception import Perception
-from sam2vss_ros.sam2.discovery import View
+from sam2vss_ros.sam2.discovery import LEAST_CONFIDENCE, View
+from sam2vss_ros.semantics.vocabulary.network import LEAST
+from sam2vss_ros.semantics.vocabulary.text_model import Look
+from sam2vss_ros.semantics.vocabulary.words import Naming, Words
 from sam2vss_ros.stream.motion import Flow
 from sam2vss_ros.stream.movers import Moving
 from sam2vss_ros.stream.reid import colour_maps
@@ -17,6 +21,14 @@ from sam2vss_ros.stream.state import FrameContext, StreamState
 from sam2vss_ros.stream.stopwatch import Stopwatch
 from sam2vss_ros.tracking import Features
 from sam2vss_ros.types import Frame
+
+
+class Fixed(NamedTuple):
+    """The dense prediction in the classes of the semantics or of a network: (C, ., .) log
+    probabilities, and how far they are to be believed, from 0 to 1."""
+
+    log_dense: Tensor
+    familiar: float
 
 
 @dataclass(frozen=True)
@@ -28,7 +40,8 @@ class FrameFeatures:
     colours: (1, 64, ., .), the image's `colour_maps` on the grid of the finest features. likeness:
     to the head's world, `World.score`, where the prediction is the head's. flow: to the frame
     before, None where there is none. moving: what moves by itself, where it is looked for.
-    familiar: from 0 to 1, how far the prediction is to be believed.
+    familiar: from 0 to 1, how far the prediction is to be believed. fixed: that of the fixed
+    classes, where answers are in words. look: what the text model sees, where it looked.
     """
 
     image: Features
@@ -41,6 +54,8 @@ class FrameFeatures:
     flow: Flow | None = None
     moving: Moving | None = None
     familiar: float = 1.0
+    fixed: Fixed | None = None
+    look: Look | None = None
 
     def view(self) -> View:
         """What a search sees of it."""
@@ -56,7 +71,8 @@ def see(
 ) -> FrameFeatures:
     """The frame's features; the dense evidence is joined with that of the frames before.
 
-    image: as for `extract`. watch: the dense network, where there is one, is a lap of its own.
+    image: as for `extract`. watch: the dense network, where there is one, is a lap of its own, and
+    so are words.
     """
     dense = perception.predict(context.frame)
     if dense is not None:
@@ -69,10 +85,61 @@ def see(
     familiar = 1.0
     if features.likeness is not None:
         familiar = stream.familiarity.add(features.likeness, perception.usual_likeness)
+    features = dataclasses.replace(features, flow=flow, moving=moving, familiar=familiar)
+    watch.lap("encode")
+    if stream.words.naming is not None:
+        features = _speak(perception, stream, context, features)
+        watch.lap("words")
     evidence = stream.smoothing.add(features.log_dense, flow)
+    return dataclasses.replace(features, log_dense=evidence)
+
+
+def _speak(
+    perception: Perception, stream: StreamState, context: FrameContext, features: FrameFeatures
+) -> FrameFeatures:
+    """The same in words; the image is looked at where that is due.
+
+    Words are as familiar as any: what the fixed classes do not know, they may. What the head says
+    of the middles of things does not hold where it knows nothing.
+    """
+    words, text = stream.words, stream.text
+    assert words.naming is not None
+    look = None
+    if text.due(context.index, any(context.stream_break), context.config, context.effort):
+        look = perception.look(context.frame.image)
+        text.looked(context.index, perception.text_shares(words, look))
+    else:
+        text.carry(features.flow)
+    fixed = features.log_dense
+    shares = text.dense((fixed.shape[-2], fixed.shape[-1]), words.naming)
+    log_dense = _joined(words.naming, fixed, shares, features.familiar)
+    size = (features.probabilities.shape[-2], features.probabilities.shape[-1])
     return dataclasses.replace(
-        features, log_dense=evidence, flow=flow, moving=moving, familiar=familiar
+        features,
+        log_dense=log_dense,
+        middles=features.middles if features.familiar >= LEAST_CONFIDENCE else None,
+        probabilities=_at(log_dense.exp(), size),
+        familiar=1.0,
+        fixed=Fixed(fixed, features.familiar),
+        look=look,
     )
+
+
+def in_words(
+    perception: Perception, words: Words, log_fixed: Tensor, familiar: float, look: Look
+) -> Tensor:
+    """(K + 1, h, w) log probabilities of words, of one image alone.
+
+    log_fixed: (C, h, w) of the fixed classes, believed as far as they are `familiar` with it.
+    """
+    assert words.naming is not None
+    size = (log_fixed.shape[-2], log_fixed.shape[-1])
+    shares = F.interpolate(perception.text_shares(words, look)[None], size, mode="bilinear")[0]
+    return _joined(words.naming, log_fixed, shares, familiar)
+
+
+def _joined(naming: Naming, log_fixed: Tensor, shares: Tensor, familiar: float) -> Tensor:
+    return naming.join(log_fixed.exp(), shares, familiar).clamp(min=LEAST).log()
 
 
 def extract(
@@ -97,9 +164,14 @@ def extract(
             dense = head.logits[0].float().log_softmax(0)
             likeness = perception.likeness(head)
     size = perception.mask_size((frame.image.shape[0], frame.image.shape[1]))
-    probabilities = dense.exp()
-    if probabilities.shape[-2:] != size:
-        probabilities = F.interpolate(probabilities[None], size, mode="bilinear", antialias=True)[0]
+    probabilities = _at(dense.exp(), size)
     fine = image.pyramid[0]
     colours = colour_maps(frame.image, (fine.shape[-2], fine.shape[-1]), perception.device)
     return FrameFeatures(image, hidden, middles, dense, probabilities, colours, likeness)
+
+
+def _at(probabilities: Tensor, size: tuple[int, int]) -> Tensor:
+    """(K, ., .) at a size (height, width)."""
+    if probabilities.shape[-2:] == size:
+        return probabilities
+    return F.interpolate(probabilities[None], size, mode="bilinear", antialias=True)[0]

@@ -14,13 +14,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from sam2vss_ros.affinity.discovery import CLEAR
+from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2.discovery import LEAST_CONFIDENCE, thing_regions
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.features import FrameFeatures
-from sam2vss_ros.stream.objects import Track
+from sam2vss_ros.stream.objects import Track, likeness
+from sam2vss_ros.stream.reid import assign
 from sam2vss_ros.stream.state import StreamState
 
 INSIDE, LEAST_PART = 0.5, 0.2
@@ -34,6 +37,9 @@ POSSIBLE = 0.2
 
 STUFF = 0.8
 """Mean probability of stuff inside its mask from which an object that stands still is none."""
+
+HELD = 0.5
+"""Share of an object's mask inside a candidate from which the candidate may be the whole of it."""
 
 OTHERS = 0.1
 """Share of a thing that others may hold; beyond it the thing may be several."""
@@ -49,8 +55,7 @@ def let_go(
     if features.moving is None or features.familiar < LEAST_CONFIDENCE or not len(batch):
         return batch
     masks = (batch.masks > 0).cpu()
-    things = torch.from_numpy(perception.catalog.things)
-    stuff = features.probabilities.cpu()[~things].sum(0)
+    stuff = features.probabilities.cpu()[torch.from_numpy(stream.words.stuff)].sum(0)
     size = (masks.shape[-1], masks.shape[-2])
     moving = torch.from_numpy(cv2.resize(features.moving.evidence, size))
     areas = masks.sum((1, 2)).clamp(min=1)
@@ -72,7 +77,7 @@ def mend(
     if features.middles is None or features.familiar < LEAST_CONFIDENCE or not len(batch):
         return batch
     probabilities = features.probabilities.cpu().numpy()
-    regions = thing_regions(probabilities.argmax(0), features.middles, perception.catalog.things)
+    regions = thing_regions(probabilities.argmax(0), features.middles, stream.words.things)
     masks = (batch.masks > 0).cpu().numpy()
     mended = _mended(batch.tracks, masks, regions, probabilities)
     if not mended:
@@ -87,7 +92,28 @@ def mend(
     found = dataclasses.replace(found, predicted_iou=batch.tracked.predicted_iou[index])
     stream.tracker.start(features.image, found)
     others = batch.take([i for i in range(len(batch)) if i not in mended])
-    return ObjectBatch.join([others, ObjectBatch.of(tracks, found)])
+    begun = ObjectBatch.of(tracks, found).begun(stream.objects, features)
+    return ObjectBatch.join([others, begun])
+
+
+def wholes(
+    batch: ObjectBatch, candidates: Tensor, embeddings: Tensor, config: PipelineConfig
+) -> dict[int, Track]:
+    """Candidate -> the object in sight of which only a part was followed, and which it is.
+
+    candidates: (N, h, w) bool masks; embeddings: (N, A) of them. Such an object lies inside the
+    candidate, which looks like it. What users pointed at stays as it is.
+    """
+    able = [i for i, t in enumerate(batch.tracks) if t.embedding is not None and not t.prompted]
+    if not able or not len(candidates):
+        return {}
+    masks = (batch.masks[able] > 0).flatten(1).float()
+    held = candidates.flatten(1).float() @ masks.T / masks.sum(1).clamp(min=1)
+    alike = likeness([batch.tracks[i] for i in able], embeddings).masked_fill(
+        held < HELD, -torch.inf
+    )
+    found = assign(alike, config.revive_similarity, 0.0)
+    return {n: batch.tracks[able[i]] for n, i in enumerate(found) if i is not None}
 
 
 def _mended(

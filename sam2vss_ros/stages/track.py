@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from sam2vss_ros.sam2 import policy
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.features import FrameFeatures
+from sam2vss_ros.stages.presence import signs_of
 from sam2vss_ros.stream.interleave import RestRule
 from sam2vss_ros.stream.objects import Track
 from sam2vss_ros.stream.state import FrameContext, StreamState
@@ -14,7 +16,8 @@ from sam2vss_ros.types import TrackState
 
 LIKE_ITSELF = 0.6
 LIKE_ITSELF_AFTER_BREAK = 0.75
-"""Similarity to its past below which what is tracked is not the object."""
+"""Similarity to its past below which what is tracked is not the object, where the tracker does not
+weigh signs."""
 
 
 def follow(stream: StreamState, context: FrameContext, features: FrameFeatures) -> ObjectBatch:
@@ -35,6 +38,10 @@ def follow(stream: StreamState, context: FrameContext, features: FrameFeatures) 
     found = stream.tracker.step(features.image, slots, features.flow)
     batch = ObjectBatch.join([ObjectBatch.of(followed, found), resting]).embedded(features)
     owned = batch.without_overlaps()
+    if stream.tracker.weighs_signs and len(batch):
+        weighed = stream.tracker.weigh(batch.tracked, signs_of(features, batch, owned))
+        batch = dataclasses.replace(batch, tracked=weighed)
+        owned = batch.without_overlaps()
     _observe(stream, context, batch, owned, rested=len(resting))
     stream.memories.begin(
         context.index, [track.slot for track in active], context.config, context.effort
@@ -79,7 +86,11 @@ def _observe(
             continue
         assert embedding is not None
         objects.rate(track, predicted_iou, visibility)
-        itself = track.similarity(embedding) >= least
+        itself = (
+            visibility > 0.5
+            if stream.tracker.weighs_signs
+            else track.similarity(embedding) >= least
+        )
         if suspicious and not itself:
             objects.lose(track)
         else:

@@ -10,6 +10,7 @@ What is in sight stays so as long as it has a pixel; what is out of sight must s
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -35,9 +36,10 @@ class Track:
 
     slot: its place in the memory bank. track_id: never used twice in a stream. age, seen and missed
     count frames: since birth, with sight, and since the last sight. glimpses: frames on end with a
-    pixel of it. area: its usual one, in pixels of the masks. predicted_iou, visibility: the
-    tracker's on the last frame, from 0 to 1. embedding: (A,), the mean over its life, None before
-    the first. prompted: a user asked for it.
+    pixel of it. area: its usual one, in pixels of the masks; last_area: that on the last frame it
+    was seen on. predicted_iou, visibility: the tracker's on the last frame, from 0 to 1.
+    embedding: (A,), the mean over its life, None before the first; begun: that of what was found
+    last. prompted: a user asked for it.
     """
 
     track_id: int
@@ -50,9 +52,11 @@ class Track:
     missed: int = 0
     glimpses: int = 0
     area: float = 0.0
+    last_area: int = 0
     predicted_iou: float = 0.0
     visibility: float = 0.0
     embedding: Tensor | None = field(default=None, repr=False)
+    begun: Tensor | None = field(default=None, repr=False)
 
     @property
     def in_sight(self) -> bool:
@@ -171,6 +175,7 @@ class ObjectMemory:
         track.glimpses = track.glimpses + 1 if area else 0
         if is_shown(track, area, config):
             track.area += (area - track.area) / min(10, track.seen)
+            track.last_area = area
             self.find(track, config)
             return
         track.missed += 1
@@ -203,9 +208,18 @@ class ObjectMemory:
             if track.missed > config.lost_after + config.forget_after:
                 self.remove(track.track_id)
 
+    def rename(self, old: Sequence[int], new: Sequence[int]) -> None:
+        """The classes are others; as `ClassPosterior.renamed`."""
+        for track in self.all():
+            track.posterior = track.posterior.renamed(old, new)
+
     def classify(self, track: Track, shares: Tensor, config: PipelineConfig) -> None:
         """Take in a frame's evidence of its class, (C,) shares that sum to 1."""
         track.posterior.add(shares, config.belief_memory)
+
+    def begin(self, track: Track, embedding: Tensor) -> None:
+        """Note its embedding, a unit vector (A,), on a frame on which it was found."""
+        track.begun = embedding
 
     def learn(self, track: Track, embedding: Tensor) -> None:
         """Take in its embedding on a frame, a unit vector (A,); early frames weigh equally."""
@@ -218,9 +232,21 @@ class ObjectMemory:
         unseen = [t for t in self._tracks.values() if t.missed and t.embedding is not None]
         if not unseen or not len(embeddings):
             return [None] * len(embeddings)
-        known = F.normalize(torch.stack([t.embedding for t in unseen]), dim=1)  # type: ignore[misc]
-        found = assign(embeddings @ known.T, config.revive_similarity, REVIVAL_MARGIN)
+        alike = likeness(unseen, embeddings)
+        found = assign(alike, config.revive_similarity, REVIVAL_MARGIN)
         return [None if i is None else unseen[i] for i in found]
+
+
+def likeness(tracks: Sequence[Track], embeddings: Tensor) -> Tensor:
+    """(N, tracks) cosine similarities of (N, A) embeddings to the past of objects that have one.
+
+    Their mean may have taken on what their masks spread to; what was found is older, but clean.
+    """
+    means = torch.stack([t.embedding for t in tracks if t.embedding is not None])
+    begun = [t.embedding if t.begun is None else t.begun for t in tracks]
+    found = torch.stack([e for e in begun if e is not None])
+    pasts = (F.normalize(past, dim=1) for past in (means, found))
+    return torch.stack([embeddings @ past.T for past in pasts]).amax(0)
 
 
 def is_shown(track: Track, area: int, config: PipelineConfig) -> bool:

@@ -48,14 +48,14 @@ class Taken:
 class Requests:
     """The requests to one stream.
 
-    check: raises ValueError for options that do not fit the networks. new_id: gives an id that no
-    object has.
+    catalog: says which classes there are at present. check: raises ValueError for options that do
+    not fit the networks. new_id: gives an id that no object has.
     """
 
     def __init__(
         self,
         config: PipelineConfig,
-        catalog: ClassCatalog,
+        catalog: Callable[[], ClassCatalog],
         check: Callable[[PipelineConfig], None],
         new_id: Callable[[], int],
     ) -> None:
@@ -178,8 +178,9 @@ class Requests:
         """The size of the image it points into; of the next one it is that of the mask."""
         if self.config.mode == "network":
             raise ValueError("mode: network follows no objects")
-        if prompt.class_id is not None and prompt.class_id not in self._catalog.ids:
-            raise ValueError(f"class_id: {prompt.class_id} is not in catalog {self._catalog.name}")
+        catalog = self._catalog()
+        if prompt.class_id is not None and prompt.class_id not in catalog.ids:
+            raise ValueError(f"class_id: {prompt.class_id} is not in catalog {catalog.name}")
         if of_next and prompt.mask is not None:
             return prompt.mask.shape[0], prompt.mask.shape[1]
         if self._size is None:

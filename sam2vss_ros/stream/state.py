@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.semantics.familiarity import Familiarity
+from sam2vss_ros.semantics.vocabulary.words import Words
 from sam2vss_ros.stream.budget import Budget, Effort, Level
 from sam2vss_ros.stream.interleave import Interleave
 from sam2vss_ros.stream.motion import Motion
 from sam2vss_ros.stream.movers import Movers
+from sam2vss_ros.stream.naming import TextMemory
 from sam2vss_ros.stream.objects import ObjectMemory
 from sam2vss_ros.stream.requests import PlacedPrompt, Taken
 from sam2vss_ros.stream.scene import Break, Continuity
@@ -46,11 +48,13 @@ class FrameContext:
 class StreamState:
     """Everything that belongs to one camera; bounded from the first frame on.
 
-    tracker: the shared networks on this stream's own memory bank.
+    tracker: the shared networks on this stream's own memory bank. words: the classes of its
+    answers.
     """
 
-    def __init__(self, tracker: ObjectTracker, config: PipelineConfig) -> None:
+    def __init__(self, tracker: ObjectTracker, config: PipelineConfig, words: Words) -> None:
         self.tracker = tracker
+        self.words = words
         self.objects = ObjectMemory(config.max_objects)
         self.budget = _budget(config)
         self._mode = config.mode
@@ -64,6 +68,7 @@ class StreamState:
         self.motion = Motion()
         self.movers = Movers()
         self.smoothing = EvidenceMemory()
+        self.text = TextMemory()
         self.familiarity = Familiarity()
         self.interleave = Interleave(self.tracker.nothing())
         self.search = SearchSchedule()
@@ -76,6 +81,14 @@ class StreamState:
         """Forget everything as `reset` does, and give the memory bank back until the next frame."""
         self.reset()
         self.tracker.bank.release()
+
+    def rename(self, words: Words) -> None:
+        """Answer in other classes from the next frame on; objects stay."""
+        old, new = self.words.classes.ids.tolist(), words.classes.ids.tolist()
+        self.objects.rename(old, new)
+        self.smoothing.clear()
+        self.text.renamed()
+        self.words = words
 
     def begin(self, frame: Frame, taken: Taken) -> FrameContext:
         """Do what was asked for, and compare the frame with the one before."""
@@ -121,6 +134,7 @@ class StreamState:
         """The frame in hand is answered; it took so long."""
         self.answer = answer
         self.frames += 1
+        self.text.keep(track.track_id for track in self.objects.all())
         self.budget.observe(seconds)
 
     def _budget_for(self, config: PipelineConfig) -> Budget:

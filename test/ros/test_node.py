@@ -136,19 +136,6 @@ def test_catalog_reaches_a_late_subscriber(ros: RosSession, start: Start) -> Non
     ]
 
 
-def test_label_info_reaches_a_late_subscriber(ros: RosSession, start: Start) -> None:
-    messages = pytest.importorskip("vision_msgs.msg", reason="vision_msgs is not installed")
-    bench = start().active()
-    late = bench.record("/vss/label_info", messages.LabelInfo, LATCHED)
-    ros.wait_until(lambda: late, "the label info")
-    names = {c.class_id: c.class_name for c in late[0].class_map}
-    assert names == {c.id: c.name for c in load_catalog("camvid").classes}
-    assert 255 not in names
-    assert bench.set(min_class_score=0.5)[0].successful
-    ros.wait_until(lambda: len(late) == 2, "the label info with the new threshold")
-    assert late[1].threshold == 0.5
-
-
 def test_tracking_goes_on_without_subscribers(ros: RosSession, start: Start) -> None:
     bench = start(discovery="off").active()
     for i in range(3):

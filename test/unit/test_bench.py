@@ -396,7 +396,9 @@ def test_frames_that_a_video_promises_and_lacks(video: Path) -> None:
         list(material.first_frames(source, 25))
 
 
-@pytest.mark.parametrize("kind", ["parity", "speed", "memory", "pipeline", "identity", "tracking"])
+@pytest.mark.parametrize(
+    "kind", ["parity", "speed", "memory", "pipeline", "identity", "tracking", "abstention"]
+)
 def test_every_benchmark_teaches(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         bench(kind, "--help")

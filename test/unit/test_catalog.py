@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +155,25 @@ def test_palette() -> None:
     assert palette.shape == (65536, 3) and palette.dtype == np.uint8
     assert palette[3].tolist() == [3, 0, 0] and palette[300].tolist() == [44, 0, 0]
     assert (np.delete(palette, [3, 300], 0) == 9).all()
+
+
+def test_a_refusal_shows_the_format(tmp_path: Path) -> None:
+    path = tmp_path / "classes.yaml"
+    path.write_text("Road: 0\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="not a class file") as caught:
+        load_catalog(str(path))
+    shown = str(caught.value)
+    assert "- {id: 0, name: Road, color: [128, 64, 128], thing: false}" in shown
+    assert "docs/classes.md" in shown
+
+
+def test_the_example_and_the_documented_format_are_class_files(root: Path, tmp_path: Path) -> None:
+    example = load_catalog(str(root / "config/my_classes.yaml"))
+    assert len(example) == len(load_catalog("camvid"))  # in whose place it stands
+    text = (root / "docs/classes.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(name: .*?)```", text, re.DOTALL)
+    path = tmp_path / "documented.yaml"
+    path.write_text(block, encoding="utf-8")
+    documented = load_catalog(str(path))
+    assert [c.name for c in documented.classes] == ["Road", "Person"]
+    assert documented.ignore_id == 255 and documented.classes[1].thing

@@ -33,7 +33,9 @@ def config_of(name: str) -> type[Any]:
 def test_a_value_of_another_type_is_refused_by_name(name: str) -> None:
     default, limits = OPTIONS[name]
     config = config_of(name)
-    kind = "list of names" if isinstance(default, tuple) else type(default).__name__
+    kind = type(default).__name__
+    if isinstance(default, tuple):
+        kind = "list of texts" if limits.verify else "list of names"
     lists = [] if isinstance(default, tuple) else [[default]]
     for wrong in (None, *lists, True if type(default) is not bool else 1):
         with pytest.raises(TypeError, match=rf"^{name}: .* takes a {kind}\b") as caught:
@@ -192,7 +194,14 @@ def test_instance_values_stay_within_16_bits_and_off_zero() -> None:
 
 @pytest.mark.parametrize(
     ("default", "text", "value"),
-    [(False, "true", True), (True, "False", False), (1, "12", 12), (0.5, "2", 2.0), ("", "a", "a")],
+    [
+        (False, "true", True),
+        (True, "False", False),
+        (1, "12", 12),
+        (0.5, "2", 2.0),
+        ("", "a", "a"),
+        ((), "a,b", ("a", "b")),
+    ],
 )
 def test_words_of_a_command_line_become_values(default: Value, text: str, value: Value) -> None:
     read = read_as(default)(text)

@@ -14,7 +14,7 @@ from sam2vss_ros.semantics.posterior import ClassPosterior
 from sam2vss_ros.stages import features
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.features import FrameFeatures
-from sam2vss_ros.stages.mend import let_go, mend
+from sam2vss_ros.stages.mend import let_go, mend, wholes
 from sam2vss_ros.stream.movers import Moving
 from sam2vss_ros.types import Frame
 from streams import pipeline
@@ -173,3 +173,37 @@ def test_what_slid_off_to_stuff_is_let_go() -> None:
 def test_what_moves_or_was_asked_for_stays() -> None:
     assert Scene().held((CAR, ON_ROAD), moving=20.0) == 1
     assert Scene().held((CAR, ON_ROAD), moving=0.0, prompted=True) == 1
+
+
+# -- wholes
+
+
+def grown(part: Box, candidate: Box, likeness: float, *, prompted: bool = False) -> dict[int, int]:
+    """Candidate -> id of the object whose part it completes, for one object and one candidate."""
+    scene = Scene((CAR, CAR_PLACE))
+    batch = scene.followed((CAR, part), prompted=prompted)
+    past = torch.tensor([1.0, 0.0])
+    scene.pipe.stream.objects.learn(batch.tracks[0], past)
+    looks = torch.tensor([[likeness, (1 - likeness**2) ** 0.5]])
+    masks = torch.from_numpy(scene.mask(candidate))[None]
+    found = wholes(batch, masks, looks, scene.pipe.config)
+    return {i: track.track_id for i, track in found.items()}
+
+
+def test_a_candidate_that_holds_a_part_of_an_object_is_the_object() -> None:
+    part = (40, 30, 60, 90)
+    assert grown(part, CAR_PLACE, 0.95) == {0: 1}
+    assert grown(part, CAR_PLACE, 0.5) == {}, "it looks otherwise"
+    assert grown(part, (56, 30, 120, 90), 0.95) == {}, "most of the object is outside"
+    assert grown(part, CAR_PLACE, 0.95, prompted=True) == {}, "users know what they meant"
+
+
+def test_an_object_completes_one_candidate_at_most() -> None:
+    scene = Scene((CAR, CAR_PLACE))
+    batch = scene.followed((CAR, (40, 30, 60, 90)))
+    scene.pipe.stream.objects.learn(batch.tracks[0], torch.tensor([1.0, 0.0]))
+    looks = torch.tensor([[0.9, 0.19**0.5], [1.0, 0.0]])
+    masks = torch.from_numpy(np.stack([scene.mask(CAR_PLACE)] * 2))
+    assert list(wholes(batch, masks, looks, scene.pipe.config)) == [1], "the more similar one"
+    assert wholes(batch.take([]), masks, looks, scene.pipe.config) == {}
+    assert wholes(batch, masks[:0], looks[:0], scene.pipe.config) == {}

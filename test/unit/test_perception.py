@@ -136,6 +136,9 @@ OTHER_NETWORKS = {
     "allow_torchscript": True,
     "class_map": "cityscapes_to_camvid",
     "threads": 7,
+    "vocabulary": ("cup",),
+    "templates": ("a {}",),
+    "text_model": "mine",
 }
 
 

@@ -24,7 +24,7 @@ class Stream:
         config = PipelineConfig(max_objects=max_objects, confirm_frames=1)
         self.objects = ObjectMemory(max_objects)
         self.requests = Requests(
-            config, load_catalog("camvid"), lambda config: None, self.objects.new_id
+            config, lambda: load_catalog("camvid"), lambda config: None, self.objects.new_id
         )
         self.begin()
         self.tracks = [self.start(self.objects.new_id()) for _ in range(followed)]

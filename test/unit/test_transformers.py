@@ -35,9 +35,9 @@ def offline() -> Any:
     """The library, which downloads nothing here."""
     patch = pytest.MonkeyPatch()
     patch.setenv("HF_HUB_OFFLINE", "1")
-    from sam2vss_ros.semantics.networks.pretrained import _transformers
+    from sam2vss_ros.semantics.networks.pretrained import library
 
-    yield _transformers("test")
+    yield library("test")
     patch.undo()
 
 

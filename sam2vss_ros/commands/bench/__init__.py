@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sam2vss_ros.commands.arguments import Parser, add_command
+from sam2vss_ros.commands.bench.abstention import add_abstention
 from sam2vss_ros.commands.bench.depth import add_depth
 from sam2vss_ros.commands.bench.identity import add_identity
 from sam2vss_ros.commands.bench.memory import add_memory
@@ -19,12 +20,12 @@ from sam2vss_ros.commands.bench.tracking import add_tracking
 
 
 def add_bench(commands: Any) -> None:
-    """Declare `sam2vss bench parity`, `speed`, `memory`, `pipeline`, `identity`, `tracking` and
-    `depth`."""
+    """Declare `sam2vss bench parity`, `speed`, `memory`, `pipeline`, `identity`, `tracking`,
+    `depth` and `abstention`."""
     parser = add_command(
         commands,
         "bench",
-        usage="parity|speed|memory|pipeline|identity|tracking|depth ...",
+        usage="parity|speed|memory|pipeline|identity|tracking|depth|abstention ...",
         help_="measure the engine: parity with upstream, speed, memory, tracking",
         description=(
             "parity    are our masks those of SAM 2's own video predictor?\n"
@@ -33,7 +34,8 @@ def add_bench(commands: Any) -> None:
             "pipeline  how long each stage of the whole pipeline takes\n"
             "identity  do objects keep their ids when they leave and return?\n"
             "tracking  are objects followed on real video?\n"
-            "depth     what do objects in space and clouds cost?"
+            "depth     what do objects in space and clouds cost?\n"
+            "abstention  is nothing said of scenes that the semantics do not know?"
         ),
         examples=(
             "  sam2vss bench parity --video street.mp4 --objects 8 --frames 40 --add-at 20\n"
@@ -49,3 +51,4 @@ def add_bench(commands: Any) -> None:
     add_identity(kinds)
     add_tracking(kinds)
     add_depth(kinds)
+    add_abstention(kinds)

@@ -145,8 +145,9 @@ class TensorNetwork:
         ) from failure
 
 
-def refuse_broken_weights(name: str, module: nn.Module) -> None:
-    """Raise ValueError where weights are not finite: their labels would be of one class."""
+def refuse_broken_weights(name: str, module: nn.Module, option: str = "network") -> None:
+    """Raise ValueError, for `option`, where weights are not finite: their labels would be of one
+    class."""
     learned = {key for key, _ in module.named_parameters()}
     for key, value in module.state_dict().items():
         if not isinstance(value, Tensor) or not value.is_floating_point():
@@ -155,6 +156,6 @@ def refuse_broken_weights(name: str, module: nn.Module) -> None:
         finite = key in learned or "running_" in key
         if value.isnan().any() or (finite and value.isinf().any()):
             raise ValueError(
-                f"network: {name} is damaged, or its training failed: {one_line(key, 100)} holds "
+                f"{option}: {name} is damaged, or its training failed: {one_line(key, 100)} holds "
                 "NaN or infinite weights"
             )

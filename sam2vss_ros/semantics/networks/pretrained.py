@@ -11,11 +11,11 @@ are never looked at alone: a centre crop or a division into tiles that it asks f
 
 from __future__ import annotations
 
-import colorsys
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,17 @@ from torch import Tensor, nn
 from sam2vss_ros.errors import one_line
 from sam2vss_ros.io.stand_ins import stand_in
 from sam2vss_ros.sam2.functional import PIXEL_MEAN, PIXEL_STD
-from sam2vss_ros.semantics.catalog import LONGEST_NAME, ClassCatalog, SemanticClass
+from sam2vss_ros.semantics.catalog import (
+    LONGEST_NAME,
+    ClassCatalog,
+    SemanticClass,
+    distinct_color,
+)
 from sam2vss_ros.semantics.networks.inputs import MAX_SIDE, Input, check_range, is_side
 from sam2vss_ros.semantics.networks.network import TensorNetwork, refuse_broken_weights
 
 MAX_SETTINGS = 4 << 20
 """Bytes of a folder's JSON file: that of thousands of classes has less than one million."""
-
-GOLDEN = (5**0.5 - 1) / 2
 
 
 UNIVERSAL = ("maskformer", "mask2former", "eomt", "eomt_dinov3")
@@ -50,29 +53,28 @@ def load_pretrained(
     never run. Raises ValueError with the reason where there is no such model, it is damaged, of
     another kind or brings code, or `transformers` is not installed.
     """
-    transformers = _transformers(name)
+    transformers = library(name)
     try:
         with nullcontext() if fetch else offline():
             local = {"local_files_only": not fetch, "trust_remote_code": False}
-            for file in SETTINGS:
-                _refuse_code(_settings_file(transformers, name, file, fetch), file)
-            _refuse_stand_ins(Path(name))
+            refuse_code(transformers, name, fetch)
+            refuse_stand_ins(Path(name))
             config = transformers.AutoConfig.from_pretrained(name, **local)
             kind, score = _kind(transformers, config)
             settings, _ = transformers.ImageProcessingMixin.get_image_processor_dict(name, **local)
             if config.model_type.startswith("eomt"):
                 settings["size"] = config.image_size  # its transformer takes no other
-            prepare = _input(settings)
+            prepare = input_of(settings)
             catalog = catalog or _catalog(name, config.id2label)
             # Its own weights hold the backbone's, which are not to be looked for elsewhere.
             _without_pretrained_backbone(config)
             model, loaded = kind.from_pretrained(
                 name, config=config, dtype=torch.float32, output_loading_info=True, **local
             )
-            _refuse_random_weights(model, loaded["missing_keys"])
+            refuse_random_weights(model, loaded["missing_keys"])
     except Exception as error:  # a damaged folder makes transformers raise nearly anything
         raise ValueError(
-            f"network: {name} cannot be loaded by transformers: {_reason(error)}"
+            f"network: {name} cannot be loaded by transformers: {reason_of_library(error)}"
         ) from error
     refuse_broken_weights(name, model)
     model = model.to(device).eval().requires_grad_(False)
@@ -102,17 +104,18 @@ def offline() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def _transformers(name: str) -> Any:
+def library(name: str, option: str = "network") -> Any:
+    """The library. Raises ValueError, for `option` and what it names, where it is missing."""
     try:
         import transformers
     except ImportError as error:
         raise ValueError(
-            f'network: {name} needs transformers: pip install "transformers>=5"'
+            f'{option}: {name} needs transformers: pip install "transformers>=5"'
         ) from error
     return transformers
 
 
-def _settings_file(transformers: Any, name: str, file: str, fetch: bool) -> str | None:
+def settings_file(transformers: Any, name: str, file: str, fetch: bool) -> str | None:
     """The path of a JSON file of a model; None where it has no such file."""
     path: str | None = transformers.utils.cached_file(
         name,
@@ -124,19 +127,21 @@ def _settings_file(transformers: Any, name: str, file: str, fetch: bool) -> str 
     return path
 
 
-def _refuse_code(path: str | None, file: str) -> None:
-    """Raise ValueError for a file of settings that names Python code to run."""
-    if path is None:
-        return
-    with open(path, "rb") as opened:
-        content = opened.read(MAX_SETTINGS + 1)
-    if len(content) > MAX_SETTINGS:
-        raise ValueError(f"its {file} is larger than {MAX_SETTINGS >> 20} MB")
-    # It may stand at any depth, as in the entry of a backbone.
-    json.loads(content, object_hook=lambda entry: _without_code(entry, file))
+def refuse_code(transformers: Any, name: str, fetch: bool) -> None:
+    """Raise ValueError where settings of a model name Python code to run."""
+    for file in SETTINGS:
+        path = settings_file(transformers, name, file, fetch)
+        if path is None:
+            continue
+        with open(path, "rb") as opened:
+            content = opened.read(MAX_SETTINGS + 1)
+        if len(content) > MAX_SETTINGS:
+            raise ValueError(f"its {file} is larger than {MAX_SETTINGS >> 20} MB")
+        # It may stand at any depth, as in the entry of a backbone.
+        json.loads(content, object_hook=partial(_without_code, file))
 
 
-def _without_code(entry: dict[str, Any], file: str) -> dict[str, Any]:
+def _without_code(file: str, entry: dict[str, Any]) -> dict[str, Any]:
     if "auto_map" in entry:
         raise ValueError(
             f"its {file} has auto_map: it brings Python code of its own, which is never run; "
@@ -145,7 +150,7 @@ def _without_code(entry: dict[str, Any], file: str) -> dict[str, Any]:
     return entry
 
 
-def _refuse_stand_ins(folder: Path) -> None:
+def refuse_stand_ins(folder: Path) -> None:
     """Raise ValueError for weights that a folder, cloned without git-lfs say, only points to."""
     for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin"))):
         instead = stand_in(file)
@@ -167,7 +172,7 @@ def _kind(transformers: Any, config: Any) -> tuple[Any, Callable[[Any], Tensor]]
     raise ValueError(f"a {one_line(config.model_type, 60)} is no segmentation model")
 
 
-def _refuse_random_weights(model: nn.Module, missing: Iterable[str]) -> None:
+def refuse_random_weights(model: nn.Module, missing: Iterable[str]) -> None:
     """Raise ValueError where weights are not in the file: transformers draws them at random."""
     # An auxiliary head is for training alone.
     needed = {name for name, _ in model.named_parameters() if not name.startswith("auxiliary_")}
@@ -186,7 +191,7 @@ def _without_pretrained_backbone(config: Any) -> None:
             part.use_pretrained_backbone = False
 
 
-def _reason(error: BaseException) -> str:
+def reason_of_library(error: BaseException) -> str:
     """What went wrong, in one line; transformers hides why an import failed behind other errors."""
     root = error
     while root.__cause__ is not None:
@@ -215,14 +220,12 @@ def _catalog(name: str, id2label: dict[int, str]) -> ClassCatalog:
     """The classes of a model's config, in colours far apart; none is taken to be countable."""
     classes = []
     for index in sorted(id2label):
-        rgb = colorsys.hsv_to_rgb(index * GOLDEN % 1, 0.55 + 0.4 * (index % 2), 0.9)
-        red, green, blue = (round(255 * v) for v in rgb)
         label = one_line(id2label[index], LONGEST_NAME)
-        classes.append(SemanticClass(index, label, (red, green, blue), False))
+        classes.append(SemanticClass(index, label, distinct_color(index), False))
     return ClassCatalog(name, tuple(classes))
 
 
-def _input(settings: dict[str, Any]) -> Input:
+def input_of(settings: dict[str, Any]) -> Input:
     """What a `preprocessor_config.json` asks for. Raises ValueError for a size it cannot read."""
     normal = settings.get("do_normalize", True)
     mean = settings.get("image_mean", PIXEL_MEAN) if normal else (0, 0, 0)
