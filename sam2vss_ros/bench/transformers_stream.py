@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -144,12 +145,7 @@ def _hiera(network: SAM2Base, grids: list[list[int]]) -> Any:
     import transformers
 
     trunk = network.image_encoder.trunk
-    stages = [
-        end + 1 - begin
-        for begin, end in zip(
-            [0, *(e + 1 for e in trunk.stage_ends)], trunk.stage_ends, strict=False
-        )
-    ]
+    stages = [end - before for before, end in pairwise([-1, *trunk.stage_ends])]
     widths = list(reversed(trunk.channel_list))
     heads = [trunk.blocks[end].attn.num_heads for end in trunk.stage_ends]
     return transformers.Sam2VisionConfig(

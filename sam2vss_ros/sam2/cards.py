@@ -131,7 +131,7 @@ CARDS: dict[str, ModelCard] = {
             sha256="ed2d4850b8792c239689b043c47046ec239b6e808a3d9b6ae676c803fd8780df",
             hub_id="facebook/EdgeTAM",
             edgetam=True,
-            size_step=256,
+            size_step=256,  # the grid of stride 16 is divided into 16 windows on a side
         ),
     )
 }

@@ -21,9 +21,6 @@ from sam2vss_ros.sam2.edgetam.perceiver import SIDE, WHOLE, WIDTH, SpatialPercei
 from sam2vss_ros.sam2.edgetam.repvit import RepViT
 from sam2vss_ros.sam2.norms import use_channel_norms
 
-SIZE_STEP = 16 * SIDE
-"""Image sides are multiples of it: the grid of stride 16 is divided into SIDE windows."""
-
 CHANNELS = 256
 ROPE_THETA = 10000.0
 
