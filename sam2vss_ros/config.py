@@ -39,14 +39,16 @@ class PipelineConfig(Checked):
             "sam2.1_hiera_small",
             "sam2.1_hiera_base_plus",
             "sam2.1_hiera_large",
+            "edgetam",
         ),
         files=MODEL_FILES,
         heading="The model",
     )
     checkpoint: str = option(
         "",
-        "path of the model's weights, .pt in Meta's format or .safetensors; empty looks in the "
-        "usual places, for a YAML file beside it",
+        "path of the model's weights, .pt in Meta's format, .safetensors, or for Meta's models a "
+        "folder as transformers saves them; empty looks in the usual places, for a YAML file "
+        "beside it",
     )
     semantics: str = option(
         "street",

@@ -10,7 +10,12 @@ import ctypes
 import functools
 
 MOST_HEAPS = 2
-M_ARENA_MAX = -8  # of malloc.h
+KEPT = 1 << 26
+"""Bytes free at the end of a heap that stay with the process, and what is larger than this is a
+mapping of its own. Pages given back after every array of a frame would have to be cleared again for
+the next one, which takes longer than to fill them."""
+
+M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -8, -3, -1  # of malloc.h
 
 
 def bound() -> None:
@@ -18,6 +23,14 @@ def bound() -> None:
     library = _glibc()
     if library is not None:
         library.mallopt(M_ARENA_MAX, MOST_HEAPS)
+
+
+def reuse() -> None:
+    """Let arrays be made of what others left, up to KEPT bytes; as `bound`."""
+    library = _glibc()
+    if library is not None:
+        library.mallopt(M_MMAP_THRESHOLD, KEPT)
+        library.mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
 def give_back() -> None:

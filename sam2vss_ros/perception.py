@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sam2vss_ros import heap
 from sam2vss_ros.affinity.discovery import ObjectSource
 from sam2vss_ros.affinity.model import AffinityModel, load_affinity_model
 from sam2vss_ros.config import DENSE_MODES, PipelineConfig
@@ -103,6 +104,7 @@ class Perception:
         Raises ModelUnavailableError, FileNotFoundError or ValueError, with a message for the user,
         where a model, a semantics file, a network, a class file or an option is not usable.
         """
+        heap.reuse()
         model = _load_model(config)
         resolved = _resolve(config, model)
         if resolved.threads:

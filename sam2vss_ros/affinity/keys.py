@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam2vss_ros.affinity.memory import COARSE
+from sam2vss_ros.affinity.memory import COARSE, FINE
 from sam2vss_ros.affinity.trunk import CHANNELS
 from sam2vss_ros.sam2.checkpoint import load_weights, read_weights
 
@@ -20,31 +21,38 @@ LEVEL_CHANNELS = (4 * CHANNELS[0], *CHANNELS[1:])
 
 
 class KeyNet(nn.Module):
-    """Coarse keys: a linear map of each level, and the direction of their sum.
+    """Keys: a linear map of each level, and the direction of their sum.
 
-    Linear: so little was to be learned that it holds for things that training never showed.
+    Linear: so little was to be learned that it holds for things that training never showed. levels:
+    of coarse keys, learned. fine: of fine keys, principal components, since small things are
+    followed worse by what training finds on stills.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.levels = nn.ModuleList(
-            nn.Linear(channels, COARSE.channels, bias=False) for channels in LEVEL_CHANNELS
-        )
+        self.levels = _maps(LEVEL_CHANNELS, COARSE.channels)
+        self.fine = _maps(CHANNELS, FINE.channels)
 
     def forward(self, pyramid: Pyramid) -> Tensor:
         """(B, h, w, C) keys of length 1, at stride 8."""
-        parts = [
-            level(maps)
-            for maps, level in zip(directions(pyramid, COARSE.stride), self.levels, strict=True)
-        ]
-        return F.normalize(torch.stack([resampled(x, parts[0]) for x in parts]).sum(0), dim=3)
+        return _summed(directions(pyramid, COARSE.stride), self.levels)
+
+    def fine_keys(self, pyramid: Pyramid) -> Tensor:
+        """(B, h, w, C) keys of length 1, at stride 4."""
+        return _summed(directions(pyramid, FINE.stride), self.fine)
+
+
+def _maps(inputs: Iterable[int], outputs: int) -> nn.ModuleList:
+    return nn.ModuleList(nn.Linear(channels, outputs, bias=False) for channels in inputs)
+
+
+def _summed(levels: Pyramid, maps: nn.ModuleList) -> Tensor:
+    parts = [mapped(level) for level, mapped in zip(levels, maps, strict=True)]
+    return F.normalize(torch.stack([resampled(x, parts[0]) for x in parts]).sum(0), dim=3)
 
 
 def plain_keys(pyramid: Pyramid, stride: int) -> Tensor:
-    """(B, h, w, C) keys of length 1: the features of all levels, as they are.
-
-    For small things, which are followed worse by what training finds on stills.
-    """
+    """(B, h, w, C) keys of length 1: the features of all levels, as they are."""
     levels = directions(pyramid, stride)
     parts = [F.normalize(resampled(level, levels[0]), dim=3) for level in levels]
     return torch.cat(parts, 3) / len(parts) ** 0.5

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2vss_ros.affinity.keys import KeyNet, plain_keys
+from sam2vss_ros.affinity.keys import KeyNet
 from sam2vss_ros.affinity.memory import (
     COARSE,
     CONDITIONING,
@@ -41,7 +41,7 @@ LEAST_DOUBT = 1e-4
 class TrunkFeatures:
     """pyramid: (B, C, ., .) maps at strides 4, 8 and 16, C different for each.
 
-    images: (B, 3, h, w), what they are of, normalised. key_net: makes coarse keys of them.
+    images: (B, 3, h, w), what they are of, normalised. key_net: makes keys of them.
     """
 
     pyramid: tuple[Tensor, Tensor, Tensor]
@@ -51,7 +51,7 @@ class TrunkFeatures:
     def keys(self, reading: Reading) -> Tensor:
         """(h, w, C) keys of the first image."""
         if reading is FINE:
-            return plain_keys(self.pyramid, FINE.stride)[0]
+            return self.key_net.fine_keys(self.pyramid)[0]
         keys: Tensor = self.key_net(self.pyramid)
         return keys[0]
 

@@ -26,7 +26,7 @@ from sam2vss_ros.bench.measure import Cost, StageClock, cost_of, matrix_rate
 from sam2vss_ros.bench.parity import mask_iou
 from sam2vss_ros.bench.streams import EngineStream, Stream, UpstreamStream
 from sam2vss_ros.sam2 import functional
-from sam2vss_ros.sam2.build import Sam2Model
+from sam2vss_ros.sam2.build import Sam2Model, untrained_model
 from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
 from sam2vss_ros.stream.stopwatch import Clock
 from sam2vss_ros.types import Prompt
@@ -37,6 +37,7 @@ OUR_STAGES = {
     "decode": "decode",
     "encode_memory": "memory write",
     "encode_memory_in_windows": "memory write",
+    "memory_tokens": "memory write",
 }
 """Functions of `sam2.functional` and the stages of a frame that they are."""
 
@@ -49,6 +50,9 @@ UPSTREAM_STAGES = {
 """The same of upstream's predictor."""
 
 UPSTREAM, EXACT = "upstream", "exact"
+
+STAND_IN = "sam2.1_hiera_tiny"
+"""What upstream runs, untrained, beside a model that it has not: the smallest of its own."""
 
 
 def engines() -> dict[str, TrackingOptions]:
@@ -101,7 +105,7 @@ class _Row:
     ) -> None:
         self.name = name
         self.stream = stream
-        self._names = UPSTREAM_STAGES if name == UPSTREAM else OUR_STAGES
+        self._names = OUR_STAGES if isinstance(stream, EngineStream) else UPSTREAM_STAGES
         self._watched = watched
         self._device, self.dtype = model.device, dtype
         self._clock = Clock(model.device)
@@ -171,7 +175,8 @@ def compare_speed(
 
     discovered: how many of the prompts, the first ones, are objects and not mere tiles. untrained:
     the network has no weights worth the name, so objects are held where their prompts are and
-    masks are not compared. Returns a row for each:
+    masks are not compared. Beside an EdgeTAM, which it has not, upstream runs STAND_IN, whose masks
+    are not compared either. Returns a row for each:
 
     fps, frame_ms: from the median of the beats' mean time per frame. ratio: fps to upstream's.
     mean_iou_to_exact: of masks with those of the exact engine in float32, over objects and frames
@@ -201,15 +206,20 @@ def compare_speed(
     for row, summary in zip(rows, found, strict=True):
         summary["ratio"] = summary["fps"] / found[0]["fps"]
         every, some = len(prompts), discovered
-        summary["mean_iou_to_exact"] = None if untrained else row.mean_iou(every)
-        summary["mean_iou_discovered"] = None if untrained or not some else row.mean_iou(some)
+        noise = untrained or row.name.endswith(STAND_IN)
+        summary["mean_iou_to_exact"] = None if noise else row.mean_iou(every)
+        summary["mean_iou_discovered"] = None if noise or not some else row.mean_iou(some)
     return found
 
 
 def _rows(model: Sam2Model, objects: int, untrained: bool) -> list[_Row]:
     """Upstream first; exact in float32 comes before the others where they run in less."""
-    upstream = UpstreamStream(model.network)
-    rows = [_Row(UPSTREAM, upstream, upstream.predictor, model, model.dtype)]
+    name, theirs = UPSTREAM, model
+    if model.card.edgetam:
+        name = f"{UPSTREAM} {STAND_IN}"
+        theirs = untrained_model(STAND_IN, str(model.device), image_size=model.image_size)
+    upstream = UpstreamStream(theirs.network)
+    rows = [_Row(name, upstream, upstream.predictor, model, model.dtype)]
     tested = {name: (engine, model.dtype) for name, engine in engines().items()}
     if model.dtype != torch.float32:
         tested = {f"{EXACT} float32": (PRESETS[EXACT], torch.float32), **tested}

@@ -21,6 +21,7 @@ def attend(
     pointers: tuple[Tensor, Tensor],
     positions: Tensor | None,
     memory_positions: Tensor | None,
+    ropes: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Condition image tokens on memories and pointers: (B, N, C), or (B, n, C) at `positions`.
 
@@ -28,7 +29,8 @@ def attend(
     their position encoding. memories: (B, M, m, D) tokens and their position encoding, which may
     be broadcast. pointers: (B, P, D) tokens and their position encoding. positions: (B, n) int64,
     the image tokens to condition, None for all N. memory_positions: (B, M, m) int64, where the
-    memory tokens lie in their frames, None for all N in order.
+    memory tokens lie in their frames, None for all of a frame in order. ropes: the rotations of the
+    image's tokens, (N, .), and of a memory's, (m, .) complex; None: upstream's, the same for both.
 
     The first self-attention and the queries after it do not depend on memory: all objects of one
     image share them.
@@ -36,7 +38,7 @@ def attend(
     grid = round(image.shape[1] ** 0.5)
     x = image + 0.1 * image_pos if attention.pos_enc_at_input else image
     for i, layer in enumerate(attention.layers):
-        rope = _rope_table(layer.self_attn, grid)
+        rope = _rope_table(layer.self_attn, grid) if ropes is None else ropes[0]
         if positions is not None and i > 0:
             rope = rope[positions]
         normed = layer.norm1(x)
@@ -55,7 +57,7 @@ def attend(
             pointers,
             positions,
             memory_positions,
-            grid,
+            ropes or (_rope_table(layer.cross_attn_image, grid),) * 2,
             layer.pos_enc_at_cross_attn_keys,
         )
         x = x + layer.linear2(layer.activation(layer.linear1(layer.norm3(x))))
@@ -78,15 +80,15 @@ def _cross_attention(
     pointers: tuple[Tensor, Tensor],
     positions: Tensor | None,
     memory_positions: Tensor | None,
-    grid: int,
+    ropes: tuple[Tensor, Tensor],
     pos_at_keys: bool,
 ) -> Tensor:
-    rope = _rope_table(attention, grid)
+    q_rope, memory_rope = ropes
     heads = attention.num_heads
     memory_tokens, memory_pos = memories
     pointer_tokens, pointer_pos = pointers
-    q_rope = rope if positions is None else rope[positions]
-    memory_rope = rope if memory_positions is None else rope[memory_positions]
+    q_rope = q_rope if positions is None else q_rope[positions]
+    memory_rope = memory_rope if memory_positions is None else memory_rope[memory_positions]
     q = _apply_rope(attention.q_proj(q_input), q_rope, heads)
     memory_keys = attention.k_proj(memory_tokens + memory_pos if pos_at_keys else memory_tokens)
     memory_keys = _apply_rope(memory_keys, memory_rope, heads)

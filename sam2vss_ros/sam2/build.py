@@ -16,10 +16,11 @@ from sam2vss_ros.errors import InputError, reason_of
 from sam2vss_ros.sam2.cards import CARDS, ModelCard, model_card
 from sam2vss_ros.sam2.checkpoint import load_weights, read_weights
 from sam2vss_ros.sam2.construct import construct
+from sam2vss_ros.sam2.edgetam.network import EdgeTam, EdgeTamSettings, build_edgetam
 from sam2vss_ros.sam2.functional import ImageFeatures, encode_image, set_image_size
-from sam2vss_ros.sam2.model_files import SIZE_STEP
 from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
 from sam2vss_ros.sam2.tracker import Tracker
+from sam2vss_ros.sam2.transformers_folder import read_config, read_folder_weights
 from sam2vss_ros.sam2.weights import existing_weights
 
 log = logging.getLogger(__name__)
@@ -76,10 +77,11 @@ def load_model(
 ) -> Sam2Model:
     """Build the named model and load its weights.
 
-    `checkpoint` is a file in Meta's format (`.pt`) or a `.safetensors` file with the same keys.
-    If empty, weights are looked for, see `weights`. `name` is one of `cards`, or the path of a YAML
-    file, see `model_files`. `image_size` is the side of the square input in pixels, 0 for the
-    model's own. `precision` applies to GPUs; a CPU always computes in float32.
+    `name` is one of `cards`, or the path of a YAML file, see `model_files`. `checkpoint` is a file
+    in Meta's format (`.pt`), a `.safetensors` file with the same keys, or a folder as transformers
+    saves its `Sam2VideoModel` or `EdgeTamVideoModel`. If empty, weights are looked for, see
+    `weights`. `image_size` is the side of the square input in pixels, 0 for the model's own.
+    `precision` applies to GPUs; a CPU always computes in float32.
 
     Raises ValueError, naming the argument, for an unknown model, device or precision or an
     `image_size` that is not a multiple of 32, or saying what is wrong with the YAML file;
@@ -87,8 +89,15 @@ def load_model(
     """
     card, target, dtype = _check(name, device, precision, image_size)
     path = existing_weights(card, checkpoint)
-    network = build_network(card, image_size or card.image_size)
-    load_weights(network, read_weights(path), path, name)
+    if path.is_dir():
+        config = read_config(path, card)
+        _check_size(card, config.image_size)
+        network = build_network(card, image_size or config.image_size, config.edgetam)
+        weights = read_folder_weights(path, network.state_dict(), card)
+    else:
+        network = build_network(card, image_size or card.image_size)
+        weights = read_weights(path)
+    load_weights(network, weights, path, name)
     return _ready(card, network, target, dtype)
 
 
@@ -122,17 +131,21 @@ def _check(
         raise ValueError(f"model: {name} is no SAM 2; these are: {others}, and those of YAML files")
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
-    if image_size < 0 or image_size % SIZE_STEP:
-        raise ValueError(
-            f"image_size: {image_size} is not a multiple of {SIZE_STEP} (0: the model's own, "
-            f"{card.image_size})"
-        )
+    _check_size(card, image_size)
     target = resolve_device(device)
     dtype = PRECISIONS[precision]
     if target.type == "cpu" and dtype != torch.float32:
         log.warning("precision: %s is for GPUs; on the CPU %s runs in float32", precision, name)
         dtype = torch.float32
     return card, target, dtype
+
+
+def _check_size(card: ModelCard, image_size: int) -> None:
+    if image_size < 0 or image_size % card.size_step:
+        raise ValueError(
+            f"image_size: {image_size} is not a multiple of {card.size_step} (0: the model's own, "
+            f"{card.image_size})"
+        )
 
 
 def resolve_device(name: str) -> torch.device:
@@ -167,13 +180,18 @@ def native_bfloat16(device: torch.device) -> bool:
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
-def build_network(card: ModelCard, image_size: int) -> SAM2Base:
+def build_network(
+    card: ModelCard, image_size: int, edgetam: EdgeTamSettings | None = None
+) -> SAM2Base:
     """Build an untrained network, on the CPU, for square inputs of `image_size` pixels.
 
-    It is made as the YAML file of the `sam2` package, or of its owner, says. Checkpoints fit every
-    image size, because SAM 2 interpolates its position embeddings. Raises ValueError saying what is
-    wrong with an owner's file.
+    It is made as the YAML file of the `sam2` package, or of its owner, says; EdgeTAM by its own
+    code, and as `edgetam` says that it was trained, None: as Meta's. Checkpoints fit every image
+    size, because SAM 2 interpolates its position embeddings. Raises ValueError saying what is wrong
+    with an owner's file.
     """
+    if card.edgetam:
+        return build_edgetam(image_size, edgetam)
     if card.model_file is not None:
         network = construct(card.model_file, image_size)
         _try(card, network)
@@ -209,10 +227,13 @@ def _try(card: ModelCard, network: SAM2Base) -> None:
 def _ready(
     card: ModelCard, network: SAM2Base, device: torch.device, dtype: torch.dtype
 ) -> Sam2Model:
+    if isinstance(network, EdgeTam):
+        network.image_encoder.trunk.fold()
     network = network.to(device).eval().requires_grad_(False)
+    if not isinstance(network, EdgeTam):
+        _keep_position_embedding(network)
     if device.type == "cpu":  # convolutions then output the layout `ChannelNorm` needs
         network.to(memory_format=torch.channels_last)
-    _keep_position_embedding(network)
     return Sam2Model(card, network, device, dtype)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sam2vss_ros.config import MODEL_FILES
 from sam2vss_ros.errors import brief
-from sam2vss_ros.sam2.model_files import is_model_file, read_model_file
+from sam2vss_ros.sam2.model_files import SIZE_STEP, is_model_file, read_model_file
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class ModelCard:
     Meta's models have `config` (a YAML file in the `sam2` package), `file`, its `file_bytes` and
     `sha256`, and `hub_id`; other people's SAM 2 has `model_file`, their YAML file, see
     `model_files`. `by_affinity`: it is no SAM 2, but compares the features of frames
-    (`sam2vss_ros.affinity`); its weights are embedded.
+    (`sam2vss_ros.affinity`); its weights are embedded. `edgetam`: it is an EdgeTAM
+    (`sam2vss_ros.sam2.edgetam`). `size_step` is what image sizes are multiples of.
     """
 
     name: str
@@ -45,6 +46,8 @@ class ModelCard:
     hub_id: str = ""
     model_file: Path | None = None
     by_affinity: bool = False
+    edgetam: bool = False
+    size_step: int = SIZE_STEP
 
 
 # Sizes and SHA-256 of Meta's files are those that public projects pin, which all agree.
@@ -111,6 +114,24 @@ CARDS: dict[str, ModelCard] = {
             224_446_642,
             898_083_611,
             "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
+        ),
+        ModelCard(
+            name="edgetam",
+            image_size=1024,
+            discovery="grid",
+            understands_points=True,
+            cpu_threads=0,
+            max_objects=32,
+            engine="exact",
+            parameters=13_895_794,
+            source="Meta AI, EdgeTAM (January 2025)",
+            licence="Apache-2.0",
+            file="edgetam.pt",
+            file_bytes=56_116_523,
+            sha256="ed2d4850b8792c239689b043c47046ec239b6e808a3d9b6ae676c803fd8780df",
+            hub_id="facebook/EdgeTAM",
+            edgetam=True,
+            size_step=256,  # the grid of stride 16 is divided into 16 windows on a side
         ),
     )
 }

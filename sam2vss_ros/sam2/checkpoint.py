@@ -206,6 +206,8 @@ def _look(weights: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) 
         return "of the first SAM, not SAM 2"
     if "maskmem_tpos_enc" not in weights:
         return ""
+    if "spatial_perceiver.latents" in weights:
+        return "looks like edgetam"
     block = re.compile(r"image_encoder\.trunk\.blocks\.(\d+)\.")
     depth = max((int(m[1]) + 1 for key in weights if (m := block.match(key))), default=0)
     size = BLOCKS.get(depth, "")

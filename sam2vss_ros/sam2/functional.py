@@ -21,6 +21,7 @@ from sam2.modeling.sam2_utils import get_1d_sine_pe
 from torch import Tensor
 
 from sam2vss_ros.sam2.attention import attend
+from sam2vss_ros.sam2.edgetam.network import EdgeTam
 from sam2vss_ros.sam2.windows import Windows
 
 # ImageNet's statistics, used by every SAM 2 (upstream sam2/utils/misc.py).
@@ -132,8 +133,12 @@ def attend_to_memory(
     memory_positions, (B, M, m) int64, says where the memory tokens lie in their frames.
     """
     channels, grid = features.top.shape[1], features.top.shape[-1]
-    whole = memories.new_zeros(1, network.mem_dim, grid, grid)
-    memory_pos = network.memory_encoder.position_encoding(whole)[0].flatten(1).T
+    ropes = None
+    if isinstance(network, EdgeTam):
+        memory_pos, ropes = network.memory_pos, (network.query_rope, network.memory_rope)
+    else:
+        whole = memories.new_zeros(1, network.mem_dim, grid, grid)
+        memory_pos = network.memory_encoder.position_encoding(whole)[0].flatten(1).T
     if memory_positions is not None:
         memory_pos = memory_pos[memory_positions]
     temporal_pos = network.maskmem_tpos_enc[memory_times].view(
@@ -159,6 +164,7 @@ def attend_to_memory(
         (tokens, pointer_pos.repeat_interleave(parts, dim=1)),
         None if windows is None else windows.tokens(),
         memory_positions,
+        ropes,
     )
     side = grid if windows is None else windows.side
     return out.transpose(1, 2).unflatten(2, (side, side))
@@ -269,6 +275,16 @@ def encode_memory_in_windows(
     crops = windows.crop(image) + _mask_features(network, mask_crops, prompted)
     memories = background.expand(len(masks), -1, -1, -1).clone()
     return _mark_absent(network, windows.paste(_fuse_memory(network, crops), memories), visible)
+
+
+def memory_tokens(network: SAM2Base, memories: Tensor) -> Tensor:
+    """(B, D, h, w) memories as what is kept of them: (B, m, D) tokens.
+
+    m is h * w, with EdgeTAM the number of its latents.
+    """
+    if isinstance(network, EdgeTam):
+        return network.squeeze(memories)
+    return memories.flatten(2).transpose(1, 2)
 
 
 def _mask_features(network: SAM2Base, masks: Tensor, prompted: bool = False) -> Tensor:

@@ -16,6 +16,9 @@ import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
+from sam2vss_ros.sam2 import functional
+from sam2vss_ros.sam2.edgetam.network import EdgeTam
+from sam2vss_ros.sam2.edgetam.perceiver import LATENTS
 from sam2vss_ros.sam2.windows import Windows, sides_for, windows_around
 
 OLDEST = 4096
@@ -45,18 +48,23 @@ class Recall:
 class MemoryBank:
     """`slots` objects x (1 conditioning + num_maskmem - 1 recent memories and the pointers).
 
-    Memories are kept as tokens, (grid^2, D). Beside each is the box of its object in tokens, and
-    the box where the object was last (`windows.boxes_of`): windows are laid around them.
+    Memories are kept as tokens, (grid^2, D), with EdgeTAM as latents, (LATENTS, D). Beside each is
+    the box of its object in tokens of the image, and the box where the object was last
+    (`windows.boxes_of`): windows are laid around them.
     """
 
     def __init__(self, network: SAM2Base, slots: int) -> None:
         self._device = next(network.parameters()).device
         self.at_once = AT_ONCE if self._device.type == "cpu" else max(1, slots)
         self._slots = slots
+        self._network = network
         self._grid = network.image_size // network.backbone_stride
+        # Latents see the whole frame, so no window cuts them.
+        self._squeezed = isinstance(network, EdgeTam)
         self._recent_length = network.num_maskmem - 1
         self._pointer_length = network.max_obj_ptrs_in_encoder - 1
-        self._memory_shape = (self._grid**2, network.mem_dim)
+        tokens = LATENTS if self._squeezed else self._grid**2
+        self._memory_shape = (tokens, network.mem_dim)
         self._pointer_width = network.hidden_dim
         self.release()
         self.allocate()
@@ -119,7 +127,7 @@ class MemoryBank:
     def _put(
         self, slots: Tensor, place: Tensor, pointer: Tensor, memories: Tensor, pointers: Tensor
     ) -> None:
-        tokens = memories.flatten(2).transpose(1, 2)
+        tokens = functional.memory_tokens(self._network, memories)
         self._memories[slots, place] = tokens.to(self._memories.dtype)
         self._pointers[slots, pointer] = pointers.to(self._pointers.dtype)
 
@@ -159,10 +167,11 @@ class MemoryBank:
         ages = torch.cat([(age[:, None] + 1).clamp(max=OLDEST), (back + 1).expand(len(age), -1)], 1)
         device = self._memories.device
         windows, memory_positions = None, None
-        if side == self._grid:
+        if side < self._grid:
+            windows = windows_around(self._last_box[slots], side, self._grid).to(device)
+        if windows is None or self._squeezed:
             memories = self._memories[slots[:, None], places]
         else:
-            windows = windows_around(self._last_box[slots], side, self._grid).to(device)
             around = windows_around(
                 self._boxes[slots[:, None], places].flatten(0, 1), side, self._grid
             )

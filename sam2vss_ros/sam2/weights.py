@@ -47,11 +47,12 @@ def model_status(card: ModelCard) -> ModelStatus:
 def find_weights(card: ModelCard, checkpoint: str = "") -> Path | None:
     """The path of a model's weights on this machine, or None.
 
-    Raises ModelUnavailableError if `checkpoint` is given and is not a file.
+    Raises ModelUnavailableError if `checkpoint` is given and is not a file; models of Meta may also
+    lie in a folder, see `transformers_folder`.
     """
     if checkpoint:
         path = Path(checkpoint).expanduser()
-        if not path.is_file():
+        if not (path.is_file() or (card.file and path.is_dir())):
             raise ModelUnavailableError(_advice(card, f"checkpoint {one_line(path)} is not a file"))
         return path
     if card.model_file is not None:

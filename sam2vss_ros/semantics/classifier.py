@@ -41,15 +41,21 @@ class MaskClassifier(nn.Module):
     def forward(self, hidden: Tensor, masks: Tensor) -> Tensor:
         """(1, hidden, ., .) of one image and (B, h, w) bool masks -> (B, classes) logits."""
         size = (hidden.shape[-2], hidden.shape[-1])
-        inside = F.adaptive_avg_pool2d(masks.float()[:, None], size)
+        inside = shrunk(masks.float(), size)
         reach = max(size) // RING
-        # Rows, then columns: much cheaper than both at once.
-        rows = F.max_pool2d(inside, (2 * reach + 1, 1), 1, (reach, 0))
-        near = F.max_pool2d(rows, (1, 2 * reach + 1), 1, (0, reach)) > 0
-        ring = (near & (inside == 0))[:, 0]
-        features = torch.cat([pool_features((hidden,), m) for m in (inside[:, 0], ring)], 1)
+        # Counted by matrix products: several times as fast on a CPU as looking for the greatest.
+        down, across = (_band(n, reach).to(inside) for n in size)
+        ring = (down @ (inside @ across) > 0) & (inside == 0)
+        features = pool_features((hidden,), torch.cat([inside, ring.to(inside)]))
+        features = torch.cat([*features.chunk(2)], 1)
         logits: Tensor = self.layers(torch.cat([self.norm(features), geometry(masks)], 1))
         return logits
+
+
+def _band(side: int, reach: int) -> Tensor:
+    """(side, side), 1 where two places are within reach of each other."""
+    place = torch.arange(side)
+    return ((place[:, None] - place).abs() <= reach).float()
 
 
 def pool_features(maps: tuple[Tensor, ...], masks: Tensor) -> Tensor:

@@ -15,13 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2vss_ros.affinity.keys import (
-    LEVEL_CHANNELS,
     KeyNet,
     Pyramid,
     directions,
     resampled,
 )
-from sam2vss_ros.affinity.memory import COARSE
+from sam2vss_ros.affinity.memory import COARSE, FINE
 from sam2vss_ros.affinity.model import AffinityModel
 from sam2vss_ros.sam2.functional import normalise
 from sam2vss_ros.training.loop import run_steps
@@ -111,17 +110,22 @@ def reading_loss(network: KeyNet, pyramid: Pyramid, ids: Tensor) -> tuple[Tensor
 
 
 def _begin(network: KeyNet, stream: PairStream, model: AffinityModel) -> None:
-    """Principal components of the features of a few views."""
-    products = torch.zeros(sum(LEVEL_CHANNELS), sum(LEVEL_CHANNELS), device=model.device)
-    for batch in islice(iter(stream), FIRST_BATCHES):
-        for pair in batch:
-            levels = directions(_encoded(model, pair), COARSE.stride)
+    """Principal components of the features of a few views; fine keys stay so."""
+    pairs = (pair for batch in islice(iter(stream), FIRST_BATCHES) for pair in batch)
+    pyramids = [_encoded(model, pair) for pair in pairs]
+    for maps, stride in ((network.levels, COARSE.stride), (network.fine, FINE.stride)):
+        products: list[Tensor] = []
+        for pyramid in pyramids:
+            levels = directions(pyramid, stride)
             whole = torch.cat([resampled(level, levels[0]) for level in levels], 3).flatten(0, 2)
-            products += whole.T @ whole / len(whole)
-    components = torch.linalg.eigh(products)[1][:, -COARSE.channels :]
-    for level, part in zip(network.levels, components.split(LEVEL_CHANNELS), strict=True):
-        assert isinstance(level, nn.Linear)
-        level.weight.data.copy_(part.T)
+            products.append(whole.T @ whole / len(whole))
+        components = torch.linalg.eigh(torch.stack(products).sum(0))[1]
+        first = 0
+        for part in maps:
+            assert isinstance(part, nn.Linear)
+            rows = components[first : first + part.in_features, -part.out_features :]
+            part.weight.data.copy_(rows.T)
+            first += part.in_features
 
 
 def _encoded(model: AffinityModel, pair: Pair) -> Pyramid:

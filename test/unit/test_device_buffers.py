@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
+from device_buffers import Buffer
 from sam2vss_ros.errors import ImageError
 from sam2vss_ros.io.ros_depth import compressed_depth_of, depth_of
 from sam2vss_ros.io.ros_images import compressed_to_rgb, image_to_rgb, label_ids
 
 HEIGHT, WIDTH = 12, 20
 RGB = np.random.default_rng(3).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-
-
-@dataclass
-class Buffer:
-    """What `rosidl_buffer.Buffer` is to Python, by its stub file: no sequence, no buffer protocol.
-
-    It stands in for it, since no wheel of Lyrical was at hand.
-    """
-
-    _bytes: bytes
-    backend_type: str = "cuda"
-    copies: int = 0
-
-    def to_bytes(self) -> bytes:
-        self.copies += 1
-        return self._bytes
-
-    def __len__(self) -> int:
-        return len(self._bytes)
 
 
 def raw(pixels: np.ndarray, encoding: str, height: int = HEIGHT) -> SimpleNamespace:

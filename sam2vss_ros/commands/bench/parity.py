@@ -27,13 +27,14 @@ def add_parity(kinds: Any) -> None:
         kinds,
         "parity",
         usage="--video VIDEO [--objects N] [--frames F] [--add-at FRAME] [option ...]",
-        help_="our masks against those of SAM 2's own video predictor",
+        help_="our masks against those of SAM 2's own video predictor, or of transformers",
         parent="sam2vss bench",
         description=(
             "Follow the same objects through the same frames with the exact engine and with\n"
             "SAM2VideoPredictor, in float32, and compare their masks at stride 4. Objects are\n"
             "those that discovery finds on the first frame; tiles of the image make up what it\n"
-            "lacks.\n\n"
+            "lacks. With --yardstick transformers the other side is its Sam2VideoModel or\n"
+            "EdgeTamVideoModel, which know neither our code nor Meta's.\n\n"
             "Frames are read one by one, but upstream keeps what it saw on each: 1.3 MB per frame\n"
             "and object of Meta's models at 1024 px (750 frames of 16 objects in 16 GB).\n\n"
             "Ends with code 1 where the mean IoU is below 0.999."
@@ -59,9 +60,14 @@ def add_parity(kinds: Any) -> None:
         help="half of the objects come on this frame, found there (the first is 0)",
     )
     parser.add_argument(
+        "--yardstick",
+        choices=("upstream", "transformers"),
+        help="what to compare with (default upstream; for edgetam transformers)",
+    )
+    parser.add_argument(
         "--rounded-memory",
         action="store_true",
-        help="let upstream round memories to bfloat16 in its store, as it does by itself",
+        help="let the yardstick round memories to bfloat16 in its store, as it does by itself",
     )
     add_report(parser, _parity)
 
@@ -87,16 +93,22 @@ def _parity(args: argparse.Namespace) -> Report:
     }
     use_threads(args.threads)
     frames = with_progress(images, args.frames, "parity")
-    result = compare(model, frames, prompts, exact_memory=not args.rounded_memory)
+    yardstick = args.yardstick or ("transformers" if model.card.edgetam else "upstream")
+    try:
+        result = compare(model, frames, prompts, not args.rounded_memory, yardstick)
+    except ValueError as error:
+        raise InputError(str(error)) from error
     title = (
-        f"{name} at {size} px on {source.path.name}, exact engine against upstream, float32"
+        f"{name} at {size} px on {source.path.name}, exact engine against {yardstick}, "
+        "float32"
         + (", random weights" if args.random_weights else "")
-        + (", upstream's memories rounded to bfloat16" if args.rounded_memory else "")
+        + (", its memories rounded to bfloat16" if args.rounded_memory else "")
     )
     figures = {
         **asdict(result),
         "add_at": args.add_at,
         "model": name,
+        "yardstick": yardstick,
         "image_size": size,
         "random_weights": args.random_weights,
         "rounded_memory": args.rounded_memory,
