@@ -127,8 +127,8 @@ def _relinked(text: str, base: Path, uri: str) -> str:
 
 
 def _copy_of(target: str) -> str:
-    # Markdown would become a page; the others are shown as they are.
-    return f"files/{target}.txt"
+    # As text, since Markdown would become a page; MkDocs leaves out what begins with a dot.
+    return f"files/{target.removeprefix('.')}.txt"
 
 
 def _uri(path: Path) -> str:
