@@ -1,9 +1,10 @@
 """Use a mask, masks:="people=Pedestrian,Bicyclist": blur what it covers in the camera's images."""
 
 import argparse
+import contextlib
 
 import cv2
-import rclpy
+import rclpy.executors
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
@@ -14,19 +15,17 @@ from sam2vss_ros.ros.conversions import image_message, image_to_rgb
 class Blur(Node):
     def __init__(self, image: str, mask: str, out: str) -> None:
         super().__init__("blur_people")
-        self.waiting: dict[tuple[int, int], Image] = {}  # the last images, by their stamps
+        self.waiting: dict[tuple[int, int], Image] = {}  # the last images by their stamps
         self.publisher = self.create_publisher(Image, out, 10)
         self.create_subscription(Image, image, self.keep, 10)
         self.create_subscription(Image, mask, self.blur, 10)
 
     def keep(self, image: Image) -> None:
         self.waiting[image.header.stamp.sec, image.header.stamp.nanosec] = image
-        if len(self.waiting) > 60:
-            del self.waiting[min(self.waiting)]
+        self.waiting = dict(list(self.waiting.items())[-60:])
 
     def blur(self, mask: Image) -> None:
-        image = self.waiting.get((mask.header.stamp.sec, mask.header.stamp.nanosec))
-        if image is not None:
+        if image := self.waiting.get((mask.header.stamp.sec, mask.header.stamp.nanosec)):
             rgb = image_to_rgb(image)
             rgb = cv2.copyTo(cv2.blur(rgb, (31, 31)), pixels_of(mask), rgb.copy())
             self.publisher.publish(image_message(rgb, "rgb8", image.header))
@@ -37,4 +36,5 @@ for name, topic in (("image", "/image"), ("mask", "/vss/mask/people"), ("out", "
     parser.add_argument(f"--{name}", default=topic, help=f"topic ({topic})")
 args = parser.parse_args()
 rclpy.init()
-rclpy.spin(Blur(args.image, args.mask, args.out))
+with contextlib.suppress(KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
+    rclpy.spin(Blur(args.image, args.mask, args.out))

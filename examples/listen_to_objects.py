@@ -1,9 +1,11 @@
 """Subscribe to the node's objects, and print what is seen and where."""
 
 import argparse
+import contextlib
 
 import numpy as np
 import rclpy
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
 from sam2vss_ros.msg import TrackedObject, TrackedObjectArray
@@ -31,5 +33,6 @@ parser.add_argument("--count", type=int, default=0, help="messages, then end (0:
 args = parser.parse_args()
 rclpy.init()
 node = Listener(args.topic, args.count)
-while rclpy.ok() and node.left:
-    rclpy.spin_once(node, timeout_sec=0.2)
+with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+    while node.left:
+        rclpy.spin_once(node, timeout_sec=0.2)

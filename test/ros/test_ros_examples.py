@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -114,6 +115,15 @@ def test_blur_people(ros: RosSession, script: Any) -> None:
     seen = pixels_of(heard[0])
     np.testing.assert_array_equal(seen[mask == 0], image[mask == 0])
     assert seen[mask > 0].std() < image[mask > 0].std()
+
+
+@pytest.mark.parametrize("name", ["blur_people", "listen_to_objects"])
+def test_ctrl_c(name: str, ros: RosSession, script: Any) -> None:
+    node, example = ros.node("ears"), script(name)
+    ros.wait_until(lambda: name in node.get_node_names(), f"the node {name}")
+    example.process.send_signal(signal.SIGINT)
+    assert example.end() == ("", "")
+    assert example.process.returncode == 0
 
 
 @pytest.mark.parametrize("name", ["blur_people", "listen_to_objects", "publish_folder"])
