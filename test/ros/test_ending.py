@@ -29,7 +29,7 @@ from sam2vss_ros.ros.ending import Ending
 ending = Ending()
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
-def slow(*_):
+def slow(*_, **__):
     print("slow", flush=True)
     time.sleep(60)
 {what} = slow
