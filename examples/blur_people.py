@@ -1,4 +1,4 @@
-"""Use a mask, masks:="people=Pedestrian,Bicyclist": blur what it covers in the camera's images."""
+"""Blur whom a mask of the node covers: masks:="people=Pedestrian,Bicyclist"."""
 
 import argparse
 import contextlib

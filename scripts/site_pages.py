@@ -73,11 +73,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Put the README's sections in, and turn links to files of the repository into the site's."""
-    own = _relinked(markdown, _base(page.file), page.file.src_uri)
-    return SECTION.sub(
-        lambda found: _relinked(_section(found[1]), ROOT, page.file.src_uri),
-        own,
-    )
+    uri = page.file.src_uri
+
+    def section(found: re.Match[str]) -> str:
+        text = _relinked(_section(found[1]), ROOT, uri)
+        # The page's own title need not be said twice.
+        twice = f"# {found[1]}\n" in markdown
+        return re.sub(r"^#+ .*\n", "", text) if twice else text
+
+    return SECTION.sub(section, _relinked(markdown, _base(page.file), uri))
 
 
 # Links.
@@ -148,13 +152,13 @@ def _leaves(nav: object) -> Iterator[str]:
 
 
 def _section(title: str) -> str:
-    """A section of the README, up to the next `##`; the first one goes without its heading."""
+    """A section of the README with its heading, up to the next `##`."""
     found = re.search(
         rf"^(##? {re.escape(title)}\n.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL
     )
     if found is None:
         raise PluginError(f"README.md has no section {title!r}, which a page of docs/ shows")
-    return found[1].removeprefix("# sam2vss_ros\n") if title == "sam2vss_ros" else found[1]
+    return found[1]
 
 
 def _readme_pages() -> dict[str, str]:
@@ -207,8 +211,8 @@ def _examples() -> str:
     parts = ["# Examples\n\nShort scripts to copy, in `examples/`. Each has `--help`."]
     for path in sorted((ROOT / "examples").glob("*.py")):
         code = path.read_text(encoding="utf-8").rstrip()
-        title = (ast.get_docstring(ast.parse(code)) or path.stem).splitlines()[0].rstrip(".")
-        parts.append(f"## {title}\n\n`examples/{path.name}`\n\n```python\n{code}\n```")
+        purpose = ast.get_docstring(ast.parse(code))
+        parts.append(f"## {path.name}\n\n{purpose}\n\n```python\n{code}\n```")
     return "\n\n".join(parts)
 
 
