@@ -17,7 +17,7 @@ from sam2vss_ros.errors import ImageError, brief
 from sam2vss_ros.geometry.depth import Depth, to_metres
 from sam2vss_ros.io.encodings import Layout
 from sam2vss_ros.io.image_headers import check_pixels, header_size
-from sam2vss_ros.io.ros_images import PNG, check_whole, pixels_of
+from sam2vss_ros.io.ros_images import PNG, check_whole, data_of, pixels_of
 
 DEPTH_ENCODINGS = {"16UC1": Layout(1, "u2"), "32FC1": Layout(1, "f4")}
 """Millimetres and metres."""
@@ -47,7 +47,7 @@ def compressed_depth_of(message: Any, scale: float = 0.0, most_pixels: int = MOS
             f"{brief(repr(message.format))} is not depth as compressedDepth has it "
             "(16UC1; compressedDepth png)",
         )
-    raw = bytes(message.data)
+    raw = bytes(data_of(message))
     png = raw[COMPRESSED.size :]
     if not png.startswith(PNG):
         raise ImageError(

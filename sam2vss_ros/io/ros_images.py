@@ -102,7 +102,7 @@ def pixels_of(
     _check_data(message, row, message.step * height, most_pixels)
     if layout.channels == 2 and width % 2:
         raise ImageError("odd width", f"{message.encoding} has pairs of pixels, width is {width}")
-    rows = _rows(message.data, 0, height, message.step, row)
+    rows = _rows(data_of(message), 0, height, message.step, row)
     shape = (height, width) if layout.channels == 1 else (height, width, layout.channels)
     return rows.view(dtype).reshape(shape)
 
@@ -135,12 +135,13 @@ def planes_to_rgb(message: Any, most_pixels: int = MOST_PIXELS) -> RgbImage:
             f"{message.encoding} has a colour for {across} x {down} pixels, the image is "
             f"{width} x {height}",
         )
-    luma, columns = _rows(message.data, 0, height, step, width), width // across
+    data = data_of(message)
+    luma, columns = _rows(data, 0, height, step, width), width // across
     if planes.interleaved:
-        pairs = _rows(message.data, start, chroma_rows, pairs_step, 2 * columns)
+        pairs = _rows(data, start, chroma_rows, pairs_step, 2 * columns)
         chroma = [pairs[:, 0::2], pairs[:, 1::2]]
     else:
-        both = _rows(message.data, start, 2 * chroma_rows, pairs_step // 2, columns)
+        both = _rows(data, start, 2 * chroma_rows, pairs_step // 2, columns)
         chroma = [both[:chroma_rows], both[chroma_rows:]]
     blue, red = chroma if planes.blue_first else chroma[::-1]
     if planes.shared == (2, 2):
@@ -149,6 +150,20 @@ def planes_to_rgb(message: Any, most_pixels: int = MOST_PIXELS) -> RgbImage:
         return np.asarray(cv2.cvtColor(stacked.reshape(height * 3 // 2, width), code))
     blue, red = (np.repeat(plane, across, 1) for plane in (blue, red))
     return np.asarray(cv2.transform(np.stack([luma, blue, red], -1), YUV_TO_RGB), np.uint8)
+
+
+def on_device(message: Any) -> bool:
+    """Whether a GPU holds the bytes of a message.
+
+    From ROS 2 Lyrical on such a `uint8[]` is a `rosidl_buffer.Buffer`: it has a length, but NumPy
+    cannot read it in place.
+    """
+    return hasattr(message.data, "backend_type")
+
+
+def data_of(message: Any) -> Any:
+    """The bytes of a message as NumPy reads them; those that a GPU holds are copied."""
+    return message.data.to_bytes() if on_device(message) else message.data
 
 
 def _check_data(message: Any, row: int, needed: int, most_pixels: int) -> None:
@@ -198,7 +213,7 @@ def compressed_to_rgb(
     """
     if "compressedDepth" in message.format:
         raise ImageError("not a colour image", f"its format is {_named(message)}")
-    data = np.frombuffer(message.data, np.uint8)
+    data = np.frombuffer(data_of(message), np.uint8)
     raw = data.tobytes()
     if not is_image(raw):
         raise _no_image(message, raw)

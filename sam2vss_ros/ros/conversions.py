@@ -23,7 +23,7 @@ from std_msgs.msg import Header
 from sam2vss_ros.config import MOST_PIXELS
 from sam2vss_ros.io import ros_images
 from sam2vss_ros.io.contrast import Contrast
-from sam2vss_ros.io.ros_images import RgbImage, pixels_of
+from sam2vss_ros.io.ros_images import RgbImage, on_device, pixels_of
 
 
 def image_to_rgb(
@@ -31,7 +31,7 @@ def image_to_rgb(
 ) -> RgbImage:
     """As `ros_images.image_to_rgb`."""
     bridge = cv_bridge() if message.encoding in CV_BRIDGE_ENCODINGS else None
-    if bridge is not None:
+    if bridge is not None and not on_device(message):
         pixels = pixels_of(message, most_pixels=most_pixels)
         if message.step == pixels.nbytes // len(pixels):
             return np.asarray(bridge.imgmsg_to_cv2(message, "rgb8"))

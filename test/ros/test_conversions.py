@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -14,6 +15,7 @@ from rosbags.image import image_to_cvimage
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from device_buffers import Buffer
 from sam2vss_ros.errors import ImageError
 from sam2vss_ros.io.ros_images import ENCODINGS, compressed_to_rgb, pixels_of, pixels_to_rgb
 from sam2vss_ros.ros import conversions
@@ -281,4 +283,8 @@ def test_cv_bridge_that_works_is_used_for_rows_without_padding(
     assert np.array_equal(image_to_rgb(plain), expected)
     assert np.array_equal(image_to_rgb(padded), expected)
     bridge: Any = cv_bridge()
+    assert bridge.calls == 1
+    fields = {name: getattr(plain, name) for name in ("encoding", "height", "width", "step")}
+    held = SimpleNamespace(**fields, is_bigendian=0, data=Buffer(plain.data.tobytes()))
+    assert np.array_equal(image_to_rgb(held), expected)  # which cv_bridge could not read
     assert bridge.calls == 1

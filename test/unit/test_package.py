@@ -192,5 +192,12 @@ def test_configuration_files_parse(root: Path) -> None:
 
 
 def test_commands_are_executable(root: Path) -> None:
-    for name in ("scripts/setup", "scripts/test", "scripts/demo", "scripts/vss_node", ".ci/run"):
+    for name in (
+        "scripts/setup",
+        "scripts/test",
+        "scripts/demo",
+        "scripts/pictures",
+        "scripts/vss_node",
+        ".ci/run",
+    ):
         assert (root / name).stat().st_mode & 0o111, name

@@ -1,0 +1,40 @@
+"""Blur whom a mask of the node covers: masks:="people=Pedestrian,Bicyclist"."""
+
+import argparse
+import contextlib
+
+import cv2
+import rclpy.executors
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+
+from sam2vss_ros.io.ros_images import pixels_of
+from sam2vss_ros.ros.conversions import image_message, image_to_rgb
+
+
+class Blur(Node):
+    def __init__(self, image: str, mask: str, out: str) -> None:
+        super().__init__("blur_people")
+        self.waiting: dict[tuple[int, int], Image] = {}  # the last images by their stamps
+        self.publisher = self.create_publisher(Image, out, 10)
+        self.create_subscription(Image, image, self.keep, 10)
+        self.create_subscription(Image, mask, self.blur, 10)
+
+    def keep(self, image: Image) -> None:
+        self.waiting[image.header.stamp.sec, image.header.stamp.nanosec] = image
+        self.waiting = dict(list(self.waiting.items())[-60:])
+
+    def blur(self, mask: Image) -> None:
+        if image := self.waiting.get((mask.header.stamp.sec, mask.header.stamp.nanosec)):
+            rgb = image_to_rgb(image)
+            rgb = cv2.copyTo(cv2.blur(rgb, (31, 31)), pixels_of(mask), rgb.copy())
+            self.publisher.publish(image_message(rgb, "rgb8", image.header))
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+for name, topic in (("image", "/image"), ("mask", "/vss/mask/people"), ("out", "/image_blurred")):
+    parser.add_argument(f"--{name}", default=topic, help=f"topic ({topic})")
+args = parser.parse_args()
+rclpy.init()
+with contextlib.suppress(KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
+    rclpy.spin(Blur(args.image, args.mask, args.out))
