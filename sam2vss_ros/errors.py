@@ -20,6 +20,9 @@ LONGEST_VALUE = 80
 LONGEST_MESSAGE = 900
 """Characters of a whole message."""
 
+LONGEST_NAME = 100
+"""Characters of the name of a class: it stands in messages, tables and legends."""
+
 
 def one_line(text: object, longest: int = LONGEST_QUOTE) -> str:
     """A text of unknown origin in one line: white space joined, what is not printable escaped.

@@ -12,16 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sam2vss_ros.errors import one_line
+from sam2vss_ros.errors import LONGEST_NAME, one_line
 from sam2vss_ros.io.yaml_files import read_yaml
 from sam2vss_ros.semantics.shipped import yaml_path
 
 IMAGE_ID_LIMIT = 65536
 
 GOLDEN = (5**0.5 - 1) / 2
-
-LONGEST_NAME = 100
-"""Characters of the name of a class: it stands in messages, tables and legends."""
 
 
 FORMAT = (

@@ -245,7 +245,7 @@ def test_an_object_is_carried_where_it_goes_in_any_aspect(
     assert features.mask_size == (height // 2, width // 2) == model.mask_size(size)
     # Some of the wall that comes into sight behind it stays with it; tiles that rest lag behind.
     kept = float((found.masks[truth] > 0).float().mean())
-    assert iou(found.masks > 0, truth) > 0.4 and kept > 0.75
+    assert iou(found.masks > 0, truth) > 0.4 and kept > 0.7
     assert tracker.bank.nbytes() == held > 0
     assert tracker.nothing().masks.shape == (0, height // 2, width // 2)
 

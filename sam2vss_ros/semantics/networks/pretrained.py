@@ -22,15 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sam2vss_ros.errors import one_line
+from sam2vss_ros.errors import LONGEST_NAME, one_line
 from sam2vss_ros.io.stand_ins import stand_in
 from sam2vss_ros.sam2.functional import PIXEL_MEAN, PIXEL_STD
-from sam2vss_ros.semantics.catalog import (
-    LONGEST_NAME,
-    ClassCatalog,
-    SemanticClass,
-    distinct_color,
-)
+from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass, distinct_color
 from sam2vss_ros.semantics.networks.inputs import MAX_SIDE, Input, check_range, is_side
 from sam2vss_ros.semantics.networks.network import TensorNetwork, refuse_broken_weights
 

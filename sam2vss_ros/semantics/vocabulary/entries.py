@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sam2vss_ros.errors import brief
-from sam2vss_ros.semantics.catalog import LONGEST_NAME
+from sam2vss_ros.errors import LONGEST_NAME, brief
 
 MOST_WORDS = 254
 """Names at a time: all that a label image of 8 bits holds beside unlabelled, and one to spare."""
