@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from sam2vss_ros import __version__
-from sam2vss_ros.errors import InputError, needs_extra, one_line
+from sam2vss_ros.errors import InputError, needs_extra, one_line, reason_of
 from sam2vss_ros.fleet.run import Progress
 from sam2vss_ros.fleet.tasks import Failed, Task, Worker
 
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 
 OBJECT_STORE = 128 << 20
 """Bytes of shared memory that Ray takes on this machine: results of tasks are small."""
+
+PATIENCE = 5.0
+"""Seconds until a cluster's address has answered."""
 
 POLL = 0.5
 """Seconds from one look at the workers to the next."""
@@ -56,6 +60,7 @@ class RayWorkers:
         quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": True}
         try:
             if self._address:
+                _knock(self._address)
                 ray.init(self._address, **quiet)
             else:
                 ray.init(
@@ -146,7 +151,7 @@ class RayWorkers:
         if task is None:
             self._deaths_at_start += 1
             if self._deaths_at_start > self._workers * (1 + self._retries):
-                raise InputError(f"ray: workers die as they start: {reason}")
+                raise InputError(f"ray: workers die as they start: {one_line(error)}")
             return
         self._attempts[task.key] += 1
         if self._attempts[task.key] > self._retries:
@@ -154,6 +159,13 @@ class RayWorkers:
         else:
             log.warning("%s: begun again: %s", task.title, reason)
             waiting.appendleft(task)
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens; Ray itself tries for minutes."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), PATIENCE).close()
 
 
 def _restore(handler: Any) -> None:
@@ -187,7 +199,8 @@ def _check_version(status: Any) -> None:
 
 def _reason(error: Exception) -> str:
     """Why a worker was lost, in a line."""
-    cause = getattr(error, "cause", None) or error
     if isinstance(error, RayActorError):
         return "its worker died"
-    return one_line(f"{type(cause).__name__}: {cause}")
+    if isinstance(error, RayTaskError):
+        return one_line(f"{type(error.cause).__name__}: {error.cause}")
+    return reason_of(error)

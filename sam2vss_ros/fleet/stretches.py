@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from sam2vss_ros.errors import InputError, few
 from sam2vss_ros.io.bags import Bag, Section
@@ -89,25 +90,21 @@ def cut(bag: Bag, topic: str, seconds: float, warm_up: float) -> list[Stretch]:
     ]
 
 
-def _sections(times: np.ndarray, length_ns: int, warm_up_ns: int) -> list[Section]:
+def _sections(times: npt.NDArray[np.int64], length_ns: int, warm_up_ns: int) -> list[Section]:
     """The sections of messages with these times of recording, in the order in which they are read.
 
     A section is read from a time on, so it may begin only where all before is older than all after.
     """
     highest, lowest = np.maximum.accumulate(times), np.minimum.accumulate(times[::-1])[::-1]
     free = np.flatnonzero(np.append(True, highest[:-1] < lowest[1:]))
-    begins = [0]
-    for target in range(int(times[0]) + length_ns, int(times.max()) + 1, length_ns):
-        begin = int(free[min(int(np.searchsorted(lowest[free], target)), len(free) - 1)])
-        if begin > begins[-1] and lowest[begin] >= target:
-            begins.append(begin)
-    sections = []
-    for begin, end in zip(begins, [*begins[1:], len(times)], strict=True):
-        earliest = lowest[begin] - warm_up_ns
-        first = 0 if begin == 0 else int(free[np.searchsorted(lowest[free], earliest)])
-        since = int(times[first]) if first else 0
-        sections.append(Section(since, first, begin - first, end - begin))
-    return sections
+    places = (lowest[free] - lowest[0]) // length_ns
+    begins = free[np.unique(places, return_index=True)[1]]
+    leads = free[np.searchsorted(lowest[free], lowest[begins] - warm_up_ns)]
+    ends = np.append(begins[1:], len(times))
+    return [
+        Section(int(lowest[lead]) if lead else 0, lead, begin - lead, end - begin)
+        for lead, begin, end in zip(leads.tolist(), begins.tolist(), ends.tolist(), strict=True)
+    ]
 
 
 def _is_bag(path: Path) -> bool:
