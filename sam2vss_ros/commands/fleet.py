@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sam2vss_ros.commands.labellers import LabellerTools, pipeline_part, weights_of
 from sam2vss_ros.commands.variants import Options
 from sam2vss_ros.config import PipelineConfig
-from sam2vss_ros.errors import InputError, few
+from sam2vss_ros.errors import InputError, ModelUnavailableError, few
 
 if TYPE_CHECKING:
     from sam2vss_ros.evaluation.evaluate import Evaluation
@@ -105,13 +105,14 @@ def open_executor(
         from sam2vss_ros.fleet.run import Here
 
         return nullcontext(Here())
-    try:
-        from sam2vss_ros.fleet.ray_workers import RayWorkers
-    except InputError as error:
-        raise InputError(f"{error}; or do without: --workers 1") from error
+    from sam2vss_ros.fleet.ray_settings import open_ray
+
     gpus = 0.0 if options.get("device") == "cpu" else args.gpus_per_worker
     threads = int(str(options["threads"]))
-    return RayWorkers(args.ray_address or "", args.workers or 0, threads, gpus, retries)
+    try:
+        return open_ray(args.ray_address or "", args.workers or 0, threads, gpus, retries)
+    except InputError as error:
+        raise InputError(f"{error}; or do without: --workers 1") from error
 
 
 def find_stretches(args: argparse.Namespace, besides: str | None = None) -> list[list[Stretch]]:
@@ -144,12 +145,21 @@ def with_threads(options: Options) -> Options:
 
 
 def facts(options: Options) -> dict[str, object]:
-    """What results depend on besides the bags: options, weights and code."""
+    """What results depend on besides the bags: options, weights and code.
+
+    Raises InputError for options that will not do.
+    """
     from sam2vss_ros import __version__
     from sam2vss_ros.evaluation.provenance import fingerprints, git_commit
 
-    config = PipelineConfig.from_mapping(pipeline_part(options))
-    weights = [(about["path"], about["sha256"]) for about in fingerprints(weights_of(config))]
+    if options.get("network") == "topic":
+        raise InputError("network: topic is for the live node, where labels come with the images")
+    try:
+        config = PipelineConfig.from_mapping(pipeline_part(options))
+        files = fingerprints(weights_of(config))
+    except (ValueError, TypeError, FileNotFoundError, ModelUnavailableError) as error:
+        raise InputError(str(error)) from error
+    weights = [(about["path"], about["sha256"]) for about in files]
     named = {name: _file_state(value) for name, value in options.items()}
     return {
         "options": sorted(named.items()),

@@ -72,10 +72,7 @@ def _label(args: argparse.Namespace) -> None:
     folder = args.out.expanduser().absolute()
     check_folder("out", folder)
     options = with_threads(pipeline_options(args))
-    try:
-        about = facts(options)
-    except (ValueError, TypeError) as error:
-        raise InputError(str(error)) from error
+    about = facts(options)
     stretches = find_stretches(args)
     for bag in stretches:
         check_label_topics(Bag(bag[0].bag), args.namespace)

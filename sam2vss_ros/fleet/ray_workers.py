@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import socket
 import time
@@ -12,17 +11,13 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
-from sam2vss_ros import __version__
-from sam2vss_ros.errors import InputError, needs_extra, one_line, reason_of
-from sam2vss_ros.fleet.run import Progress
-from sam2vss_ros.fleet.tasks import Failed, Task, Worker
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
-# Workers that ask for no GPU see none, on every version of Ray.
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-with needs_extra("fleet"):
-    import ray
-    from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from sam2vss_ros import __version__
+from sam2vss_ros.errors import InputError, one_line, reason_of
+from sam2vss_ros.fleet.run import Progress
+from sam2vss_ros.fleet.tasks import Failed, Task, Unfit, Worker
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +32,7 @@ POLL = 0.5
 
 
 class RayWorkers:
-    """Executor on a Ray cluster. Use it in a `with` block.
+    """Executor on a Ray cluster. Made by `open_ray`, to use in a `with` block.
 
     address: of a cluster, as ray.init takes it; empty: Ray is started on this machine, and reached
     from nowhere else. workers: 0: as many as fit. cpus, gpus: that each reserves; gpus None: one
@@ -68,7 +63,6 @@ class RayWorkers:
                     num_cpus=self._workers * self._cpus or None,
                     object_store_memory=OBJECT_STORE,
                     include_dashboard=False,
-                    _node_ip_address="127.0.0.1",
                     **quiet,
                 )
         except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -136,6 +130,8 @@ class RayWorkers:
                         idle.append(worker)
                         if task is None:
                             _check_version(answer)
+                        elif isinstance(answer, Unfit):
+                            raise InputError(f"ray: {answer.host}: {answer.reason}")
                         else:
                             yield task, answer
                 progress(_frames([worker for worker, task in busy.values() if task]))

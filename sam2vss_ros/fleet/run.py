@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from sam2vss_ros.errors import InputError
-from sam2vss_ros.fleet.tasks import Failed, Task, Worker
+from sam2vss_ros.fleet.tasks import Failed, Task, Unfit, Worker
 from sam2vss_ros.io.outputs import write_bytes
 
 Progress = Callable[[int], None]
@@ -91,7 +91,7 @@ def run_tasks(
     """Do all tasks whose results are not there yet, under one progress bar; results are kept.
 
     `after` is asked for the tasks that become possible by one that has ended. Returns why tasks
-    failed, by their titles.
+    failed, by their titles. Raises InputError where a worker cannot load what tasks need.
     """
     failures: dict[str, str] = {}
     waiting: deque[Task] = deque()
@@ -115,6 +115,8 @@ def run_tasks(
             bar.update(max(0, min(done + under_way, total) - bar.n))
 
         for task, result in executor.results(waiting, progress):
+            if isinstance(result, Unfit):  # so it would be with all other tasks
+                raise InputError(result.reason)
             done += task.frames
             progress(0)
             if isinstance(result, Failed):

@@ -54,6 +54,14 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class Unfit:
+    """The answer of a worker on `host` that cannot load what its task needs."""
+
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Status:
     """Where a worker is, and how many frames of its task are done."""
 
@@ -73,13 +81,16 @@ class Worker:
         self._frames = 0
 
     def do(self, task: Task) -> Any:
-        """The result of a task, or Failed where the task says that it cannot be done."""
+        """The result of a task, Failed where the task says that it cannot be done, or Unfit."""
         self._frames = 0
         try:
             if task.tools is not None and task.tools != self._needed:
                 self.close()
                 self._opened = self._open.enter_context(task.tools.open())
                 self._needed = task.tools
+        except InputError as error:
+            return Unfit(platform.node(), str(error))
+        try:
             return task.run(self._opened, self._tick)
         except InputError as error:
             return Failed(str(error))

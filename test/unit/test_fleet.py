@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from street_bags import IMAGES, LABELS, STAMP, STEP, street_bag
 
 from cli_streams import WITHOUT_LIBRARIES, run
 from sam2vss_ros.errors import InputError
@@ -17,6 +16,7 @@ from sam2vss_ros.fleet.stretches import Stretch, cut, find_bags
 from sam2vss_ros.io.bag_writer import new_bag
 from sam2vss_ros.io.bags import Bag, Section
 from sam2vss_ros.io.labelled_bags import open_bag
+from street_bags import IMAGES, LABELS, STAMP, STEP, street_bag
 
 PIPELINE = ("--image-topic", IMAGES, "--device", "cpu", "--threads", 1, "--max-objects", 2,
             "--min-class-score", 0)  # fmt: skip
