@@ -235,6 +235,8 @@ def evaluate_bags(
         failed = run_tasks(every, executor, results, "evaluate")
     evaluations, notes = {}, dict[str, None]()
     for name, of_variant in tasks.items():
+        if not any(task in results for task in of_variant):
+            raise InputError(failures_told(failed))
         parts = (results.load(task) for task in of_variant if task in results)
         take = report.merger(name) if report else lambda _: None
         evaluation, config, found = merge(truth, parts, take)

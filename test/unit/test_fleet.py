@@ -13,7 +13,7 @@ import pytest
 from cli_streams import WITHOUT_LIBRARIES, run
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.fleet.stretches import Stretch, cut, find_bags
-from sam2vss_ros.io.bag_writer import new_bag
+from sam2vss_ros.io.bag_writer import header, image_message, label_message, new_bag
 from sam2vss_ros.io.bags import Bag, Section
 from sam2vss_ros.io.labelled_bags import open_bag
 from street_bags import IMAGES, LABELS, STAMP, STEP, street_bag
@@ -181,6 +181,32 @@ def test_a_command_that_was_stopped_goes_on(
     whole[whole.index("--out") + 1] = tmp_path / "whole"
     assert run(*whole) == 0
     assert label_images(tmp_path / "out" / "street2") == label_images(tmp_path / "whole/street2")
+
+
+def test_a_bag_that_is_of_no_use_is_told_and_the_others_are_done(
+    bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with new_bag(tmp_path / "broken", "mcap") as bag:
+        for i in range(2):
+            head = header(STAMP + i * STEP, "front")
+            image = image_message(np.zeros((48, 64, 3), np.uint8), "rgb8", head)
+            image.data = image.data[:100]
+            bag.write(IMAGES, image, STAMP + i * STEP)
+            bag.write(LABELS, label_message(np.zeros((48, 64), np.uint8), head), STAMP + i * STEP)
+    both = ("--bags", tmp_path / "broken", bags / "street1", *PIPELINE, *ALONE)
+    assert run("label", *both, "--out", tmp_path / "out") == 2
+    said = capsys.readouterr()
+    assert "1 of 2 bags labelled, 4 images" in said.out
+    assert "1 stretches failed: broken: " in said.err and "no image can be used" in said.err
+    figures = tmp_path / "figures.json"
+    score = ("--work", tmp_path / "work", "--json", figures, *SCORED)
+    assert run("evaluate", *both, *score) == 2
+    assert "1 stretches failed: fused: broken: " in capsys.readouterr().err
+    result = json.loads(figures.read_text())
+    assert list(result["failed"]) == ["fused: broken"] and result["frames_scored"] == 3
+    only = ("--bags", tmp_path / "broken", *PIPELINE, *ALONE)
+    assert run("evaluate", *only, "--work", tmp_path / "work", *SCORED) == 2
+    assert "1 stretches failed: fused: broken: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
