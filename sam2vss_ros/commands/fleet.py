@@ -34,9 +34,9 @@ def add_fleet_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
     """Declare the options of many bags; the group, for more of them."""
     group = parser.add_argument_group(
         "many bags",
-        "Workers of Ray (the extra `fleet`) take one stretch of a bag after the other and keep "
-        "their networks. A worker or a machine that dies costs its stretch, which another begins "
-        "again. Results are those of `--workers 1`, which does the same in this process, without "
+        "Workers of Ray (the extra `fleet`) take one stretch of a bag after the other and keep\n"
+        "their networks. A worker or a machine that dies costs its stretch, which another begins\n"
+        "again. Results are those of `--workers 1`, which does the same in this process, without\n"
         "Ray: equal on equal processors.",
     )
     group.add_argument(

@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,7 +22,9 @@ from sam2vss_ros.commands import label as label_command
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.fleet.ray_settings import open_ray
 from sam2vss_ros.fleet.run import Executor
+from sam2vss_ros.fleet.tasks import Failed
 from sam2vss_ros.io.bags import Bag
+from small_tasks import SmallTask
 from street_bags import IMAGES, LABELS, DyingPipeline, street_bag
 
 PIPELINE = ("--image-topic", IMAGES, "--device", "cpu", "--threads", 1, "--max-objects", 2,
@@ -135,24 +138,16 @@ def test_scores_are_equal_though_a_worker_is_killed(
     assert without_times[0] == without_times[1] and len(rows[0]) == 1 + 17
 
 
-def test_a_task_that_always_dies_fails_and_the_others_go_on(
-    bags: Path,
-    on_ray: None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    dying = functools.partial(DyingPipeline, marker=None, at=6)  # street3 has 3 images
-    monkeypatch.setattr(label_command, "PipelineTools", dying)
-    command = ("label", "--bags", f"{bags}/street2", f"{bags}/street3", *PIPELINE)
-    assert run(*command, "--out", tmp_path / "out") == 2
-    out = capsys.readouterr()
-    assert "1 of 2 bags labelled" in out.out
-    assert "1 stretches failed: street2: tried 2 times: its worker died" in out.err
-    assert "Traceback" not in out.err
-    monkeypatch.undo()
-    assert run(*command, "--out", tmp_path / "out", "--workers", 1) == 0  # goes on where it was
-    assert "2 of 2 bags labelled, 12 images" in capsys.readouterr().out
+def test_what_always_fails_is_given_up_and_all_else_is_done(workers: Executor) -> None:
+    tasks = [
+        SmallTask("a", "kill"),
+        SmallTask("b", "raise"),
+        *(SmallTask(f"c{i}", "do") for i in range(4)),
+    ]
+    results = {task.key: result for task, result in workers.results(deque(tasks), lambda _: None)}
+    assert results.pop("a") == Failed("tried 2 times: its worker died")
+    assert results.pop("b") == Failed("tried 2 times: ZeroDivisionError: of nobody's foresight")
+    assert results == {f"c{i}": f"c{i} done" for i in range(4)}
 
 
 def test_what_does_not_answer_is_told_at_once() -> None:
