@@ -39,7 +39,7 @@ setup(
         # The report of `sam2vss evaluate` and the curves of `sam2vss train`.
         "report": ["jinja2>=3.0", "matplotlib>=3.5"],
         # Many bags on many workers: `sam2vss evaluate --bags` and `sam2vss label`.
-        "fleet": ["ray>=2.31"],
+        "fleet": ["ray>=2.60"],
     },
     entry_points={"console_scripts": ["sam2vss = sam2vss_ros.cli:main"]},
 )
