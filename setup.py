@@ -38,6 +38,8 @@ setup(
         "networks": ["transformers>=5", "onnxruntime>=1.16", "scipy>=1.9"],
         # The report of `sam2vss evaluate` and the curves of `sam2vss train`.
         "report": ["jinja2>=3.0", "matplotlib>=3.5"],
+        # Many bags on many workers: `sam2vss evaluate --bags` and `sam2vss label`.
+        "fleet": ["ray>=2.60"],
     },
     entry_points={"console_scripts": ["sam2vss = sam2vss_ros.cli:main"]},
 )

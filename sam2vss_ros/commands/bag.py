@@ -239,7 +239,7 @@ def _calibrator(args: argparse.Namespace) -> Callable[[int, int], Calibration]:
 
 
 def _label(args: argparse.Namespace) -> None:
-    from sam2vss_ros.io.bag_writer import label_bag
+    from sam2vss_ros.io.bag_labels import label_bag
     from sam2vss_ros.io.bags import Bag
 
     check_new_bag("out", args.out.expanduser())

@@ -6,27 +6,34 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sam2vss_ros.commands.arguments import (
     add_command,
     add_json_option,
     add_pipeline_options,
-    build_pipeline,
     check_json,
     pipeline_options,
     write_json,
 )
+from sam2vss_ros.commands.fleet import (
+    add_fleet_options,
+    check_no_fleet,
+    evaluate_bags,
+    failures_told,
+)
 from sam2vss_ros.commands.labelled import add_label_options, label_rules, print_notes
+from sam2vss_ros.commands.labellers import open_labeller, pipeline_part, weights_of
+from sam2vss_ros.commands.limits import figures_of, limits_of, missed_limits
 from sam2vss_ros.commands.variants import PAPER_REFINE, Options, modes, parse_variants
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.errors import InputError
 
 if TYPE_CHECKING:
-    from sam2vss_ros.evaluation.evaluate import Labeller
+    from sam2vss_ros.evaluation.evaluate import Evaluation
     from sam2vss_ros.evaluation.report import Report
     from sam2vss_ros.io.readers import LabelledStream
     from sam2vss_ros.semantics.catalog import ClassCatalog
@@ -53,6 +60,7 @@ def add_evaluate(commands: Any) -> None:
             "                 0, such as 000012.png.\n"
             "  --bag BAG      a rosbag2 (mcap or sqlite3) or a ROS 1 bag. Labels have exactly the\n"
             "                 stamp of their image, or lie in a folder, named by stamp or number.\n"
+            "  --bags BAGS    many bags, on many workers: see the group of options for them.\n"
             "Label images hold an id per pixel (grey, palette, or the same in every channel) or\n"
             "the colours of the class file; what is compressed with loss is refused.\n"
             "Frames without labels are seen, not scored; one that fails is counted and skipped.\n"
@@ -67,7 +75,9 @@ def add_evaluate(commands: Any) -> None:
             "  sam2vss evaluate --video drive.mp4 --labels labels --classes camvid \\\n"
             '      --compare mode=fused "mode=fused max_objects=16" semantics=mine.safetensors\n'
             "  sam2vss evaluate --bag drive --image-topic /camera/image --label-topic /labels \\\n"
-            "      --classes camvid --fail-under miou=0.55 --fail-under per_class_iou.Car=0.6"
+            "      --classes camvid --fail-under miou=0.55 --fail-under per_class_iou.Car=0.6\n"
+            "  sam2vss evaluate --bags 'bags/*' --label-topic /labels --classes camvid \\\n"
+            "      --stretch 60 --workers 8 --report report"
         ),
     )
     source = parser.add_argument_group("frames and labels")
@@ -76,6 +86,9 @@ def add_evaluate(commands: Any) -> None:
         "--images", "--video", type=Path, metavar="DIR|VIDEO", help="a folder of images, or a video"
     )
     frames.add_argument("--bag", type=Path, metavar="BAG", help="a recording of ROS")
+    frames.add_argument(
+        "--bags", nargs="+", metavar="BAG", help="many recordings, also by patterns: 'bags/*'"
+    )
     source.add_argument("--image-topic", metavar="T", help="bag: its only topic with images")
     labels = source.add_mutually_exclusive_group(required=True)
     labels.add_argument("--labels", type=Path, metavar="DIR", help="label images: an id per pixel")
@@ -135,6 +148,12 @@ def add_evaluate(commands: Any) -> None:
         action="store_true",
         help="score consistency along optical flow, too (25 ms per frame of 480x360)",
     )
+    add_fleet_options(parser).add_argument(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="what is done is kept here, and not done again by a later run (default sam2vss_work)",
+    )
     add_pipeline_options(parser, without=["classes", "mode"])
     parser.set_defaults(command=_evaluate)
 
@@ -151,21 +170,18 @@ def _evaluate(args: argparse.Namespace) -> int:
     check_json(args.json, args.overwrite)
     _check_report(args.report, args.overwrite)
     empty = Evaluation(truth).as_json()
-    limits = _limits(args.fail_under, figures_of(empty))
+    limits = limits_of(args.fail_under, figures_of(empty))
     variants = _variants(args)
     earlier = _earlier(args.baseline, variants, empty)
-    streams = _streams(args, truth)
     with _open_report(args.report, truth) as report:
-        results = [
-            _run(name, options, streams, truth, report, args.flow)
-            for name, options in variants.items()
-        ]
+        results, label_notes, about_bags = _results(args, variants, truth, report)
         shown = [earlier, *results] if earlier else results
         baseline = args.baseline or results[0]["name"]
         about = {
             "source": _source(args),
             "baseline": baseline,
-            "label_notes": list(dict.fromkeys(note for s in streams for note in s.notes())),
+            "label_notes": label_notes,
+            **about_bags,
             "provenance": provenance(["sam2vss", *sys.argv[1:]]),
         }
         document = {"variants": results, **about} if args.compare else {**results[0], **about}
@@ -176,53 +192,12 @@ def _evaluate(args: argparse.Namespace) -> int:
             write_json(args.json, document)
             if report:
                 report.write(document, shown, baseline)
-    missed = _missed(results, limits)
+    missed = missed_limits(results, limits)
     if missed:
         print(f"sam2vss: fail-under: {'; '.join(missed)}", file=sys.stderr)
+    if failed := about_bags.get("failed"):
+        raise InputError(failures_told(failed))
     return 1 if missed else 0
-
-
-def figures_of(result: Mapping[str, Any]) -> dict[str, float | None]:
-    """Every number of an evaluation's JSON by its key; those of a class as per_class_iou.Car."""
-    figures: dict[str, float | None] = {}
-    for key, value in result.items():
-        if value is None or isinstance(value, int | float):
-            figures[key] = value
-        elif key.startswith("per_class_"):
-            figures |= {f"{key}.{name}": of_class for name, of_class in value.items()}
-    return figures
-
-
-def _limits(texts: Sequence[str], known: Mapping[str, float | None]) -> dict[str, float]:
-    """Least values by key, from `--fail-under KEY=NUMBER`."""
-    limits: dict[str, float] = {}
-    for text in texts:
-        key, _, number = text.rpartition("=")
-        if key not in known:
-            raise InputError(
-                f"fail-under: {text!r} is not KEY=NUMBER with a key of {', '.join(known)}"
-            )
-        try:
-            limits[key] = float(number)
-        except ValueError as error:
-            raise InputError(f"fail-under: {key}: {number!r} is no number") from error
-    return limits
-
-
-def _missed(results: Sequence[Result], limits: Mapping[str, float]) -> list[str]:
-    """What is under its limit, and by how much."""
-    missed = []
-    for result in results:
-        figures = figures_of(result)
-        for key, least in limits.items():
-            value = figures[key]
-            if value is None:
-                missed.append(f"{result['name']}: {key} has no value here")
-            elif value < least:
-                missed.append(
-                    f"{result['name']}: {key} is {value:.4f}, {least - value:.4f} under {least:g}"
-                )
-    return missed
 
 
 def _variants(args: argparse.Namespace) -> dict[str, Options]:
@@ -237,7 +212,7 @@ def _variants(args: argparse.Namespace) -> dict[str, Options]:
             mode = options.get("mode", PAPER_REFINE)
             if mode not in modes():
                 raise ValueError(f"mode: {mode!r} is not one of {', '.join(modes())}")
-            PipelineConfig.from_mapping(_pipeline_part(options))
+            PipelineConfig.from_mapping(pipeline_part(options))
             if options.get("network") == "topic":
                 raise ValueError(
                     "network: topic is for the live node; `sam2vss metrics` scores label images"
@@ -306,9 +281,32 @@ def _open_report(folder: Path | None, truth: ClassCatalog) -> AbstractContextMan
 
 
 def _source(args: argparse.Namespace) -> str:
-    frames = args.images or args.bag
+    frames = args.images or args.bag or " ".join(args.bags)
     topic = f" {args.image_topic}" if args.image_topic else ""
     return f"{frames}{topic}, labels of {args.label_topic or args.labels}, classes {args.truth}"
+
+
+def _results(
+    args: argparse.Namespace,
+    variants: Mapping[str, Options],
+    truth: ClassCatalog,
+    report: Report | None,
+) -> tuple[list[Result], list[str], Result]:
+    """The JSON of every variant, what makes labels doubtful, and what is said of many bags."""
+    if args.bags:
+        rules = label_rules(args, truth)
+        done = evaluate_bags(args, variants, truth, rules, report)
+        results = [
+            _result(name, variants[name], config, evaluation)
+            for name, (evaluation, config) in done.evaluations.items()
+        ]
+        return results, done.notes, done.about
+    check_no_fleet(args)
+    streams = _streams(args, truth)
+    results = [
+        _run(name, options, streams, truth, report, args.flow) for name, options in variants.items()
+    ]
+    return results, list(dict.fromkeys(note for s in streams for note in s.notes())), {}
 
 
 def _run(
@@ -321,11 +319,17 @@ def _run(
 ) -> Result:
     """Evaluate one variant; its JSON."""
     from sam2vss_ros.evaluation.evaluate import evaluate
-    from sam2vss_ros.evaluation.provenance import fingerprints
 
-    with _open_labeller(options) as (labeller, config):
+    with open_labeller(options) as (labeller, config):
         watch = report.watch(name, labeller.catalog) if report else lambda _: None
         evaluation = evaluate(labeller, streams, truth, watch, flow, name)
+    return _result(name, options, config, evaluation)
+
+
+def _result(name: str, options: Options, config: PipelineConfig, evaluation: Evaluation) -> Result:
+    """The JSON of a variant."""
+    from sam2vss_ros.evaluation.provenance import fingerprints
+
     mode = str(options.get("mode", config.mode))
     return {
         "name": name,
@@ -333,42 +337,8 @@ def _run(
         "mode": mode,
         **evaluation.as_json(),
         "config": {**dataclasses.asdict(config), "mode": mode},
-        "weights": fingerprints(_weights(config)),
+        "weights": fingerprints(weights_of(config)),
     }
-
-
-@contextmanager
-def _open_labeller(options: Options) -> Iterator[tuple[Labeller, PipelineConfig]]:
-    """The labeller that a variant names, and the options it runs with."""
-    from sam2vss_ros.evaluation.evaluate import PipelineLabeller
-    from sam2vss_ros.evaluation.paper import PaperRefiner
-
-    with closing(build_pipeline(_pipeline_part(options))) as pipeline:
-        if options.get("mode") == PAPER_REFINE:
-            masklets = cast(int, options.get("max_objects", 0))
-            refiner = PaperRefiner(pipeline.perception, pipeline.config, masklets)
-            yield refiner, refiner.config
-        else:
-            yield PipelineLabeller(pipeline), pipeline.config
-
-
-def _pipeline_part(options: Options) -> Options:
-    """The options as the pipeline takes them: for it, the paper's refiner is in mode refine."""
-    return {**options, "mode": "refine"} if options.get("mode") == PAPER_REFINE else options
-
-
-def _weights(config: PipelineConfig) -> list[Path]:
-    """The files and folders that a variant's weights come from, those on this machine."""
-    from sam2vss_ros.sam2.cards import model_card
-    from sam2vss_ros.sam2.weights import find_weights
-    from sam2vss_ros.semantics.model import EMBEDDED
-
-    card = model_card(config.model)
-    model = Path(config.checkpoint) if config.checkpoint else find_weights(card)
-    semantics = EMBEDDED if config.semantics == "street" else Path(config.semantics)
-    network = None if config.network == "head" else Path(config.network).expanduser()
-    paths = (card.model_file, model, semantics, network)
-    return [path for path in paths if path is not None and path.exists()]
 
 
 def _print_results(results: Sequence[Result], truth: ClassCatalog) -> None:

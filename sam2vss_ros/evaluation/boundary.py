@@ -51,6 +51,11 @@ class BoundaryIou:
         self.counts += counts
         return mean(per_class_iou(counts))
 
+    def merge(self, later: BoundaryIou) -> None:
+        """Count what another one of the same classes has counted."""
+        self.counts += later.counts
+        self.widths |= later.widths
+
     def per_class(self) -> npt.NDArray[np.float64]:
         """(C,) Boundary IoU, 0..1; a predicted band on void is a false alarm."""
         return per_class_iou(self.counts)

@@ -82,6 +82,12 @@ class ConfusionMatrix:
         self.counts += counts
         return counts
 
+    def merge(self, later: ConfusionMatrix) -> None:
+        """Count what another matrix of the same classes has counted."""
+        self.counts += later.counts
+        for id_, count in later.foreign_pixels.items():
+            self.foreign_pixels[id_] = self.foreign_pixels.get(id_, 0) + count
+
     @property
     def truth_pixels(self) -> Counts:
         """(C,) scored ground-truth pixels by class."""

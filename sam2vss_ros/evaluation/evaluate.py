@@ -132,6 +132,18 @@ class Evaluation:
         self.first_failure = ""
         self.disorder_told = False
 
+    def merge(self, later: Evaluation) -> None:
+        """Count what was measured of the streams, or the parts of one, that follow."""
+        self.scores.merge(later.scores)
+        self.latencies.merge(later.latencies)
+        self.streams += later.streams
+        self.frames += later.frames
+        self.frames_scored += later.frames_scored
+        self.frames_unmatched += later.frames_unmatched
+        self.frames_failed += later.frames_failed
+        self.labels_unmatched += later.labels_unmatched
+        self.first_failure = self.first_failure or later.first_failure
+
     @property
     def fps(self) -> float:
         """Frames per second of the labeller's own time, without reading files."""
@@ -170,23 +182,38 @@ def evaluate(
     follows. Raises InputError for class catalogs without
     a common name, labels without any class of `truth`, and where no frame can be scored.
     """
-    try:
-        evaluation = Evaluation(truth, labeller.catalog, flow)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    evaluation = begin_evaluation(labeller, truth, flow)
     total = sum(stream.count for stream in streams)
     with tqdm(total=total or None, unit="frame", desc=title) as progress:
         for stream in streams:
-            evaluation.streams += 1
-            evaluation.scores.start_stream()
-            for index, (item, output) in enumerate(_answers(labeller, stream)):
-                watch(_score(evaluation, stream.name, index, item, output))
+            for result in score_stream(evaluation, labeller, stream):
+                watch(result)
                 progress.update()
                 miou = evaluation.scores.matrix.miou()
                 progress.set_postfix(miou=f"{miou:.3f}", fps=f"{evaluation.fps:.1f}")
-            evaluation.labels_unmatched += stream.unmatched()
-    _check_scored(evaluation, truth)
+    check_scored(evaluation, truth)
     return evaluation
+
+
+def begin_evaluation(labeller: Labeller, truth: ClassCatalog, flow: bool) -> Evaluation:
+    """An evaluation of nothing yet. Raises InputError for catalogs without a common name."""
+    try:
+        return Evaluation(truth, labeller.catalog, flow)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def score_stream(
+    evaluation: Evaluation, labeller: Labeller, stream: LabelledStream
+) -> Iterator[FrameResult]:
+    """Run a labeller over a stream, in order, and score its answers frame by frame."""
+    evaluation.streams += 1
+    evaluation.scores.start_stream()
+    for index, (item, output) in enumerate(_answers(labeller, stream)):
+        if index >= stream.warm_up:
+            yield _score(evaluation, stream.name, stream.first + index, item, output)
+    evaluation.scores.start_stream()
+    evaluation.labels_unmatched += stream.unmatched()
 
 
 def _score(
@@ -233,7 +260,7 @@ def _tell_disorder(evaluation: Evaluation, what: str) -> None:
         log.warning("%s (told once, counted on)", what)
 
 
-def _check_scored(evaluation: Evaluation, truth: ClassCatalog) -> None:
+def check_scored(evaluation: Evaluation, truth: ClassCatalog) -> None:
     """Raise InputError where there was nothing to score."""
     if not evaluation.frames_scored and evaluation.frames_failed:
         raise InputError(

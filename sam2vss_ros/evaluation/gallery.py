@@ -64,16 +64,25 @@ class WorstFrames:
         image: (H, W, 3) uint8 RGB; labels, prediction: (H, W) class ids.
         """
         stream, index, name = place
+        if (gone := self._displaced(stream, index, miou)) is None:
+            return
+        rows, columns = self._matrix.index_images(labels, prediction)
+        panels = _panels(image, rows, columns, self._colors)
+        frame = BadFrame(stream, index, name, miou, self._mistake(rows, columns), panels)
+        self._kept = [*(f for f in self._kept if f not in gone), frame]
+
+    def take(self, frame: BadFrame) -> None:
+        """Consider a frame that another gallery has kept."""
+        if (gone := self._displaced(frame.stream, frame.index, frame.miou)) is not None:
+            self._kept = [*(f for f in self._kept if f not in gone), frame]
+
+    def _displaced(self, stream: str, index: int, miou: float) -> list[BadFrame] | None:
+        """What a frame takes the place of; None where it is none of the worst."""
         alike = [f for f in self._kept if f.stream == stream and abs(f.index - index) < APART]
         full = len(self._kept) - len(alike) >= self._size
         gone = [max(self._kept, key=lambda f: f.miou)] if full else alike
         bar = min((f.miou for f in gone), default=math.inf)
-        if not miou < bar:  # nor where it is NaN
-            return
-        rows, columns = self._matrix.index_images(labels, prediction)
-        panels = _panels(image, rows, columns, self._colors)
-        self._kept = [f for f in self._kept if f not in gone]
-        self._kept.append(BadFrame(stream, index, name, miou, self._mistake(rows, columns), panels))
+        return gone if miou < bar else None  # nor where it is NaN
 
     def frames(self) -> list[BadFrame]:
         """What was kept, the worst first."""

@@ -29,6 +29,12 @@ class Latencies:
         self.count += 1
         self.seconds += seconds
 
+    def merge(self, later: Latencies) -> None:
+        """Count the durations of another histogram."""
+        self._bins += later._bins
+        self.count += later.count
+        self.seconds += later.seconds
+
     def quantile(self, share: float) -> float:
         """The duration in seconds that `share` (0..1) of all do not exceed; NaN before any."""
         if not self.count:

@@ -87,6 +87,14 @@ class Scoreboard:
         self.consistency.start_clip()
         self.flow.start_clip()
 
+    def merge(self, later: Scoreboard) -> None:
+        """Count the frames of another scoreboard, of the streams that follow."""
+        self.matrix.merge(later.matrix)
+        self.boundary.merge(later.boundary)
+        self.trimap.counts += later.trimap.counts
+        self.consistency.merge(later.consistency)
+        self.flow.counts += later.flow.counts
+
     def update(
         self,
         labels: LabelImage | None,

@@ -10,7 +10,6 @@ They are written in a folder beside, and take the place of an earlier report tog
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import json
 import math
@@ -22,19 +21,14 @@ from typing import Any
 
 from sam2vss_ros.evaluation.evaluate import FrameResult
 from sam2vss_ros.evaluation.figures import PLOTS
+from sam2vss_ros.evaluation.frame_log import COLUMNS, WORST, FrameLog, FrameRow, offer
 from sam2vss_ros.evaluation.gallery import WorstFrames
-from sam2vss_ros.evaluation.metrics import FrameScore
 from sam2vss_ros.evaluation.page import Visuals, page
 from sam2vss_ros.evaluation.plots import Series
 from sam2vss_ros.io.outputs import LineFile, check_folder, refuse_foreign, staged, write_text
 from sam2vss_ros.semantics.catalog import ClassCatalog
 
 PAGE, FIGURES, FRAMES = "index.html", "report.json", "frames.csv"
-
-SCORES = tuple(f.name for f in dataclasses.fields(FrameScore))
-COLUMNS = (
-    "variant", "stream", "index", "frame", "stamp_ns", "status", *SCORES, "latency_ms", "failure",
-)  # fmt: skip
 
 
 def check_report(folder: Path, overwrite: bool) -> None:
@@ -61,8 +55,8 @@ class Report:
     of frames.csv cannot be written the evaluation goes on, and `write` raises.
     """
 
-    def __init__(self, folder: Path, truth: ClassCatalog, worst: int = 6) -> None:
-        self._folder, self._truth, self._worst = folder, truth, worst
+    def __init__(self, folder: Path, truth: ClassCatalog) -> None:
+        self._folder, self._truth = folder, truth
         self._visuals: dict[str, Visuals] = {}
         self._galleries: dict[str, WorstFrames] = {}
         self._failure: OSError | None = None
@@ -86,24 +80,35 @@ class Report:
 
     def watch(self, name: str, predicted: ClassCatalog) -> Callable[[FrameResult], None]:
         """A watcher for `evaluate` of the variant `name`, whose ids mean what `predicted` says."""
-        visuals = self._visuals[name] = Visuals()
-        gallery = self._galleries[name] = WorstFrames(self._worst, self._truth, predicted)
+        self._visuals[name] = Visuals()
+        gallery = self._galleries[name] = WorstFrames(WORST, self._truth, predicted)
 
         def take(result: FrameResult) -> None:
-            self._write_row(_row(name, result))
-            self._stage.keep |= self._failure is None
-            series = visuals.series.setdefault(result.stream, {key: Series() for key in PLOTS})
-            for key in PLOTS:
-                series[key].add(getattr(result.score, key) if result.score else math.nan)
-            prediction = result.output.label_image
-            if result.score and result.labels is not None:
-                assert result.frame is not None and prediction is not None
-                place = result.stream, result.index, result.name
-                gallery.offer(
-                    place, result.score.miou, result.frame.image, result.labels, prediction
-                )
+            self._add_row(name, FrameRow.of(result))
+            offer(gallery, result)
 
         return take
+
+    def merger(self, name: str) -> Callable[[FrameLog], None]:
+        """What takes the frames of the variant `name` that were watched elsewhere, in order."""
+        self._visuals[name] = Visuals()
+        gallery = self._galleries[name] = WorstFrames(WORST, self._truth, self._truth)
+
+        def take(log: FrameLog) -> None:
+            for row in log.rows:
+                self._add_row(name, row)
+            for frame in log.worst:
+                gallery.take(frame)
+
+        return take
+
+    def _add_row(self, name: str, row: FrameRow) -> None:
+        self._write_row([name, *row.cells])
+        self._stage.keep |= self._failure is None
+        all_series = self._visuals[name].series
+        series = all_series.setdefault(row.stream, {key: Series() for key in PLOTS})
+        for key in PLOTS:
+            series[key].add(getattr(row.score, key) if row.score else math.nan)
 
     def write(
         self, document: Mapping[str, Any], variants: Sequence[Mapping[str, Any]], baseline: str
@@ -129,20 +134,3 @@ class Report:
                 self._frames.write(line.getvalue())
         except OSError as error:
             self._failure = error
-
-
-def _row(variant: str, result: FrameResult) -> list[object]:
-    """A frame's row of frames.csv, in the order of COLUMNS."""
-    status = "failed" if result.failure else "unmatched" if result.labels is None else "scored"
-    scores = [getattr(result.score, name) if result.score else math.nan for name in SCORES]
-    return [
-        variant,
-        result.stream,
-        result.index,
-        result.name,
-        "" if result.frame is None else result.frame.stamp_ns,
-        status,
-        *("" if math.isnan(v) else f"{v:.6f}" for v in scores),
-        f"{1e3 * result.output.seconds:.3f}",
-        result.failure,
-    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -102,6 +102,14 @@ class VideoConsistency:
             _share(scored & (self._right_run >= window), scored),
         )
 
+    def merge(self, later: VideoConsistency) -> None:
+        """Count the windows and pixels of another one, of the clips that follow."""
+        for window in self._sums:
+            self._sums[window] += later._sums[window]
+            self._windows[window] += later._windows[window]
+        self._compared += later._compared
+        self._flickered += later._flickered
+
     def mvc(self, window: int) -> WindowScore:
         """Mean over all windows of this length, 0..1; NaN where there is none."""
         sums, windows = self._sums[window], self._windows[window]
@@ -127,12 +135,12 @@ class FlowConsistency:
         self._none = classes
         self.counts: Counts = np.zeros((classes, classes + 1), np.int64)
         """(C, C + 1) pixels: row the class in a frame, column that in the next, the last: none."""
-        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self.start_clip()
 
     def start_clip(self) -> None:
         """The next frame does not follow the last one."""
         self._last: tuple[npt.NDArray[np.uint8], IndexImage] | None = None
+        self._flow: Any = None
 
     def update(self, image: npt.NDArray[np.uint8], prediction: IndexImage) -> float:
         """Compare a frame with the one before: (H, W, 3) uint8 RGB and the (H, W) index image.
@@ -147,6 +155,8 @@ class FlowConsistency:
         last, self._last = self._last, (grey, prediction)
         if last is None or last[0].shape != grey.shape or min(grey.shape) < _SMALLEST_FLOW:
             return float("nan")
+        if self._flow is None:  # of a clip: it cannot be sent to another process
+            self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         y, x = np.indices(grey.shape, np.float32)
         flow = self._flow.calc(last[0], grey, None)
         x, y = x + flow[..., 0], y + flow[..., 1]

@@ -48,8 +48,11 @@ class Storage(Protocol):
     connections: list[Connection]
     start: int
 
-    def messages(self, topics: Collection[str]) -> Iterator[tuple[Connection, int, bytes]]:
-        """Connection, time of recording in ns and bytes of these topics' messages."""
+    def messages(
+        self, topics: Collection[str], since_ns: int = 0
+    ) -> Iterator[tuple[Connection, int, bytes]]:
+        """Connection, time of recording in ns and bytes of these topics' messages, of those that
+        were recorded at `since_ns` or later."""
 
 
 class BagFiles:
@@ -145,12 +148,14 @@ class WholeFile:
             self.connections: list[Connection] = list(reader.connections)
             self.start = reader.start_time
 
-    def messages(self, topics: Collection[str]) -> Iterator[tuple[Connection, int, bytes]]:
+    def messages(
+        self, topics: Collection[str], since_ns: int = 0
+    ) -> Iterator[tuple[Connection, int, bytes]]:
         """See Storage."""
         with self._reader() as reader:
             wanted = [c for c in reader.connections if c.topic in topics]
             if wanted:
-                yield from reader.messages(wanted)
+                yield from reader.messages(wanted, start=since_ns or None)
 
     def _reader(self) -> Reader1 | Reader2:
         return Reader1(self._path) if self.is_ros1 else Reader2(self._path)

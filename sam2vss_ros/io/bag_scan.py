@@ -56,9 +56,12 @@ class _Scan:
             self.start = min(self.start, time)
         self.connections = [c._replace(msgcount=counts[i]) for i, c in self._found.items()]
 
-    def messages(self, topics: Collection[str]) -> Iterator[Message]:
-        """Connection, time of recording in ns and bytes of these topics' messages."""
-        yield from (message for message in self._scan() if message[0].topic in topics)
+    def messages(self, topics: Collection[str], since_ns: int = 0) -> Iterator[Message]:
+        """Connection, time of recording in ns and bytes of these topics' messages, of those that
+        were recorded at `since_ns` or later."""
+        for message in self._scan():
+            if message[0].topic in topics and message[1] >= since_ns:
+                yield message
 
     def _scan(self) -> Iterator[Message]:
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Bags of camera images and their labels, written without ROS: what `sam2vss bag` does."""
+"""Bags of camera images and their labels, written without ROS: what `sam2vss bag make` does."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import dataclasses
 import itertools
 import sqlite3
 import tempfile
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,23 +26,18 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 from tqdm import tqdm
 
-from sam2vss_ros.errors import ImageError, InputError
+from sam2vss_ros.errors import InputError
 from sam2vss_ros.io.bag_scan import add_checksums
-from sam2vss_ros.io.bags import Bag, FrameDecoder
 from sam2vss_ros.io.calibration import Calibration
 from sam2vss_ros.io.outputs import UNFINISHED, check_new_bag
-from sam2vss_ros.io.overlay import draw_overlay
 from sam2vss_ros.io.readers import BrokenFrame, LabelledStream
 from sam2vss_ros.io.ros_images import RgbImage
 from sam2vss_ros.semantics.catalog import ClassCatalog
-
-if TYPE_CHECKING:
-    from sam2vss_ros.pipeline import VssPipeline
 
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 BAG_VERSION = 8
@@ -135,10 +128,11 @@ class BagWriter:
 
 
 @contextmanager
-def new_bag(path: Path, storage: str) -> Iterator[BagWriter]:
+def new_bag(path: Path, storage: str, packed: bool = False) -> Iterator[BagWriter]:
     """Make a bag; it is there once it is complete, or not at all.
 
-    storage: a key of STORAGES. Raises InputError for a path that exists or cannot be written.
+    storage: a key of STORAGES. packed: with chunks of an mcap compressed. Raises InputError for a
+    path that exists or cannot be written.
     """
     path = path.expanduser().absolute()
     check_new_bag("out", path)
@@ -146,7 +140,10 @@ def new_bag(path: Path, storage: str) -> Iterator[BagWriter]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=path.parent) as stage:
             bag = Path(stage) / path.name
-            with Writer(bag, version=BAG_VERSION, storage_plugin=STORAGES[storage]) as writer:
+            writer = Writer(bag, version=BAG_VERSION, storage_plugin=STORAGES[storage])
+            if packed:
+                writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+            with writer:
                 yield BagWriter(writer)
             if storage == "mcap":
                 add_checksums(bag / f"{bag.name}.mcap")
@@ -199,82 +196,6 @@ def make_bag(
                 labelled += 1
             frames += 1
     return frames, labelled
-
-
-@dataclasses.dataclass
-class Labelling:
-    """What became of the images of a bag. `seconds` is the pipeline's own time."""
-
-    frames: int = 0
-    seconds: float = 0.0
-    skipped: Counter[str] = dataclasses.field(default_factory=Counter)
-
-
-def label_bag(
-    pipeline: VssPipeline,
-    bag: Bag,
-    image_topic: str,
-    out: Path,
-    storage: str = "mcap",
-    namespace: str = "/vss",
-    overlay: bool = False,
-) -> Labelling:
-    """Copy a bag and add the pipeline's answers to the images of one of its topics.
-
-    Added are the topics that the node has under `namespace`: `label_image` under the header of its
-    image and recorded at the same time, `overlay` if wanted, and latched `class_catalog` and
-    `label_info`. Images that the node would skip are counted by reason.
-
-    Raises InputError for a damaged bag or one of ROS 1, for topics that the bag has already and an
-    `out` that exists or cannot be written.
-    """
-    if bag.is_ros1:
-        raise InputError(f"{bag.path} is of ROS 1: make a rosbag2 of it with rosbags-convert")
-    namespace = f"/{namespace.strip('/')}"
-    for name in ("label_image", "overlay", "class_catalog", "label_info"):
-        if f"{namespace}/{name}" in bag.topics:
-            raise InputError(f"{bag.path} has a topic {namespace}/{name}: give another --namespace")
-    result, decoder = Labelling(), FrameDecoder(bag, image_topic)
-    progress = tqdm(total=bag.topics[image_topic].count, unit="frame", desc=out.name)
-    with new_bag(out, storage) as copy, progress:
-        for connection in bag.connections:
-            copy.add(connection)
-        for position, (connection, recorded, data) in enumerate(bag.messages()):
-            if position == 0:
-                write_classes(
-                    copy,
-                    namespace,
-                    pipeline.catalog,
-                    pipeline.config.unlabelled_id,
-                    recorded,
-                    pipeline.config.min_class_score,
-                )
-            copy.copy(connection, recorded, data)
-            if connection.topic != image_topic:
-                continue
-            progress.update()
-            try:
-                message = bag.decode(connection, data)
-                frame = decoder.frame(message, recorded)
-            except ImageError as error:
-                result.skipped[error.reason] += 1
-                continue
-            start = time.perf_counter()
-            answer = pipeline.process(frame)
-            if answer.out_of_order:
-                result.skipped["out of order"] += 1
-                continue
-            result.seconds += time.perf_counter() - start
-            result.frames += 1
-            labels = label_message(answer.label_image, message.header)
-            copy.write(f"{namespace}/label_image", labels, recorded)
-            if overlay:
-                drawn = draw_overlay(frame.image, answer, pipeline.catalog)
-                picture = image_message(drawn, "rgb8", message.header)
-                copy.write(f"{namespace}/overlay", picture, recorded)
-        if result.frames == 0:
-            raise InputError(f"{bag.path}, topic {image_topic}: no image can be used")
-    return result
 
 
 def write_classes(

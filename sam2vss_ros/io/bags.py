@@ -45,6 +45,20 @@ class Topic:
     count: int
 
 
+@dataclass(frozen=True)
+class Section:
+    """Messages of one topic on end: `count` of them, after `warm_up` that only lead to them.
+
+    first: index among the topic's messages of the first that is read, which was recorded at
+    `since_ns` as the first of all that were not recorded before.
+    """
+
+    since_ns: int
+    first: int
+    warm_up: int
+    count: int
+
+
 class Bag:
     """The topics of a bag and their messages; `topics` is sorted by name.
 
@@ -75,20 +89,30 @@ class Bag:
         """One for each topic and type, with the QoS that all its publishers offered."""
         return list(self._merged.values())
 
-    def messages(self, *topics: str) -> Iterator[tuple[Connection, int, bytes]]:
+    def messages(self, *topics: str, since_ns: int = 0) -> Iterator[tuple[Connection, int, bytes]]:
         """Connection, time of recording in ns and bytes of these topics' messages, all if none.
 
-        Raises InputError where the bag is damaged.
+        since_ns: only of what was recorded then or later. Raises InputError where the bag is
+        damaged.
         """
         wanted = topics or tuple(self.topics)
         with self._refusing():
             for storage in self._files.storages:
-                for own, time, data in storage.messages(wanted):
+                for own, time, data in storage.messages(wanted, since_ns):
                     connection = self._merged[own.topic, own.msgtype]
                     ext = connection.ext
                     if isinstance(ext, ConnectionExtRosbag2) and ext.serialization_format == "cdr":
                         data = unpacked_message(data)
                     yield connection, time, data
+
+    def section(
+        self, topic: str, section: Section | None
+    ) -> Iterator[tuple[Connection, int, bytes]]:
+        """As `messages`, of a section of a topic with its warm-up; None: the whole topic."""
+        if section is None:
+            return self.messages(topic)
+        coming = self.messages(topic, since_ns=section.since_ns)
+        return itertools.islice(coming, section.warm_up + section.count)
 
     def decode(self, connection: Connection, data: bytes) -> Any:
         """The image message that `data` stands for. Raises ImageError where it stands for none."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2vss_ros.errors import ImageError, InputError
-from sam2vss_ros.io.bags import RAW_IMAGE, TO_RGB, Bag, FrameDecoder
+from sam2vss_ros.io.bags import RAW_IMAGE, TO_RGB, Bag, FrameDecoder, Section
 from sam2vss_ros.io.image_files import ImageHeader, read_header, read_label_pixels
 from sam2vss_ros.io.image_folders import files_by_number
 from sam2vss_ros.io.label_files import LabelReader, LabelRules, fitting_turn, turned_back
@@ -33,6 +33,7 @@ def open_bag(
     label_topic: str | None = None,
     labels: Path | None = None,
     rules: LabelRules | None = None,
+    section: Section | None = None,
 ) -> LabelledStream:
     """Open the images of a bag, with label images from another of its topics or from a folder.
 
@@ -49,9 +50,12 @@ def open_bag(
     rules: what ids and colours mean, what comes after the numbers of files, and to which pixels
     their labels belong: images stay as they are stored, whatever orientation a JPEG notes.
 
+    section: of the images, instead of all. Its warm-up comes without labels, and label images that
+    have no image are counted as if the other sections did not exist.
+
     Raises InputError for what is no bag or a damaged one, a missing, empty or unsuitable topic and
-    a folder that cannot be joined; at the end of reading, where no image or no labels could be
-    used.
+    a folder that cannot be joined; at the end of reading of the whole topic, where no image or no
+    labels could be used.
     """
     bag = Bag(path)
     image_topic = bag.find_image_topic(image_topic, besides=label_topic)
@@ -72,17 +76,24 @@ def open_bag(
     def read() -> Iterator[LabelledFrame | BrokenFrame]:
         nonlocal source
         if label_topic is not None:
-            source = LabelTopic(bag, label_topic, reader.decoder, most)
+            since_ns = section.since_ns if section else 0
+            source = LabelTopic(bag, label_topic, reader.decoder, most, since_ns)
         elif files:
             source = LabelFolder(files, max(files) < count, reader)
         decoder = FrameDecoder(bag, image_topic, most)
-        yield from _read(bag, image_topic, decoder, source, orientation)
+        yield from _read(bag, image_topic, decoder, source, orientation, section)
 
     def unmatched() -> int:
         return max(0, source.total - source.joined) if source else 0
 
     return LabelledStream(
-        bag.path.name, count, read, unmatched, lambda: list(reader.decoder.notes.values())
+        bag.path.name,
+        section.count if section else count,
+        read,
+        unmatched,
+        lambda: list(reader.decoder.notes.values()),
+        section.first if section else 0,
+        section.warm_up if section else 0,
     )
 
 
@@ -105,11 +116,13 @@ class LabelTopic:
 
     rule = "their stamps must be equal to the nanosecond"
 
-    def __init__(self, bag: Bag, topic: str, decoder: LabelDecoder, most: int) -> None:
+    def __init__(
+        self, bag: Bag, topic: str, decoder: LabelDecoder, most: int, since_ns: int = 0
+    ) -> None:
         self.total, self.joined = bag.topics[topic].count, 0
         self._bag, self._topic, self._decoder, self._most = bag, topic, decoder, most
         self._name = f"{bag.path}, topic {topic}"
-        self._coming = bag.messages(topic)
+        self._coming = bag.messages(topic, since_ns=max(0, since_ns - LABEL_WINDOW_NS))
         self._newest = 0
         self._held: dict[int, tuple[int, Any]] = {}  # time and message by stamp, oldest first
 
@@ -172,16 +185,24 @@ class LabelFolder:
 
 
 def _read(
-    bag: Bag, topic: str, decoder: FrameDecoder, source: LabelSource | None, orientation: str
+    bag: Bag,
+    topic: str,
+    decoder: FrameDecoder,
+    source: LabelSource | None,
+    orientation: str,
+    section: Section | None,
 ) -> Iterator[LabelledFrame | BrokenFrame]:
     broken, frames = "", 0
-    for index, (connection, time, data) in enumerate(bag.messages(topic)):
+    first, warm_up = (section.first, section.warm_up) if section else (0, 0)
+    for index, (connection, time, data) in enumerate(bag.section(topic, section), first):
         name, frame = f"{index:06d}", None
         try:
             message = bag.decode(connection, data)
             frame = decoder.frame(message, time)
             frames += 1
-            labels = source.find(index, header_stamp_ns(message), time) if source else None
+            labels = None
+            if source and index >= first + warm_up:
+                labels = source.find(index, header_stamp_ns(message), time)
             if labels is not None and orientation != "stored":
                 labels = turned_back(
                     labels, _header(message, decoder.most_pixels), orientation, f"image {index}"
@@ -194,6 +215,8 @@ def _read(
             yield BrokenFrame(name, str(error), frame)
         else:
             yield LabelledFrame(frame, labels, name)
+    if section:  # of the others nothing is known here
+        return
     if frames == 0:
         raise InputError(f"{bag.path}, topic {topic}: no image can be used: {broken}")
     if source and source.joined == 0:

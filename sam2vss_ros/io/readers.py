@@ -84,7 +84,8 @@ class LabelledStream:
     every call; a frame that cannot be read is a `BrokenFrame`, material that cannot be read at all
     an InputError. `unmatched` counts what could not be joined: label images without an image
     (known once `read` has ended), `notes` says what makes its labels doubtful, as far as they were
-    read.
+    read. Of a part of a stream `first` is the index of the first frame that is read, and the first
+    `warm_up` frames, which `count` does not count, are seen and not scored.
     """
 
     name: str
@@ -92,6 +93,8 @@ class LabelledStream:
     read: Callable[[], Iterator[LabelledFrame | BrokenFrame]]
     unmatched: Callable[[], int] = lambda: 0
     notes: Callable[[], list[str]] = list
+    first: int = 0
+    warm_up: int = 0
 
 
 def open_frames(path: str | Path, rate: float = 0.0, most: int = MOST_PIXELS) -> FrameSource:

@@ -154,6 +154,7 @@ def test_defaults(launch: Launch, root: Path) -> None:
 GIVEN = {
     "params_file": "PARAMS", "log_level": "debug", "mode": "refine", "overload": "all",
     "image_transport": "compressed", "depth_transport": "compressedDepth", "masks": "Car;a=Tree",
+    "templates": "a {}",
 }  # fmt: skip
 """Values of arguments that take no other."""
 
