@@ -210,7 +210,7 @@ def test_the_embedded_classes_lend_their_evidence() -> None:
     """On a street a word that is one of its classes is known without the text model's help."""
     from sam2vss_ros.training.procedural import make_clip
 
-    frames = make_clip(11, 3, (120, 160), kind="street").frames
+    frames = make_clip(11, 3, (240, 320), kind="street").frames
     plain = VssPipeline(
         Perception.load(config := PipelineConfig(device="cpu", image_size=256, threads=1)), config
     )
