@@ -93,9 +93,8 @@ class RosSession:
         self._thread.join(TIMEOUT)
         assert not self._thread.is_alive(), "the executor did not stop"
         self.executor.shutdown()
-        for node in self._nodes:
-            node.destroy_node()
-        self._nodes.clear()
+        while self._nodes:  # a loop's variable would keep the last one alive
+            self._nodes.pop(0).destroy_node()
         # rclpy leaves a lifecycle node's own services to the garbage collector; until it comes, the
         # next session sees two nodes of one name and may never find the right service.
         gc.collect()
