@@ -126,8 +126,11 @@ def test_in_the_middle_of_a_frame_on_a_busy_machine(
 @pytest.mark.parametrize("number", DEADLY)
 def test_unconfigured(ros: RosSession, root: Path, number: int) -> None:
     node = root / "scripts/vss_node"
-    with started(root, node, "--ros-args", "-p", "autostart:=false") as process:
-        client = ros.node("watcher").create_client(GetState, "/vss/get_state")
+    # A namespace of its own: a node of an earlier test may still be known by its services.
+    place = f"/ends_by_{number}"
+    arguments = "--ros-args", "-p", "autostart:=false", "-r", f"__ns:={place}"
+    with started(root, node, *arguments) as process:
+        client = ros.node("watcher").create_client(GetState, f"{place}/vss/get_state")
 
         def unconfigured() -> bool:
             state = ros.call(client, GetState.Request(), 30).current_state

@@ -33,6 +33,9 @@ LEADS_TO = {
     Transition.TRANSITION_UNCONFIGURED_SHUTDOWN: State.PRIMARY_STATE_FINALIZED,
 }
 
+# Each node has a namespace of its own: what a node of an earlier test said of itself may stay known
+# for a while after its end, and a call would go to that one.
+
 
 class Manager:
     """The manager of one node."""
@@ -70,7 +73,7 @@ class Manager:
 @pytest.fixture
 def process() -> Iterator[NodeProcess]:
     parameters = "autostart:=false", "threads:=1", "image_size:=256", "discovery:=off"
-    node = NodeProcess(*(word for p in parameters for word in ("-p", p)))
+    node = NodeProcess("-r", "__ns:=/led", *(word for p in parameters for word in ("-p", p)))
     try:
         yield node
     finally:
@@ -80,11 +83,11 @@ def process() -> Iterator[NodeProcess]:
 def test_nav2s_manager_leads_the_node_through_its_life(
     ros: RosSession, process: NodeProcess
 ) -> None:
-    manager = Manager(ros, "/vss")
+    manager = Manager(ros, "/led/vss")
     watcher = ros.node("watcher")
     labels: list[Any] = []
-    watcher.create_subscription(Image, "/vss/label_image", labels.append, RELIABLE)
-    camera = watcher.create_publisher(Image, "/image", RELIABLE)
+    watcher.create_subscription(Image, "/led/vss/label_image", labels.append, RELIABLE)
+    camera = watcher.create_publisher(Image, "/led/image", RELIABLE)
     stamps = itertools.count(100, 100)
 
     def answers() -> None:
@@ -114,9 +117,11 @@ def test_nav2s_manager_leads_the_node_through_its_life(
 
 
 def test_the_parameters_for_nav2_are_taken(ros: RosSession, root: Path) -> None:
-    node = NodeProcess("--params-file", str(root / "config/nav2_semantic.yaml"))
+    node = NodeProcess(
+        "-r", "__ns:=/nav2", "--params-file", str(root / "config/nav2_semantic.yaml")
+    )
     try:
-        client = ros.node("watcher").create_client(GetParameters, "/vss/get_parameters")
+        client = ros.node("watcher").create_client(GetParameters, "/nav2/vss/get_parameters")
         names = ["output_width", "cloud_size", "autostart"]
         width, size, autostart = ros.call(client, GetParameters.Request(names=names), 60).values
         assert (width.integer_value, size.string_value, autostart.bool_value) == (
@@ -128,9 +133,10 @@ def test_the_parameters_for_nav2_are_taken(ros: RosSession, root: Path) -> None:
 
 
 def test_a_manager_learns_that_the_node_cannot_start(ros: RosSession) -> None:
-    node = NodeProcess("-p", "autostart:=false", "-p", "masks:=[people=Nobody]")
+    wrong = "-p", "autostart:=false", "-p", "masks:=[people=Nobody]"
+    node = NodeProcess("-r", "__ns:=/wrong", *wrong)
     try:
-        manager = Manager(ros, "/vss")
+        manager = Manager(ros, "/wrong/vss")
         assert not manager.startup()
         assert any("masks: people: no class 'Nobody'" in said for said in node.complaints())
         state = ros.call(manager._state, GetState.Request(), 30).current_state
