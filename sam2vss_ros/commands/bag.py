@@ -146,15 +146,7 @@ def _add_label(kinds: Any) -> None:
         ),
     )
     label.add_argument("bag", type=Path, metavar="BAG", help="folder, .mcap or .db3")
-    label.add_argument(
-        "--image-topic",
-        metavar="TOPIC",
-        help="raw or compressed images (default: the only topic that has any)",
-    )
-    label.add_argument(
-        "--namespace", default="/vss", metavar="NAME", help="of the topics added (default /vss)"
-    )
-    label.add_argument("--overlay", action="store_true", help="add pictures for people, too")
+    add_labelling_options(label)
     _add_output(label)
     add_pipeline_options(label)
     label.set_defaults(command=_label)
@@ -164,6 +156,24 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", required=True, type=Path, metavar="BAG", help="folder of the new bag"
     )
+    add_storage_option(parser)
+
+
+def add_labelling_options(parser: argparse.ArgumentParser) -> None:
+    """Declare which images of a bag get labels, and what is added to it."""
+    parser.add_argument(
+        "--image-topic",
+        metavar="TOPIC",
+        help="raw or compressed images (default: the only topic that has any)",
+    )
+    parser.add_argument(
+        "--namespace", default="/vss", metavar="NAME", help="of the topics added (default /vss)"
+    )
+    parser.add_argument("--overlay", action="store_true", help="add pictures for people, too")
+
+
+def add_storage_option(parser: argparse.ArgumentParser) -> None:
+    """Declare how bags are stored that are written."""
     parser.add_argument(
         "--storage",
         choices=("mcap", "sqlite3"),

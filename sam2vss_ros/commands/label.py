@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2vss_ros.commands.arguments import add_command, add_pipeline_options, pipeline_options
+from sam2vss_ros.commands.bag import add_labelling_options, add_storage_option
 from sam2vss_ros.commands.fleet import (
     add_fleet_options,
     facts,
@@ -44,21 +45,8 @@ def add_label(commands: Any) -> None:
         "--bags", required=True, nargs="+", metavar="BAG", help="bags, also by patterns: 'bags/*'"
     )
     label.add_argument("--out", required=True, type=Path, metavar="DIR", help="for labelled bags")
-    label.add_argument(
-        "--image-topic",
-        metavar="TOPIC",
-        help="raw or compressed images (default: the only topic that has any)",
-    )
-    label.add_argument(
-        "--namespace", default="/vss", metavar="NAME", help="of the topics added (default /vss)"
-    )
-    label.add_argument("--overlay", action="store_true", help="add pictures for people, too")
-    label.add_argument(
-        "--storage",
-        choices=("mcap", "sqlite3"),
-        default="mcap",
-        help="(default mcap; Humble needs a package for it, for sqlite3 none)",
-    )
+    add_labelling_options(label)
+    add_storage_option(label)
     add_fleet_options(label)
     add_pipeline_options(label)
     label.set_defaults(command=_label)
