@@ -71,6 +71,8 @@ class VssNode(LifecycleNode):
         **kwargs: Any,
     ) -> None:
         heap.bound()
+        # First of all: rclpy destroys a node whose context ends while it is made.
+        self._configured, self._activated = ExitStack(), ExitStack()  # what to undo, last first
         super().__init__("vss", automatically_declare_parameters_from_overrides=True, **kwargs)
         # Of all that it loads in its life, so that no name is given the id of another.
         self._load = load or partial(Perception.load, ids=WordIds())
@@ -80,7 +82,6 @@ class VssNode(LifecycleNode):
         self._perception: Perception | None = None
         self._channels: list[Channel] = []
         self._watched_twin = 0  # for so many periods
-        self._configured, self._activated = ExitStack(), ExitStack()  # what to undo, last first
         # The node's own timers follow a steady clock: simulated time may stand still.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         # A timer from the start, since the middleware now and then wakes nobody for a request or a
@@ -271,13 +272,13 @@ def run(ending: Ending) -> int:
         reason = broken_file(sys.argv) or without_places(str(error))
         print(f"vss_node: error: the command line: {reason}", file=sys.stderr)
         return 2
+    executor = SingleThreadedExecutor()  # rclpy's complains if its context ends while it is made
     ending.shutdown = rclpy.try_shutdown
     with ExitStack() as undo:
         undo.callback(rclpy.get_default_context().destroy)  # tells the others that it has gone
         undo.callback(rclpy.try_shutdown)
+        undo.callback(executor.shutdown)
         try:
-            executor = SingleThreadedExecutor()
-            undo.callback(executor.shutdown)
             node = VssNode()
             undo.callback(node.destroy_node)
             if unread := remove_ros_args(None)[1:]:

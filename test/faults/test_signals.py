@@ -47,13 +47,15 @@ def wait_for_state(ros: RosSession, node: NodeProcess, label: str) -> None:
 
     def reached() -> bool:
         assert node.running, node.log
-        return bool(ros.call(client, GetState.Request()).current_state.label == label)
+        return bool(ros.ask(client, GetState.Request()).current_state.label == label)
 
     ros.wait_until(reached, lambda: f"state {label}; log: {node.log}")
 
 
-def change(ros: RosSession, transition: int) -> None:
+def change(ros: RosSession, node: NodeProcess, label: str, transition: int) -> None:
+    """Lead the node out of the state `label`."""
     client = ros.node("manager").create_client(ChangeState, "/robot/vss/change_state")
+    wait_for_state(ros, node, label)  # once it is answered, no answer to a change can get lost
     assert ros.call(client, ChangeState.Request(transition=Transition(id=transition))).success
 
 
@@ -102,8 +104,7 @@ def test_inactive(
     ros: RosSession, launch: Callable[..., NodeProcess], number: signal.Signals
 ) -> None:
     node = launch(autostart="false")
-    wait_for_state(ros, node, "unconfigured")
-    change(ros, Transition.TRANSITION_CONFIGURE)
+    change(ros, node, "unconfigured", Transition.TRANSITION_CONFIGURE)
     assert check_end(node, number) == 0, node.log
 
 

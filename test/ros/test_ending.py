@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -57,8 +57,12 @@ def started(root: Path, *command: str | Path) -> Iterator[subprocess.Popen[str]]
 
 def segments(pid: int) -> list[Path]:
     """The shared memory of a process's participants in DDS."""
-    held = (os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir())
-    return [Path(lock[1]) for lock in map(FAST_DDS_LOCK.fullmatch, held) if lock]
+    shared = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed in the meantime
+            if lock := FAST_DDS_LOCK.fullmatch(os.readlink(link)):
+                shared.append(Path(lock[1]))
+    return shared
 
 
 def assert_ends(process: subprocess.Popen[str], number: int) -> None:
@@ -68,7 +72,7 @@ def assert_ends(process: subprocess.Popen[str], number: int) -> None:
     _, errors = process.communicate(timeout=60)
     assert time.monotonic() - begin < LIMIT
     assert process.returncode == 0, errors
-    assert "Traceback" not in errors and "cannot" not in errors
+    assert "Traceback" not in errors and "cannot" not in errors, errors
     assert not any(segment.exists() for segment in shared)
 
 
@@ -133,7 +137,7 @@ def test_unconfigured(ros: RosSession, root: Path, number: int) -> None:
         client = ros.node("watcher").create_client(GetState, f"{place}/vss/get_state")
 
         def unconfigured() -> bool:
-            state = ros.call(client, GetState.Request(), 30).current_state
+            state = ros.ask(client, GetState.Request()).current_state
             return bool(state.label == "unconfigured")
 
         ros.wait_until(unconfigured, "an unconfigured node", 30)

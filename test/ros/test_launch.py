@@ -305,11 +305,11 @@ def test_node_takes_what_the_launch_file_gives_it(
     try:
         watcher = ros.node("watcher")
         state = watcher.create_client(GetState, "/front/eyes/get_state")
-        answer = ros.call(state, GetState.Request(), timeout=30)
+        answer = ros.ask(state, GetState.Request())
         assert answer.current_state.label == "unconfigured"
         get = watcher.create_client(GetParameters, "/front/eyes/get_parameters")
         names = ["mode", "overload", "autostart", "keyframe_interval", "cameras"]
-        mode, overload, autostart, interval, cameras = ros.call(
+        mode, overload, autostart, interval, cameras = ros.ask(
             get, GetParameters.Request(names=names)
         ).values
         assert list(cameras.string_array_value) == ["left", "right"]

@@ -153,7 +153,7 @@ def test_executable_ends_with_code_0(ros: RosSession, root: Path, number: int) -
 
         def active() -> bool:
             assert process.poll() is None, process.communicate()[1]
-            return ros.call(client, GetState.Request(), 30).current_state.label == "active"
+            return ros.ask(client, GetState.Request()).current_state.label == "active"
 
         ros.wait_until(active, "an active node", 30)
         process.send_signal(number)

@@ -46,12 +46,15 @@ class Manager:
         self._change = own.create_client(ChangeState, f"{node}/change_state")
         self._state = own.create_client(GetState, f"{node}/get_state")
         self.bonds = [name for name, _ in own.get_topic_names_and_types() if name == "/bond"]
+        self.state()  # once it is answered, no answer to a change can get lost
+
+    def state(self) -> int:
+        return int(self._ros.ask(self._state, GetState.Request(), 60).current_state.id)
 
     def change(self, transition: int) -> bool:
         request = ChangeState.Request(transition=Transition(id=transition))
         return self._ros.call(self._change, request, 60).success and (
-            self._ros.call(self._state, GetState.Request(), 60).current_state.id
-            == LEADS_TO[transition]
+            self.state() == LEADS_TO[transition]
         )
 
     def startup(self) -> bool:
@@ -123,7 +126,7 @@ def test_the_parameters_for_nav2_are_taken(ros: RosSession, root: Path) -> None:
     try:
         client = ros.node("watcher").create_client(GetParameters, "/nav2/vss/get_parameters")
         names = ["output_width", "cloud_size", "autostart"]
-        width, size, autostart = ros.call(client, GetParameters.Request(names=names), 60).values
+        width, size, autostart = ros.ask(client, GetParameters.Request(names=names), 60).values
         assert (width.integer_value, size.string_value, autostart.bool_value) == (
             320, "labels", False,
         )  # fmt: skip
@@ -139,7 +142,6 @@ def test_a_manager_learns_that_the_node_cannot_start(ros: RosSession) -> None:
         manager = Manager(ros, "/wrong/vss")
         assert not manager.startup()
         assert any("masks: people: no class 'Nobody'" in said for said in node.complaints())
-        state = ros.call(manager._state, GetState.Request(), 30).current_state
-        assert state.id == State.PRIMARY_STATE_UNCONFIGURED
+        assert manager.state() == State.PRIMARY_STATE_UNCONFIGURED
     finally:
         node.kill()
