@@ -113,7 +113,7 @@ def test_the_purer_an_object_the_more_it_counts() -> None:
 def test_a_pixel_belongs_to_the_strongest_mask_above_zero() -> None:
     first, second = box(0, 0, 6, 8, side=8).float() * 4 - 2, box(4, 0, 8, 8, side=8).float() * 6 - 3
     first[0, 0] = 0.0
-    owner = owners(torch.stack([first, second]))
+    owner = owners(torch.stack([first, second]), SIZE)
     assert owner[0, 0] == -1, "0 is not inside"
     assert (owner[1:, :4] == 0).all() and (owner[:, 4:] == 1).all()
 
