@@ -9,6 +9,7 @@ Shapes: B objects, C channels of the image features (Meta's 256), D channels of 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import cv2
@@ -83,7 +84,18 @@ def image_tensor(
         image = np.asarray(
             cv2.resize(image, (width, height), interpolation=interpolation), np.uint8
         )
+    if device.type == "cpu":  # looked up: a third of the time
+        pixels = torch.from_numpy(cv2.LUT(image, _normalised_values()))
+        return pixels[None].permute(0, 3, 1, 2)
     return normalise(torch.from_numpy(image).to(device)[None].permute(0, 3, 1, 2))
+
+
+@functools.cache
+def _normalised_values() -> npt.NDArray[np.float32]:
+    """(1, 256, 3), what each value of a pixel is normalised to in each channel."""
+    values = torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, 256)
+    table: npt.NDArray[np.float32] = normalise(values)[0].permute(1, 2, 0).contiguous().numpy()
+    return table
 
 
 def normalise(images: Tensor) -> Tensor:

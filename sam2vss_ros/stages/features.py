@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2.discovery import LEAST_CONFIDENCE, View
+from sam2vss_ros.semantics.fusion import upsample
 from sam2vss_ros.semantics.vocabulary.network import LEAST
 from sam2vss_ros.semantics.vocabulary.text_model import Look
 from sam2vss_ros.semantics.vocabulary.words import Naming, Words
@@ -172,6 +173,9 @@ def extract(
 
 def _at(probabilities: Tensor, size: tuple[int, int]) -> Tensor:
     """(K, ., .) at a size (height, width)."""
-    if probabilities.shape[-2:] == size:
+    (h, w), (height, width) = probabilities.shape[-2:], size
+    if (h, w) == (height, width):
         return probabilities
+    if h <= height and w <= width:
+        return upsample(probabilities, size)
     return F.interpolate(probabilities[None], size, mode="bilinear", antialias=True)[0]
