@@ -17,7 +17,6 @@ from sam2vss_ros.affinity.memory import (
     FINE,
     AffinityMemory,
     Reading,
-    sharpen,
 )
 from sam2vss_ros.affinity.outline import OutlineNet, outline
 from sam2vss_ros.affinity.pointing import pointers_of
@@ -286,7 +285,7 @@ class _Followed:
             return
         found = self.memory.read(self._current_keys(), flow)
         index = list(self._origins)
-        masks[index] = sharpen(found[index]) if self.memory.reading.older else found[index]
+        masks[index] = found[index]
 
     def start(self, slots: Sequence[int], masks: Tensor) -> None:
         if not slots:
