@@ -174,7 +174,7 @@ class AffinityMemory:
         if not len(tile):
             return out
         found = tiles.cut(masks, row, tile)
-        due = (~self._resting(flow)[tile]).nonzero()[:, 0]
+        due = (~self._resting(flow, found, tile)).nonzero()[:, 0]
         if len(due):
             last = self._inner(self._masks[..., :-1], self._last, tiles.padded(0))
             queries = tiles.queries(keys.to(self._dtype))
@@ -233,16 +233,23 @@ class AffinityMemory:
         mass = mass.unflatten(2, (objects.shape[1], -1)).transpose(1, 2)
         return mass[..., :-1] / mass[..., -1:].clamp(min=1e-6)
 
-    def _resting(self, flow: Flow | None) -> Tensor:
-        """(tiles,) bool: those whose masks are only carried along the flow on this frame, black or
-        white squares of a chessboard in turn, where the flow is believed."""
-        device, (down, across) = self._known.device, self._tiles.shape
+    def _resting(self, flow: Flow | None, found: Tensor, tiles: Tensor) -> Tensor:
+        """(pairs,) bool: those whose masks are only carried along the flow on this frame.
+
+        found: what is carried, (pairs, places of a tile, patch * patch); tiles: of each pair.
+        Where the flow is believed, tiles with a border of a mask are read on every second frame, in
+        turn, and others on every fourth.
+        """
         if flow is None or not self.reading.rests:
-            return torch.zeros(down * across, dtype=torch.bool, device=device)
-        belief = F.avg_pool2d(flow.at(self.grid, device)[2:], TILE, ceil_mode=True)[0]
-        row, column = (torch.arange(n, device=device) for n in (down, across))
-        rests = (belief >= BELIEVED) & ((row[:, None] + column + self._age) % 2 == 0)
-        return rests.flatten()
+            return torch.zeros_like(tiles, dtype=torch.bool)
+        inside = found.flatten(1)
+        plain = (inside.amax(1) <= 0.5) | (inside.amin(1) > 0.5)
+        borders = torch.zeros(self._tiles.count, device=tiles.device)
+        borders.index_add_(0, tiles, (~plain).float())
+        belief = F.avg_pool2d(flow.at(self.grid, tiles.device)[2:], TILE, ceil_mode=True).flatten()
+        row, column = tiles // self._tiles.shape[1], tiles % self._tiles.shape[1]
+        period = torch.where(borders[tiles] > 0, 2, 4)
+        return (belief[tiles] >= BELIEVED) & ((row + column + self._age) % period != 0)
 
     def _forget(self, frame: int) -> None:
         """No object has a mask on the frame."""
