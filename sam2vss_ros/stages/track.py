@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 
 from sam2vss_ros.sam2 import policy
+from sam2vss_ros.sam2.masks import above
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.features import FrameFeatures
-from sam2vss_ros.stages.presence import signs_of
+from sam2vss_ros.stages.presence import looked_at, signs_of
 from sam2vss_ros.stream.interleave import RestRule
 from sam2vss_ros.stream.objects import Track
 from sam2vss_ros.stream.state import FrameContext, StreamState
@@ -36,11 +37,11 @@ def follow(stream: StreamState, context: FrameContext, features: FrameFeatures) 
     followed = [track for track in active if track not in resting.tracks]
     slots = [track.slot for track in followed]
     found = stream.tracker.step(features.image, slots, features.flow)
-    batch = ObjectBatch.join([ObjectBatch.of(followed, found), resting]).embedded(features)
-    owned = batch.without_overlaps()
+    batch = ObjectBatch.join([ObjectBatch.of(followed, found), resting])
     if stream.tracker.weighs_signs and len(batch):
-        weighed = stream.tracker.weigh(batch.tracked, signs_of(features, batch, owned))
-        batch = dataclasses.replace(batch, tracked=weighed)
+        batch, owned = _weighed(stream, features, batch)
+    else:
+        batch = batch.embedded(features)
         owned = batch.without_overlaps()
     _observe(stream, context, batch, owned, rested=len(resting))
     stream.memories.begin(
@@ -48,6 +49,19 @@ def follow(stream: StreamState, context: FrameContext, features: FrameFeatures) 
     )
     _remember(stream, features, owned, resting)
     return batch.visible()
+
+
+def _weighed(
+    stream: StreamState, features: FrameFeatures, batch: ObjectBatch
+) -> tuple[ObjectBatch, ObjectBatch]:
+    """The objects with their embeddings and with scores by signs; the same without overlaps."""
+    batch, around = looked_at(features, batch)
+    owned = batch.without_overlaps()
+    weighed = stream.tracker.weigh(batch.tracked, signs_of(batch, owned, around))
+    return (
+        dataclasses.replace(batch, tracked=weighed),
+        dataclasses.replace(owned, tracked=dataclasses.replace(weighed, masks=owned.masks)),
+    )
 
 
 def _rest(stream: StreamState, context: FrameContext, active: Sequence[Track]) -> ObjectBatch:
@@ -75,7 +89,7 @@ def _observe(
     seen = zip(
         batch.tracks,
         batch.embeddings,
-        (owned.masks > 0).flatten(1).sum(1).tolist(),
+        above(owned.masks).sum((1, 2)).int().tolist(),
         batch.tracked.predicted_iou.tolist(),
         batch.tracked.score.sigmoid().tolist(),
         strict=True,
