@@ -97,15 +97,18 @@ class Perception:
         self._speaks_semantics = network is None or same_classes(network.catalog, semantics.catalog)
 
     @staticmethod
-    def load(config: PipelineConfig, ids: WordIds | None = None) -> Perception:
+    def load(
+        config: PipelineConfig, ids: WordIds | None = None, model: TrackingModel | None = None
+    ) -> Perception:
         """Load the networks; on a CPU this also sets torch's number of threads.
 
-        ids: those that words already have in this run.
+        ids: those that words already have in this run. model: that of `config`, where it is loaded
+        already.
         Raises ModelUnavailableError, FileNotFoundError or ValueError, with a message for the user,
         where a model, a semantics file, a network, a class file or an option is not usable.
         """
         heap.reuse()
-        model = _load_model(config)
+        model = model or _load_model(config)
         resolved = _resolve(config, model)
         if resolved.threads:
             torch.set_num_threads(resolved.threads)
