@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -231,8 +231,10 @@ class Perception:
     def arithmetic(self) -> Iterator[None]:
         """Without gradients, and in the precision in which the networks run."""
         dtype = self.model.dtype
-        lower = dtype != torch.float32
-        with torch.inference_mode(), torch.autocast(self.device.type, dtype, enabled=lower):
+        with ExitStack() as entered:
+            entered.enter_context(torch.inference_mode())
+            if dtype != torch.float32:
+                entered.enter_context(torch.autocast(self.device.type, dtype))
             yield
 
     def check(self, frame: Frame) -> None:

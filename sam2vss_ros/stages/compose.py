@@ -13,6 +13,7 @@ from sam2vss_ros.semantics.vocabulary.words import Words
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stream.objects import ObjectMemory, Track
 from sam2vss_ros.stream.state import FrameContext
+from sam2vss_ros.transfer import download, upload
 from sam2vss_ros.types import SemanticFrame, TrackedObject, instance_value
 
 
@@ -39,13 +40,16 @@ def compose(
         config.mode,
         log_dense,
         batch.masks,
-        batch.posteriors(len(classes)).to(perception.device),
+        upload(batch.posteriors(len(classes)), perception.device),
         label_size(perception, context.size, log_dense),
         with_entropy,
     )
-    sure, owner = familiar * fused.confidence.cpu().numpy(), fused.owner.short().cpu().numpy()
+    confidence, owner, best = (
+        part.numpy() for part in download(fused.confidence, fused.owner.short(), fused.classes)
+    )
+    sure = familiar * confidence
     label_dtype = words.catalog.label_dtype(config.unlabelled_id)
-    labels = classes.ids.astype(label_dtype).take(fused.classes.cpu().numpy())
+    labels = classes.ids.astype(label_dtype).take(best)
     labels[sure < config.min_class_score] = config.unlabelled_id
     values = np.array([*(instance_value(t.track_id) for t in batch.tracks), 0], np.uint16)
     labels, confidence, instances, owner = (
