@@ -64,8 +64,7 @@ class Folder:
             (self.path / name).mkdir(parents=True, exist_ok=True)
         if not (self.path / RESULTS).exists():
             self.write([], {}, "")
-        for file in sorted((self.path / CONFIGURATIONS).glob("*.json")):
-            found = json.loads(file.read_text(encoding="utf-8"))
+        for found in self.all():
             if found["status"] == BEGUN:
                 self.fail(Configuration(**found["configuration"]), ENDED)
 
@@ -76,6 +75,12 @@ class Folder:
             return None
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return found
+
+    def all(self) -> list[dict[str, Any]]:
+        """What is known of any configuration, those of an earlier run included."""
+        files = sorted((self.path / CONFIGURATIONS).glob("*.json"))
+        found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        return sorted(found, key=lambda one: tuple(one["configuration"].values()))
 
     def begin(self, configuration: Configuration) -> None:
         """It is measured from now on, until `note`, `fail` or `forget`."""

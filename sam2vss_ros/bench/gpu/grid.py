@@ -18,8 +18,11 @@ OBJECTS = (1, 8, 32, 64)
 MOST_OBJECTS = 256
 ENGINES = ("exact", "fast")
 
-DRY_SCALE, DRY_OBJECTS = 8, 3
+DRY_SCALE, MOST_DRY_OBJECTS = 8, 3
 """In a dry run images are so many times smaller, and no more objects are followed."""
+
+DRY_OBJECTS = (1, 32)
+"""Numbers of objects in a dry run, where others would be as many."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Configuration:
         """What stands for it in a dry run."""
         step = model_card(self.model).size_step
         side = max(step, self.image_size // DRY_SCALE // step * step)
-        return Configuration(self.model, side, min(self.objects, DRY_OBJECTS))
+        return Configuration(self.model, side, min(self.objects, MOST_DRY_OBJECTS))
 
 
 def configurations(

@@ -20,14 +20,13 @@ NAMED = 3
 Found = Mapping[str, Any]
 
 
-def page(machine: Found, settings: Found, found: Sequence[Found], planned: int) -> str:
-    """All tables; planned: how many configurations there are to be."""
+def page(machine: Found, settings: Found, found: Sequence[Found], to_come: int) -> str:
+    """All tables; to_come: how many configurations are still to be measured."""
     done = sum(not one["failures"] for one in found)
     parts = [
         "# A GPU, measured",
         _about(machine, settings),
-        f"{done} of {planned} configurations are measured, {len(found) - done} failed, "
-        f"{planned - len(found)} are to come.",
+        f"{done} configurations are measured, {len(found) - done} failed, {to_come} are to come.",
         "## Goals",
         f"At {GOAL_SIZE} pixels with {GOAL_OBJECTS} objects: {GOAL_FPS:.0f} frames a second, and "
         f"{GOAL_RATIO:.0f} times upstream.",

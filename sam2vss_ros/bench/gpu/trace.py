@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,10 +13,14 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
+from sam2vss_ros.io.outputs import write_bytes
 from sam2vss_ros.stream.stopwatch import Clock
 
 TOP = 10
 """Operators and kernels that are named."""
+
+COMPRESSION = 4
+"""Of the traces, which are large and much alike: more takes longer and saves little."""
 
 DIRECTIONS = {"HtoD": "up", "DtoH": "down"}
 """How the profiler calls copies from the host to the device, and back."""
@@ -41,9 +46,12 @@ def record(
             clock.synchronise()
             if index < frames:  # a step more would begin another round
                 seen.step()
-    seen.export_chrome_trace(str(path))
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        events = json.load(file)["traceEvents"]
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "trace.json"
+        seen.export_chrome_trace(str(plain))
+        text = plain.read_bytes()
+    write_bytes(path, gzip.compress(text, COMPRESSION))
+    events = json.loads(text)["traceEvents"]
     return {"file": path.name, "frames": frames, **summary(events, frames)}
 
 

@@ -45,7 +45,8 @@ def add_gpu(kinds: Any) -> None:
             "not done again: the same command goes on where a run ended. What fails, such as for\n"
             "lack of memory, is noted, and left out until --retry. Without weights of a model on\n"
             "this machine it is measured with random ones, and objects stay where they began.\n\n"
-            "--dry-run goes through all of it with tiny shapes on the CPU, without a GPU."
+            "--dry-run goes through all of it with tiny shapes on the CPU, by default with 1 and\n"
+            "32 objects; its figures mean nothing."
         ),
         examples=(
             "  sam2vss bench gpu --out gpu\n"
@@ -96,20 +97,21 @@ def add_gpu(kinds: Any) -> None:
 
 def _gpu(args: argparse.Namespace) -> int:
     from sam2vss_ros.bench.gpu.card import describe
-    from sam2vss_ros.bench.gpu.folder import Folder
-    from sam2vss_ros.bench.gpu.grid import MODELS, OBJECTS, SIZES, configurations
+    from sam2vss_ros.bench.gpu.folder import TABLES, Folder
+    from sam2vss_ros.bench.gpu.grid import DRY_OBJECTS, MODELS, OBJECTS, SIZES, configurations
 
     if args.upstream_objects < 0:
         raise InputError(f"upstream-objects: {args.upstream_objects} is negative; 0: never")
-    every = configurations(args.model or MODELS, args.image_size or SIZES, args.objects or OBJECTS)
+    objects = args.objects or (DRY_OBJECTS if args.dry_run else OBJECTS)
+    every = configurations(args.model or MODELS, args.image_size or SIZES, objects)
     device = _device(args)
     machine = describe(device)
     folder = Folder(args.out, _settings(args, machine["device"]))
-    material = _material(args, device)
+    material = _material(args, device, max(one.objects for one in every))
     folder.open(args.overwrite)
     _measure_all(every, folder, material, machine, args.retry)
     found = [one for c in every if (one := folder.found(c))]
-    print((folder.path / "results.md").read_text(encoding="utf-8"))
+    print((folder.path / TABLES).read_text(encoding="utf-8"))
     return NOT_MET if any(one["failures"] for one in found) else 0
 
 
@@ -145,18 +147,17 @@ def _settings(args: argparse.Namespace, device: str) -> dict[str, Any]:
     }
 
 
-def _material(args: argparse.Namespace, device: torch.device) -> Material:
-    from sam2vss_ros.bench.gpu.grid import DRY_FRAMES, DRY_OBJECTS, FRAMES, OBJECTS
+def _material(args: argparse.Namespace, device: torch.device, objects: int) -> Material:
+    from sam2vss_ros.bench.gpu.grid import DRY_FRAMES, FRAMES, MOST_DRY_OBJECTS
     from sam2vss_ros.bench.gpu.measure import Material
 
     frames = DRY_FRAMES if args.dry_run else FRAMES
-    most = max(args.objects or OBJECTS)
     return Material(
         device,
         "float32" if args.dry_run else args.precision,
         _images(args, frames.all),
         frames,
-        min(most, DRY_OBJECTS) if args.dry_run else most,
+        min(objects, MOST_DRY_OBJECTS) if args.dry_run else objects,
         args.upstream_objects,
         args.random_weights,
         args.dry_run,
@@ -185,12 +186,14 @@ def _measure_all(
     """Measure what is not known yet; after each configuration the results are written anew."""
     from tqdm import tqdm
 
+    from sam2vss_ros.bench.gpu.folder import BEGUN
     from sam2vss_ros.bench.gpu.measure import Bench, DeviceLostError
     from sam2vss_ros.bench.gpu.tables import page
 
     def write() -> None:
-        found = [one for c in every if (one := folder.found(c))]
-        folder.write(found, machine, page(machine, folder.settings, found, len(every)))
+        found = [one for one in folder.all() if one["status"] != BEGUN]
+        to_come = sum(folder.found(c) is None for c in every)
+        folder.write(found, machine, page(machine, folder.settings, found, to_come))
 
     known = {c: one for c in every if (one := folder.found(c))}
     todo = [c for c in every if c not in known or (retry and known[c]["failures"])]
