@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -97,15 +97,18 @@ class Perception:
         self._speaks_semantics = network is None or same_classes(network.catalog, semantics.catalog)
 
     @staticmethod
-    def load(config: PipelineConfig, ids: WordIds | None = None) -> Perception:
+    def load(
+        config: PipelineConfig, ids: WordIds | None = None, model: TrackingModel | None = None
+    ) -> Perception:
         """Load the networks; on a CPU this also sets torch's number of threads.
 
-        ids: those that words already have in this run.
+        ids: those that words already have in this run. model: that of `config`, where it is loaded
+        already.
         Raises ModelUnavailableError, FileNotFoundError or ValueError, with a message for the user,
         where a model, a semantics file, a network, a class file or an option is not usable.
         """
         heap.reuse()
-        model = _load_model(config)
+        model = model or _load_model(config)
         resolved = _resolve(config, model)
         if resolved.threads:
             torch.set_num_threads(resolved.threads)
@@ -228,8 +231,10 @@ class Perception:
     def arithmetic(self) -> Iterator[None]:
         """Without gradients, and in the precision in which the networks run."""
         dtype = self.model.dtype
-        lower = dtype != torch.float32
-        with torch.inference_mode(), torch.autocast(self.device.type, dtype, enabled=lower):
+        with ExitStack() as entered:
+            entered.enter_context(torch.inference_mode())
+            if dtype != torch.float32:
+                entered.enter_context(torch.autocast(self.device.type, dtype))
             yield
 
     def check(self, frame: Frame) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -170,15 +170,19 @@ def compare_speed(
     discovered: int,
     plan: Plan,
     untrained: bool = False,
+    tested: Mapping[str, TrackingOptions] | None = None,
+    upstream: bool = True,
 ) -> list[dict[str, Any]]:
-    """Run upstream and every one of `engines` over `plan.frames` images, (H, W, 3) RGB.
+    """Run upstream and every engine over `plan.frames` images, (H, W, 3) RGB.
 
     discovered: how many of the prompts, the first ones, are objects and not mere tiles. untrained:
     the network has no weights worth the name, so objects are held where their prompts are and
-    masks are not compared. Beside an EdgeTAM, which it has not, upstream runs STAND_IN, whose masks
-    are not compared either. Returns a row for each:
+    masks are not compared. tested: the engines by name, exact among them; None: all of `engines`.
+    upstream: whether it runs beside them. Beside an EdgeTAM, which it has not, it runs STAND_IN,
+    whose masks are not compared either. Returns a row for each:
 
-    fps, frame_ms: from the median of the beats' mean time per frame. ratio: fps to upstream's.
+    fps, frame_ms: from the median of the beats' mean time per frame. ratio: fps to upstream's,
+    None without upstream.
     mean_iou_to_exact: of masks with those of the exact engine in float32, over objects and frames
     on which that sees the object; mean_iou_discovered: the same without the tiles; both None for
     an untrained network. peak_mb: held_mb, what is kept
@@ -187,7 +191,7 @@ def compare_speed(
     frame; gflops: the same per second; share: of what one big matrix product reaches here.
     stage_ms: by stage, see `StageClock.summary`.
     """
-    rows = _rows(model, len(prompts), untrained)
+    rows = _rows(model, len(prompts), untrained, tested or engines(), upstream)
     reference = next(r for r in rows if r.name in (EXACT, f"{EXACT} float32"))
     rates = {row.dtype: matrix_rate(model.device, row.dtype) for row in rows}
     # The outermost autocast keeps cast weights from frame to frame.
@@ -204,7 +208,7 @@ def compare_speed(
                 row.compare(reference)
     found = [row.summary(plan.beat, rates[row.dtype]) for row in rows]
     for row, summary in zip(rows, found, strict=True):
-        summary["ratio"] = summary["fps"] / found[0]["fps"]
+        summary["ratio"] = summary["fps"] / found[0]["fps"] if upstream else None
         every, some = len(prompts), discovered
         noise = untrained or row.name.endswith(STAND_IN)
         summary["mean_iou_to_exact"] = None if noise else row.mean_iou(every)
@@ -212,21 +216,32 @@ def compare_speed(
     return found
 
 
-def _rows(model: Sam2Model, objects: int, untrained: bool) -> list[_Row]:
-    """Upstream first; exact in float32 comes before the others where they run in less."""
+def _rows(
+    model: Sam2Model,
+    objects: int,
+    untrained: bool,
+    tested: Mapping[str, TrackingOptions],
+    upstream: bool,
+) -> list[_Row]:
+    """Upstream first; exact in float32, with which masks are compared, comes before the others
+    where they run in less."""
+    rows = [_upstream_row(model)] if upstream else []
+    ours = {name: (engine, model.dtype) for name, engine in tested.items()}
+    if model.dtype != torch.float32 and not untrained:
+        ours = {f"{EXACT} float32": (PRESETS[EXACT], torch.float32), **ours}
+    for name, (engine, dtype) in ours.items():
+        stream = EngineStream(model, objects, engine, hold=untrained)
+        rows.append(_Row(name, stream, functional, model, dtype))
+    return rows
+
+
+def _upstream_row(model: Sam2Model) -> _Row:
     name, theirs = UPSTREAM, model
     if model.card.edgetam:
         name = f"{UPSTREAM} {STAND_IN}"
         theirs = untrained_model(STAND_IN, str(model.device), image_size=model.image_size)
-    upstream = UpstreamStream(theirs.network)
-    rows = [_Row(name, upstream, upstream.predictor, model, model.dtype)]
-    tested = {name: (engine, model.dtype) for name, engine in engines().items()}
-    if model.dtype != torch.float32:
-        tested = {f"{EXACT} float32": (PRESETS[EXACT], torch.float32), **tested}
-    for name, (engine, dtype) in tested.items():
-        stream = EngineStream(model, objects, engine, hold=untrained)
-        rows.append(_Row(name, stream, functional, model, dtype))
-    return rows
+    stream = UpstreamStream(theirs.network)
+    return _Row(name, stream, stream.predictor, model, model.dtype)
 
 
 def _outermost(model: Sam2Model) -> AbstractContextManager[None]:

@@ -56,7 +56,7 @@ class EngineStream:
     def __init__(
         self, model: Sam2Model, slots: int, options: TrackingOptions, hold: bool = False
     ) -> None:
-        self.tracker = (_HeldTracker if hold else Tracker)(model, slots, options)
+        self.tracker = (HeldTracker if hold else Tracker)(model, slots, options)
         self._masklets = Masklets(self.tracker)
         steady = None if hold else options.steady
         self._rule = None if steady is None else RestRule(steady)
@@ -84,8 +84,10 @@ class EngineStream:
         return self.tracker.bank.nbytes()
 
 
-class _HeldTracker(Tracker):
-    """Finds every object where it began, at the cost of looking for it."""
+class HeldTracker(Tracker):
+    """Finds every object where it began, at the cost of looking for it; nobody rests."""
+
+    may_rest = False
 
     def __init__(self, model: Sam2Model, slots: int, options: TrackingOptions) -> None:
         super().__init__(model, slots, options)
@@ -102,7 +104,22 @@ class _HeldTracker(Tracker):
         begun = self._begun.take([self._begun.slots.index(slot) for slot in slots])
         boxes = boxes_of(begun.masks, self.network.image_size // 16).cpu()
         self.bank.note_boxes(torch.tensor(slots, dtype=torch.int64), boxes)
-        return dataclasses.replace(tracked, masks=begun.masks, score=begun.score)
+        return dataclasses.replace(
+            tracked, masks=begun.masks, score=begun.score, predicted_iou=begun.predicted_iou
+        )
+
+
+class HeldModel(Sam2Model):
+    """A model whose trackers hold their objects where they began: for untrained networks."""
+
+    @staticmethod
+    def of(model: Sam2Model) -> HeldModel:
+        """The same network."""
+        return HeldModel(model.card, model.network, model.device, model.dtype)
+
+    def new_tracker(self, slots: int, options: TrackingOptions) -> HeldTracker:
+        """As `Sam2Model.new_tracker`."""
+        return HeldTracker(self, slots, options)
 
 
 class UpstreamStream:

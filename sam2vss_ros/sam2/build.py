@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Any
 
 import torch
+from sam2.modeling.position_encoding import PositionEmbeddingSine
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
@@ -230,6 +231,9 @@ def _ready(
     if isinstance(network, EdgeTam):
         network.image_encoder.trunk.fold()
     network = network.to(device).eval().requires_grad_(False)
+    for module in network.modules():
+        if isinstance(module, PositionEmbeddingSine):
+            module.cache.clear()  # or what was made elsewhere is copied on every frame
     if not isinstance(network, EdgeTam):
         _keep_position_embedding(network)
     if device.type == "cpu":  # convolutions then output the layout `ChannelNorm` needs

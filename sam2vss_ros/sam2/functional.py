@@ -24,6 +24,7 @@ from torch import Tensor
 from sam2vss_ros.sam2.attention import attend
 from sam2vss_ros.sam2.edgetam.network import EdgeTam
 from sam2vss_ros.sam2.windows import Windows
+from sam2vss_ros.transfer import upload
 
 # ImageNet's statistics, used by every SAM 2 (upstream sam2/utils/misc.py).
 PIXEL_MEAN = (0.485, 0.456, 0.406)
@@ -87,7 +88,7 @@ def image_tensor(
     if device.type == "cpu":  # looked up: a third of the time
         pixels = torch.from_numpy(cv2.LUT(image, _normalised_values()))
         return pixels[None].permute(0, 3, 1, 2)
-    return normalise(torch.from_numpy(image).to(device)[None].permute(0, 3, 1, 2))
+    return normalise(upload(torch.from_numpy(image), device)[None].permute(0, 3, 1, 2))
 
 
 @functools.cache
@@ -100,8 +101,10 @@ def _normalised_values() -> npt.NDArray[np.float32]:
 
 def normalise(images: Tensor) -> Tensor:
     """Normalise (B, 3, H, W) values of 0..255 to ImageNet's mean 0 and deviation 1, in float32."""
-    mean = images.new_tensor(PIXEL_MEAN, dtype=torch.float32).view(3, 1, 1) * 255
-    std = images.new_tensor(PIXEL_STD, dtype=torch.float32).view(3, 1, 1) * 255
+    mean, std = (
+        upload(torch.tensor(values).view(3, 1, 1) * 255, images.device)
+        for values in (PIXEL_MEAN, PIXEL_STD)
+    )
     return (images.float() - mean) / std
 
 
@@ -303,7 +306,7 @@ def _mask_features(network: SAM2Base, masks: Tensor, prompted: bool = False) -> 
     """The memory encoder's features of (B, 1, ., .) mask logits: (B, C, . / 16, . / 16)."""
     binary = prompted and network.binarize_mask_from_pts_for_mem_enc
     scaled = (masks > 0).float() if binary else torch.sigmoid(masks)
-    bias = scaled.new_tensor(network.sigmoid_bias_for_mem_enc)
+    bias = scaled.new_full((), network.sigmoid_bias_for_mem_enc)
     scaled = torch.add(bias, scaled, alpha=network.sigmoid_scale_for_mem_enc)
     downsampled: Tensor = network.memory_encoder.mask_downsampler(scaled)
     return downsampled
@@ -331,7 +334,7 @@ def full_size(masks: Tensor, size: int) -> Tensor:
 
 def hide_absent(masks: Tensor, visible: Tensor) -> Tensor:
     """Replace the (B, M, ., .) masks of objects that are not visible by upstream's NO_OBJ_SCORE."""
-    return torch.where(visible[..., None, None] > 0, masks, masks.new_tensor(NO_OBJ_SCORE))
+    return torch.where(visible[..., None, None] > 0, masks, masks.new_full((), NO_OBJ_SCORE))
 
 
 def set_image_size(network: SAM2Base, size: int) -> None:

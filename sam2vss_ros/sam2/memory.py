@@ -20,6 +20,7 @@ from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.edgetam.network import EdgeTam
 from sam2vss_ros.sam2.edgetam.perceiver import LATENTS
 from sam2vss_ros.sam2.windows import Windows, sides_for, windows_around
+from sam2vss_ros.transfer import upload
 
 OLDEST = 4096
 """Frames after which the conditioning frame grows no older: beyond, its age says nothing new."""
@@ -128,6 +129,7 @@ class MemoryBank:
         self, slots: Tensor, place: Tensor, pointer: Tensor, memories: Tensor, pointers: Tensor
     ) -> None:
         tokens = functional.memory_tokens(self._network, memories)
+        slots, place, pointer = upload(torch.stack([slots, place, pointer]), self._device)
         self._memories[slots, place] = tokens.to(self._memories.dtype)
         self._pointers[slots, pointer] = pointers.to(self._pointers.dtype)
 
@@ -166,24 +168,24 @@ class MemoryBank:
         # The conditioning frame keeps one time code for ever; its pointer knows its true age.
         ages = torch.cat([(age[:, None] + 1).clamp(max=OLDEST), (back + 1).expand(len(age), -1)], 1)
         device = self._memories.device
+        rows, columns = upload(slots, device)[:, None], upload(places, device)
         windows, memory_positions = None, None
         if side < self._grid:
             windows = windows_around(self._last_box[slots], side, self._grid).to(device)
         if windows is None or self._squeezed:
-            memories = self._memories[slots[:, None], places]
+            memories = self._memories[rows, columns]
         else:
             around = windows_around(
                 self._boxes[slots[:, None], places].flatten(0, 1), side, self._grid
             )
-            memory_positions = around.tokens().view(*places.shape, -1)
-            memories = self._memories[slots[:, None, None], places[..., None], memory_positions]
-            memory_positions = memory_positions.to(device)
+            memory_positions = around.to(device).tokens().view(*places.shape, -1)
+            memories = self._memories[rows[..., None], columns[..., None], memory_positions]
         return Recall(
             slots,
             memories,
-            torch.cat([torch.tensor([self._recent_length]), steps]).to(device),
-            self._pointers[slots[:, None], pointers],
-            ages.float().to(device),
+            upload(torch.cat([torch.tensor([self._recent_length]), steps]), device),
+            self._pointers[rows, upload(pointers, device)],
+            upload(ages.float(), device),
             windows,
             memory_positions,
         )

@@ -14,6 +14,7 @@ from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.enlarge import Enlargement, Extent
 from sam2vss_ros.stream.objects import ObjectMemory, Track
 from sam2vss_ros.stream.state import FrameContext
+from sam2vss_ros.transfer import download, upload
 from sam2vss_ros.types import SemanticFrame, TrackedObject, instance_value
 
 
@@ -40,13 +41,16 @@ def compose(
         config.mode,
         log_dense,
         batch.masks,
-        batch.posteriors(len(classes)).to(perception.device),
+        upload(batch.posteriors(len(classes)), perception.device),
         grid,
         with_entropy,
     )
-    sure, owner = familiar * fused.confidence.cpu().numpy(), fused.owner.short().cpu().numpy()
+    confidence, owner, best = (
+        part.numpy() for part in download(fused.confidence, fused.owner.short(), fused.classes)
+    )
+    sure = familiar * confidence
     label_dtype = words.catalog.label_dtype(config.unlabelled_id)
-    labels = classes.ids.astype(label_dtype).take(fused.classes.cpu().numpy())
+    labels = classes.ids.astype(label_dtype).take(best)
     labels[sure < config.min_class_score] = config.unlabelled_id
     values = np.array([*(instance_value(t.track_id) for t in batch.tracks), 0], np.uint16)
     entropy = None if fused.entropy is None else fused.entropy.float().cpu().numpy()

@@ -13,6 +13,7 @@ from sam2vss_ros.stages.presence import looked_at, signs_of
 from sam2vss_ros.stream.interleave import RestRule
 from sam2vss_ros.stream.objects import Track
 from sam2vss_ros.stream.state import FrameContext, StreamState
+from sam2vss_ros.transfer import download
 from sam2vss_ros.types import TrackState
 
 LIKE_ITSELF = 0.6
@@ -86,14 +87,12 @@ def _observe(
     objects = stream.objects
     suspicious = context.stream_break.suspicious
     least = LIKE_ITSELF_AFTER_BREAK if suspicious else LIKE_ITSELF
-    seen = zip(
-        batch.tracks,
-        batch.embeddings,
-        above(owned.masks).sum((1, 2)).int().tolist(),
-        batch.tracked.predicted_iou.tolist(),
-        batch.tracked.score.sigmoid().tolist(),
-        strict=True,
+    signs = download(
+        above(owned.masks).sum((1, 2)).int(),
+        batch.tracked.predicted_iou,
+        batch.tracked.score.sigmoid(),
     )
+    seen = zip(batch.tracks, batch.embeddings, *(sign.tolist() for sign in signs), strict=True)
     for i, (track, embedding, area, predicted_iou, visibility) in enumerate(seen):
         if i >= len(batch) - rested:
             objects.rest(track)

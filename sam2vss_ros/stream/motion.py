@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.sizes import with_longer_side
+from sam2vss_ros.transfer import upload
 
 LONGER_SIDE = 320
 """Pixels of the images between which flow is found."""
@@ -41,7 +42,9 @@ class Flow:
         most: what full belief counts as.
         """
         maps = self.places * self.places.new_tensor([1.0, 1.0, most])[:, None, None]
-        return F.interpolate(maps.to(device)[None], size, mode="bilinear", align_corners=False)[0]
+        return F.interpolate(
+            upload(maps, device)[None], size, mode="bilinear", align_corners=False
+        )[0]
 
 
 def carried(maps: Tensor, places: Tensor, mode: str = "bicubic") -> Tensor:
