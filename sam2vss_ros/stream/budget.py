@@ -25,7 +25,7 @@ SLACK = 0.8
 """Share of the time allowed below which a level may be taken back."""
 PATIENCE, MOST_PATIENCE = 32, 256
 """Frames with slack before a level is taken back; doubled whenever that did not last."""
-REST = RestRule(agreement=0.7, turns=4)
+REST = RestRule(agreement=0.8, turns=4)
 """Who rests at the third level."""
 
 

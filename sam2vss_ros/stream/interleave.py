@@ -15,7 +15,7 @@ from sam2vss_ros.sam2.options import RestRule
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.stream.motion import Flow, carried
 
-BELIEVED = 0.5
+BELIEVED = 0.6
 """Least belief in the flow, as a mean over a mask and its border, for the mask to move by it."""
 
 BORDER = 2

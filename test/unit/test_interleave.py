@@ -127,7 +127,7 @@ def test_a_hidden_border_is_doubt_enough() -> None:
     """Belief counts on the border, too: what comes near from outside is seen there first."""
     interleave = followed_once([1])
     flow = moving()
-    flow.places[2, 24:64, 24:64] = 0.52  # inside, just enough by itself
+    flow.places[2, 24:64, 24:64] = 0.62  # inside, just enough by itself
     flow.places[2, :22] = flow.places[2, 66:] = 0.0
     flow.places[2, :, :22] = flow.places[2, :, 66:] = 0.0
     assert resting(interleave, [1], flow) == {1}
