@@ -139,7 +139,7 @@ def attend_to_memory(
     """Condition the image on each object's memory: the decoder's input, (B, C, h, w).
 
     features: of one image for all objects, or of one image per object. memories: (B, M, m, D),
-    tokens of the M memory frames. memory_times: (M,) int64, rows of the network's temporal
+    tokens of the M memory frames. memory_times: (B, M) int64, rows of the network's temporal
     encoding: from 0 for the previous frame to num_maskmem - 2, and num_maskmem - 1 for the
     conditioning frame. pointers: (B, P, C). pointer_ages: (B, P) float, the age of each pointer in
     frames. Equals upstream's `_prepare_memory_conditioned_features` for one object.
@@ -157,7 +157,7 @@ def attend_to_memory(
     if memory_positions is not None:
         memory_pos = memory_pos[memory_positions]
     temporal_pos = network.maskmem_tpos_enc[memory_times].view(
-        len(memory_times), 1, network.mem_dim
+        *memory_times.shape, 1, network.mem_dim
     )
 
     # A pointer of C channels is split into C / D tokens of the memory's width.
