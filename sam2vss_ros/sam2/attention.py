@@ -6,11 +6,15 @@ may give the positions of the tokens, and what all objects share is computed onc
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
-from sam2.modeling.memory_attention import MemoryAttention
-from sam2.modeling.sam.transformer import RoPEAttention
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from sam2.modeling.memory_attention import MemoryAttention
+    from sam2.modeling.sam.transformer import RoPEAttention
 
 NARROW = 4
 """How many times wider than its memories attention is where values are projected last."""

@@ -11,24 +11,28 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from sam2.modeling.sam2_base import NO_OBJ_SCORE, SAM2Base
-from sam2.modeling.sam2_utils import get_1d_sine_pe
 from torch import Tensor
 
 from sam2vss_ros.sam2.attention import attend
-from sam2vss_ros.sam2.edgetam.network import EdgeTam
 from sam2vss_ros.sam2.windows import Windows
 from sam2vss_ros.transfer import upload
+
+if TYPE_CHECKING:
+    from sam2.modeling.sam2_base import SAM2Base
 
 # ImageNet's statistics, used by every SAM 2 (upstream sam2/utils/misc.py).
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
+
+NO_OBJ_SCORE = -1024.0
+"""Upstream's logits of the masks of absent objects."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,10 @@ def attend_to_memory(
     With `windows` only the tokens inside them are conditioned, (B, C, side, side), and
     memory_positions, (B, M, m) int64, says where the memory tokens lie in their frames.
     """
+    from sam2.modeling.sam2_utils import get_1d_sine_pe
+
+    from sam2vss_ros.sam2.edgetam.network import EdgeTam
+
     channels, grid = features.top.shape[1], features.top.shape[-1]
     ropes = None
     if isinstance(network, EdgeTam):
@@ -297,6 +305,8 @@ def memory_tokens(network: SAM2Base, memories: Tensor) -> Tensor:
 
     m is h * w, with EdgeTAM the number of its latents.
     """
+    from sam2vss_ros.sam2.edgetam.network import EdgeTam
+
     if isinstance(network, EdgeTam):
         return network.squeeze(memories)
     return memories.flatten(2).transpose(1, 2)

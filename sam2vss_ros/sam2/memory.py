@@ -13,16 +13,17 @@ is older than that.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from sam2vss_ros.sam2 import functional
-from sam2vss_ros.sam2.edgetam.network import EdgeTam
-from sam2vss_ros.sam2.edgetam.perceiver import LATENTS
 from sam2vss_ros.sam2.windows import Windows, sides_for, windows_around
 from sam2vss_ros.transfer import upload
+
+if TYPE_CHECKING:
+    from sam2.modeling.sam2_base import SAM2Base
 
 OLDEST = 4096
 """Frames after which the conditioning frame grows no older: beyond, its age says nothing new."""
@@ -57,6 +58,9 @@ class MemoryBank:
     """
 
     def __init__(self, network: SAM2Base, slots: int) -> None:
+        from sam2vss_ros.sam2.edgetam.network import EdgeTam
+        from sam2vss_ros.sam2.edgetam.perceiver import LATENTS
+
         self._device = next(network.parameters()).device
         self.at_once = AT_ONCE if self._device.type == "cpu" else max(1, slots)
         self._slots = slots
