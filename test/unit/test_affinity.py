@@ -15,7 +15,7 @@ from sam2vss_ros.affinity.model import AffinityModel, load_affinity_model
 from sam2vss_ros.affinity.tracker import TrunkFeatures
 from sam2vss_ros.affinity.trunk import CHANNELS, Bottleneck, Trunk, folded_weights
 from sam2vss_ros.errors import ModelUnavailableError
-from sam2vss_ros.sam2.functional import image_tensor
+from sam2vss_ros.sam2.functional import image_tensor, normalise
 from sam2vss_ros.sam2.options import PRESETS
 from sam2vss_ros.stream.motion import Flow, Motion
 from sam2vss_ros.training.procedural import make_clip
@@ -53,6 +53,14 @@ def square(x: int, y: int, side: int) -> Tensor:
 
 def iou(one: Tensor, other: Tensor) -> float:
     return float((one & other).sum() / (one | other).sum())
+
+
+def test_pixels_are_looked_up_as_they_would_be_normalised() -> None:
+    values = np.random.default_rng(0).permutation(np.arange(256, dtype=np.uint8).repeat(3))
+    image = values.reshape(16, 16, 3)
+    pixels = image_tensor(image, 16, CPU)
+    assert torch.equal(pixels, normalise(torch.from_numpy(image)[None].permute(0, 3, 1, 2)))
+    assert pixels.is_contiguous(memory_format=torch.channels_last)
 
 
 class Film:
