@@ -15,6 +15,7 @@ from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.features import FrameFeatures
 from sam2vss_ros.stream.objects import Track
 from sam2vss_ros.stream.reid import embed
+from sam2vss_ros.transfer import download, upload
 
 RING = 3
 """Width of what is around a mask, in places at stride 4."""
@@ -28,7 +29,8 @@ def signs_of(features: FrameFeatures, batch: ObjectBatch, owned: ObjectBatch) ->
 
     The embeddings of the batch are known.
     """
-    claimed, kept = ((b.masks > 0).flatten(1).sum(1).tolist() for b in (batch, owned))
+    areas = download(*((b.masks > 0).flatten(1).sum(1) for b in (batch, owned)))
+    claimed, kept = (area.tolist() for area in areas)
     around = embed(features.image.pyramid, features.colours, _rings(batch.masks > 0, features))
     here = torch.stack([e for e in batch.embeddings if e is not None])
     past = _pasts(batch.tracks, here)
@@ -51,7 +53,7 @@ def signs_of(features: FrameFeatures, batch: ObjectBatch, owned: ObjectBatch) ->
     signs[:, Sign.PEAK] = batch.tracked.score
     begun = _begun(batch.tracks, here)
     signs[:, Sign.BEGUN] = (here * begun).sum(1)
-    signs[:, Sign.USUAL : Sign.MISSED + 1] = torch.tensor(rows, device=here.device)
+    signs[:, Sign.USUAL : Sign.MISSED + 1] = upload(torch.tensor(rows), here.device)
     return signs
 
 

@@ -53,11 +53,22 @@ def test_on_a_cpu_nothing_is_copied() -> None:
     assert upload_index([], CPU).dtype == torch.int64
 
 
-def test_what_waits_on_a_gpu_is_counted(gpu: PretendedGpu) -> None:
-    """The yardstick itself: each of these waits, and says where."""
+@pytest.mark.parametrize("inference", [False, True])
+def test_what_waits_on_a_gpu_is_counted(inference: bool, gpu: PretendedGpu) -> None:
+    """The yardstick itself: each of these waits, once; inference takes other operators."""
+    with torch.inference_mode(inference):
+        assert_counted(gpu)
+
+
+def assert_counted(gpu: PretendedGpu) -> None:
     there = torch.zeros(3, 4, device=DEVICE)
     for wait in (
         lambda: float(there.sum()),
+        lambda: there.sum().item(),
+        lambda: bool((there > 0).any()),
+        lambda: torch.where(there > 0),
+        lambda: there.unique(dim=0),
+        lambda: torch.equal(there, there),
         lambda: there.tolist(),
         lambda: there.cpu(),
         lambda: there.nonzero(),
