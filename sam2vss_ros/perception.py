@@ -26,6 +26,7 @@ from sam2vss_ros.sam2.build import Sam2Model, load_model
 from sam2vss_ros.sam2.cards import model_card
 from sam2vss_ros.sam2.discovery import GridSource, RegionSource, Source
 from sam2vss_ros.sam2.options import PRESETS
+from sam2vss_ros.semantics import second_look
 from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog
 from sam2vss_ros.semantics.model import SemanticModel, load_semantics
 from sam2vss_ros.semantics.networks.class_mapping import same_classes
@@ -273,6 +274,17 @@ class Perception:
             size = self._trunk.input_size((frame.image.shape[0], frame.image.shape[1]))
             image = self._trunk.encode(functional.image_tensor(frame.image, size, self.device))
         return self._semantics.head(image.pyramid)
+
+    def look_again(self, frame: Frame) -> Tensor:
+        """(K, h, w) log probabilities of the dense head for the frame's small mirror image, turned
+        back: `semantics.second_look`."""
+        height, width = frame.image.shape[:2]
+        small = dataclasses.replace(
+            self._trunk, image_size=round(second_look.SIZE * self._trunk.image_size)
+        ).input_size((height, width))
+        pixels = functional.image_tensor(frame.image, small, self.device).flip(3)
+        logits = self._semantics.head(self._trunk.encode(pixels).pyramid).logits
+        return logits[0].flip(2).float().log_softmax(0)
 
     def classify_masks(self, hidden: Tensor, masks: Tensor) -> Tensor:
         """(B, K) class shares of (B, h, w) bool masks by the head's features, float32."""

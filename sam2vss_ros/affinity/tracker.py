@@ -17,11 +17,11 @@ from sam2vss_ros.affinity.memory import (
     FINE,
     AffinityMemory,
     Reading,
-    sharpen,
 )
 from sam2vss_ros.affinity.outline import OutlineNet, outline
 from sam2vss_ros.affinity.pointing import pointers_of
 from sam2vss_ros.affinity.presence import PresenceNet
+from sam2vss_ros.sam2.masks import above
 from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.stream.motion import Flow
@@ -167,8 +167,8 @@ class AffinityTracker:
 def _tracked(slots: Sequence[int], masks: Tensor) -> Tracked:
     """What (B, h, w) soft masks say: how good they are is how far they are from one half."""
     logits = masks.logit(eps=LEAST_DOUBT)
-    inside = masks > 0.5
-    sure, claimed = (masks * inside).sum((1, 2)), masks.sum((1, 2))
+    inside, claimed = above(masks, 0.5), masks.sum((1, 2))
+    sure = torch.linalg.vecdot(masks.flatten(1), inside.flatten(1))
     predicted_iou = sure / (inside.sum((1, 2)) + claimed - sure).clamp(min=1e-6)
     score = logits.flatten(1).amax(1)
     return Tracked(tuple(slots), logits, predicted_iou, score, masks.new_zeros(len(slots), 1))
@@ -286,7 +286,7 @@ class _Followed:
             return
         found = self.memory.read(self._current_keys(), flow)
         index = list(self._origins)
-        masks[index] = sharpen(found[index]) if self.memory.reading.older else found[index]
+        masks[index] = found[index]
 
     def start(self, slots: Sequence[int], masks: Tensor) -> None:
         if not slots:

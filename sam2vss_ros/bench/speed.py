@@ -2,9 +2,9 @@
 
 Every row sees the same frames and the same prompts. All take each frame one after the other, in an
 order that moves on with every frame, so that whatever else the machine does falls on all alike.
-Frames are timed from the image's tensor to the masks, with image encoder and memory write, once
-every engine has as many memories as the network can use. The last frames are not timed: their
-arithmetic and their memory are counted.
+Frames are timed from the image's tensor to the masks, with image encoder and memory write, and with
+the flow where objects rest, once every engine has as many memories as the network can use. The last
+frames are not timed: their arithmetic and their memory are counted.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from sam2vss_ros.bench.measure import Cost, StageClock, cost_of, matrix_rate
 from sam2vss_ros.bench.parity import mask_iou
-from sam2vss_ros.bench.streams import EngineStream, Stream, UpstreamStream
+from sam2vss_ros.bench.streams import EngineStream, Picture, Stream, UpstreamStream
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.build import Sam2Model, untrained_model
 from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
@@ -64,15 +63,14 @@ def engines() -> dict[str, TrackingOptions]:
     single = {}
     for field in dataclasses.fields(TrackingOptions):
         value = getattr(fast, field.name)
-        name = field.name if value is True else f"{field.name}={value}"
-        single[name] = dataclasses.replace(exact, **{field.name: value})
+        single[field.name] = dataclasses.replace(exact, **{field.name: value})
     return {EXACT: exact, **single, "fast": fast}
 
 
 @dataclass(frozen=True)
 class Plan:
     """Which frames are for what: the first `warm_up` fill the memory, the next `timed` are timed,
-    in beats of `beat` frames (one memory write of every object), the last `beat` are counted."""
+    in beats of `beat` frames (in which every object is followed), the last `beat` are counted."""
 
     warm_up: int
     beat: int
@@ -81,8 +79,8 @@ class Plan:
     @staticmethod
     def of(network: SAM2Base, tested: Iterable[TrackingOptions], frames: int) -> Plan:
         """Raises ValueError where `frames` are too few."""
-        # Steady objects are followed every other frame, so memory takes twice as many to fill.
-        beat = 2 if any(options.steady is not None for options in tested) else 1
+        # Who rests writes no memory, so that it takes as many more frames to fill.
+        beat = max(1 if options.rest is None else options.rest.turns for options in tested)
         warm_up = beat * network.num_maskmem
         timed = (frames - warm_up - beat) // beat * beat
         if timed < beat:
@@ -114,20 +112,24 @@ class _Row:
         self._ious: list[Tensor] = []
         self._costs: list[Cost] = []
 
-    def advance(self, image: Tensor, prompts: Sequence[Prompt], timed: bool) -> None:
+    def advance(
+        self, image: Tensor, prompts: Sequence[Prompt], picture: Picture, timed: bool
+    ) -> None:
         self._clock.synchronise()
         with self._stages.watching(self._watched, self._names), self._arithmetic():
             start = time.perf_counter()
-            self.stream.advance(image, prompts)
+            self.stream.advance(image, prompts, picture)
             self._clock.synchronise()
             ms = (time.perf_counter() - start) * 1e3
         self._stages.lap(timed, ms)
         if timed:
             self._ms.append(ms)
 
-    def count(self, image: Tensor) -> None:
+    def count(self, image: Tensor, picture: Picture) -> None:
         with self._arithmetic():
-            self._costs.append(cost_of(lambda: self.stream.advance(image), self._device))
+            self._costs.append(
+                cost_of(lambda: self.stream.advance(image, picture=picture), self._device)
+            )
 
     def compare(self, reference: _Row) -> None:
         """Note the IoU with the reference of the objects that it sees on this frame."""
@@ -165,7 +167,7 @@ class _Row:
 
 def compare_speed(
     model: Sam2Model,
-    images: Iterable[npt.NDArray[np.uint8]],
+    images: Iterable[Picture],
     prompts: Sequence[Prompt],
     discovered: int,
     plan: Plan,
@@ -173,7 +175,7 @@ def compare_speed(
     tested: Mapping[str, TrackingOptions] | None = None,
     upstream: bool = True,
 ) -> list[dict[str, Any]]:
-    """Run upstream and every engine over `plan.frames` images, (H, W, 3) RGB.
+    """Run upstream and the engines over `plan.frames` images, (H, W, 3) RGB.
 
     discovered: how many of the prompts, the first ones, are objects and not mere tiles. untrained:
     the network has no weights worth the name, so objects are held where their prompts are and
@@ -201,9 +203,9 @@ def compare_speed(
             first = t % len(rows)
             for row in rows[first:] + rows[:first]:
                 if t < plan.warm_up + plan.timed:
-                    row.advance(image, () if t else prompts, timed=t >= plan.warm_up)
+                    row.advance(image, () if t else prompts, picture, t >= plan.warm_up)
                 else:
-                    row.count(image)
+                    row.count(image, picture)
             for row in rows if t else ():
                 row.compare(reference)
     found = [row.summary(plan.beat, rates[row.dtype]) for row in rows]

@@ -100,10 +100,11 @@ class Tracker:
     def step(
         self, features: functional.ImageFeatures, slots: list[int], flow: Flow | None = None
     ) -> Tracked:
-        """Find the objects of `slots`, in their order, on a frame.
+        """Find the objects of `slots`, in their order, on the next frame; once a frame.
 
         flow: not needed, as memory attention finds things where they have gone.
         """
+        self.bank.begin_frame()
         if not slots:
             return self.nothing()
         parts = [self._attend(features, recall) for recall in self.bank.recall(slots)]

@@ -39,7 +39,7 @@ class MaskClassifier(nn.Module):
         )
 
     def forward(self, hidden: Tensor, masks: Tensor) -> Tensor:
-        """(1, hidden, ., .) of one image and (B, h, w) bool masks -> (B, classes) logits."""
+        """(1, hidden, ., .) of one image and (B, h, w) masks -> (B, classes) logits."""
         size = (hidden.shape[-2], hidden.shape[-1])
         inside = shrunk(masks.float(), size)
         reach = max(size) // RING

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sam2vss_ros.sam2 import policy
+from sam2vss_ros.sam2.masks import above
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.stages.features import FrameFeatures
 from sam2vss_ros.stream.objects import ObjectMemory, Track
@@ -74,7 +75,7 @@ class ObjectBatch:
         if not new:
             return self
         masks = self.masks[upload_index(new, self.masks.device)]
-        found = embed(features.image.pyramid, features.colours, masks > 0)
+        found = embed(features.image.pyramid, features.colours, above(masks))
         known = dict(zip(new, found, strict=True))
         embeddings = tuple(known.get(i, e) for i, e in enumerate(self.embeddings))
         return dataclasses.replace(self, embeddings=embeddings)
@@ -89,7 +90,9 @@ class ObjectBatch:
 
     def explained(self) -> Tensor:
         """(h, w) bool, pixels that some object claims."""
-        return (self.masks > 0).any(0)
+        return (
+            self.masks.amax(0) > 0 if len(self) else self.masks.new_zeros(self.masks.shape[1:]) > 0
+        )
 
     def coverage(self) -> float:
         """Share of the pixels that some object claims."""

@@ -37,7 +37,7 @@ def colour_maps(
 
 
 def embed(pyramid: tuple[Tensor, ...], colours: Tensor, masks: Tensor) -> Tensor:
-    """Unit vectors (B, levels x C + 64) of what is inside (B, h, w) masks, float32.
+    """Unit vectors (B, levels x C + 64) of what is inside (B, h, w) masks, bool or soft, float32.
 
     pyramid: (1, C, ., .) maps of one image, the finest first; colours: its `colour_maps`, as large
     as the finest. What is common to everything in the image tells nothing, so each channel of the
