@@ -93,6 +93,7 @@ class Perception:
             )
         self._asked = asked
         self._semantics = semantics
+        self._usual_likeness = float(semantics.world.usual)
         self._trunk = trunk
         self._network = network
         self._speaks_semantics = network is None or same_classes(network.catalog, semantics.catalog)
@@ -217,7 +218,7 @@ class Perception:
     @property
     def usual_likeness(self) -> float:
         """The least likeness of images of the world that the semantics know."""
-        return float(self._semantics.world.usual)
+        return self._usual_likeness
 
     def likeness(self, dense: Dense) -> float:
         """To the world that the semantics know, of one image: `World.score`."""

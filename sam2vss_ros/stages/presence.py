@@ -66,6 +66,15 @@ def signs_of(batch: ObjectBatch, owned: ObjectBatch, around: Tensor) -> Tensor:
     return signs
 
 
+def likeness_to_past(batch: ObjectBatch) -> Tensor:
+    """(B,) cosine similarity of what is seen of objects to their past; 1 where they have none. The
+    embeddings of the batch are known."""
+    if not len(batch):
+        return batch.tracked.score
+    here = torch.stack([e for e in batch.embeddings if e is not None])
+    return (here * _pasts(batch.tracks, here)).sum(1)
+
+
 def _pasts(tracks: Sequence[Track], here: Tensor) -> Tensor:
     """(B, A) unit vectors; of what has no past yet, what is seen of it."""
     pasts = [e if t.embedding is None else t.embedding for t, e in zip(tracks, here, strict=True)]

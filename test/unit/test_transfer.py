@@ -123,19 +123,13 @@ def by_file(waits: Counter[str]) -> Counter[str]:
     return files
 
 
-@pytest.mark.parametrize("engine", ["exact", "fast"])
-def test_sam2_waits_for_its_answers_alone(engine: str, gpu: PretendedGpu) -> None:
-    """What was tracked, who is remembered, of what classes, and the images: six times a frame.
-
-    The images of a frame, indices and time codes are uploaded without a wait. Resting
-    (`stream/interleave.py`) asks for the overlap of masks besides.
-    """
+@pytest.mark.parametrize(("engine", "most"), [("exact", 6), ("fast", 8)])
+def test_sam2_waits_for_its_answers_alone(engine: str, most: int, gpu: PretendedGpu) -> None:
+    """How familiar the image is, what was tracked, who is remembered, the classes (twice), and the
+    images; with `fast` also who may rest, and whether that was right. However many objects."""
     answers = follow(str(SMALL_SAM2), gpu, engine=engine)
-    waits = by_file(gpu.waits)
-    resting = waits.pop("stream/interleave.py", 0)
-    assert resting <= 4
-    assert sum(waits.values()) <= 6, gpu.waits
-    assert not [place for place in gpu.waits if "upload" in place and "interleave" not in place]
+    assert sum(gpu.waits.values()) <= most, gpu.waits
+    assert not [place for place in gpu.waits if "upload" in place]
     assert answers[-1].instance_image.any()
 
 
@@ -143,9 +137,8 @@ def test_windows_ask_where_objects_are_besides(gpu: PretendedGpu) -> None:
     """From 512 pixels on `fast` cuts windows; the boxes are asked for after a step and a write."""
     follow(str(SMALL_SAM2), gpu, engine="fast", image_size=512)
     waits = by_file(gpu.waits)
-    waits.pop("stream/interleave.py", 0)
-    assert waits["sam2/tracker.py"] == 2
-    assert sum(waits.values()) <= 8, gpu.waits
+    assert waits["sam2/tracker.py"] <= 2
+    assert sum(waits.values()) <= 10, gpu.waits
 
 
 @pytest.mark.parametrize("model", [str(SMALL_SAM2), "mobile"])

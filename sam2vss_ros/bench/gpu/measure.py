@@ -188,15 +188,20 @@ class Bench:
         engine, untrained = row["engine"], self._untrained(shape)
         stream = EngineStream(model, shape.objects, PRESETS[engine], hold=untrained)
         size, device = model.image_size, self._material.device
-        images = (functional.image_tensor(i, size, device) for i in self._material.images)
+        pictures = iter(self._material.images)
+
+        def step(prompts: Sequence[Prompt] = ()) -> None:
+            picture = next(pictures)
+            stream.advance(functional.image_tensor(picture, size, device), prompts, picture)
+
         with self._arithmetic(model):
-            stream.advance(next(images), self._prompts(shape))
-            for image in islice(images, frames.warm_up - 1):
-                stream.advance(image)
+            step(self._prompts(shape))
+            for _ in range(frames.warm_up - 1):
+                step()
             return self._record(
                 configuration,
                 f"engine_{engine}",
-                lambda: stream.advance(next(images)),
+                step,
                 row["frame_ms"],
             )
 
