@@ -220,10 +220,10 @@ class Perception:
         """The least likeness of images of the world that the semantics know."""
         return self._usual_likeness
 
-    def likeness(self, dense: Dense) -> float:
-        """To the world that the semantics know, of one image: `World.score`."""
+    def likeness(self, dense: Dense) -> Tensor:
+        """To the world that the semantics know, of one image: `World.score`, () on the device."""
         confidence = dense.logits.float().softmax(1).amax(1).mean()
-        return float(self._semantics.world.score(confidence[None], dense.summary))
+        return self._semantics.world.score(confidence[None], dense.summary)[0]
 
     def classifies_masks(self, mode: str) -> bool:
         """Whether a mode asks the mask classifier."""
