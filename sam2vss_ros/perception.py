@@ -93,6 +93,7 @@ class Perception:
             )
         self._asked = asked
         self._semantics = semantics
+        self._usual_likeness = float(semantics.world.usual)
         self._trunk = trunk
         self._network = network
         self._speaks_semantics = network is None or same_classes(network.catalog, semantics.catalog)
@@ -218,12 +219,12 @@ class Perception:
     @property
     def usual_likeness(self) -> float:
         """The least likeness of images of the world that the semantics know."""
-        return float(self._semantics.world.usual)
+        return self._usual_likeness
 
-    def likeness(self, dense: Dense) -> float:
-        """To the world that the semantics know, of one image: `World.score`."""
+    def likeness(self, dense: Dense) -> Tensor:
+        """To the world that the semantics know, of one image: `World.score`, () on the device."""
         confidence = dense.logits.float().softmax(1).amax(1).mean()
-        return float(self._semantics.world.score(confidence[None], dense.summary))
+        return self._semantics.world.score(confidence[None], dense.summary)[0]
 
     def classifies_masks(self, mode: str) -> bool:
         """Whether a mode asks the mask classifier."""

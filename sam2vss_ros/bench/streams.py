@@ -96,9 +96,7 @@ class EngineStream:
 
 
 class HeldTracker(Tracker):
-    """Finds every object where it began, at the cost of looking for it; nobody rests."""
-
-    may_rest = False
+    """Finds every object where it began, at the cost of looking for it."""
 
     def __init__(self, model: Sam2Model, slots: int, options: TrackingOptions) -> None:
         super().__init__(model, slots, options)

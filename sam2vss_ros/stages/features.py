@@ -52,7 +52,7 @@ class FrameFeatures:
     log_dense: Tensor
     probabilities: Tensor
     colours: Tensor
-    likeness: float | None = None
+    likeness: Tensor | None = None
     flow: Flow | None = None
     moving: Moving | None = None
     familiar: float = 1.0
@@ -86,7 +86,9 @@ def see(
         moving = stream.movers.add(stream.motion.image, flow)
     familiar = 1.0
     if features.likeness is not None:
-        familiar = stream.familiarity.add(features.likeness, perception.usual_likeness)
+        # A GPU has encoded the image while its flow was found; only here it is waited for.
+        likeness = float(features.likeness)
+        familiar = stream.familiarity.add(likeness, perception.usual_likeness)
     features = dataclasses.replace(features, flow=flow, moving=moving, familiar=familiar)
     by_head = features.likeness is not None
     # Where time is short one look has to do.

@@ -17,6 +17,7 @@ from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.features import FrameFeatures
 from sam2vss_ros.stream.objects import Track
 from sam2vss_ros.stream.reid import embed
+from sam2vss_ros.transfer import download, upload
 
 RING = 3
 """Width of what is around a mask, in places at stride 4."""
@@ -38,7 +39,8 @@ def looked_at(features: FrameFeatures, batch: ObjectBatch) -> tuple[ObjectBatch,
 def signs_of(batch: ObjectBatch, owned: ObjectBatch, around: Tensor) -> Tensor:
     """(B, len(Sign)) float32 of the objects of `looked_at`, with what is `around` them; owned: the
     same without overlaps."""
-    claimed, kept = (above(b.masks).sum((1, 2)).tolist() for b in (batch, owned))
+    areas = download(*(above(b.masks).sum((1, 2)) for b in (batch, owned)))
+    claimed, kept = (area.tolist() for area in areas)
     here = torch.stack([e for e in batch.embeddings if e is not None])
     past = _pasts(batch.tracks, here)
     like, alike = (here * past).sum(1), (around * past).sum(1)
@@ -60,8 +62,17 @@ def signs_of(batch: ObjectBatch, owned: ObjectBatch, around: Tensor) -> Tensor:
     signs[:, Sign.PEAK] = batch.tracked.score
     begun = _begun(batch.tracks, here)
     signs[:, Sign.BEGUN] = (here * begun).sum(1)
-    signs[:, Sign.USUAL : Sign.MISSED + 1] = torch.tensor(rows, device=here.device)
+    signs[:, Sign.USUAL : Sign.MISSED + 1] = upload(torch.tensor(rows), here.device)
     return signs
+
+
+def likeness_to_past(batch: ObjectBatch) -> Tensor:
+    """(B,) cosine similarity of what is seen of objects to their past; 1 where they have none. The
+    embeddings of the batch are known."""
+    if not len(batch):
+        return batch.tracked.score
+    here = torch.stack([e for e in batch.embeddings if e is not None])
+    return (here * _pasts(batch.tracks, here)).sum(1)
 
 
 def _pasts(tracks: Sequence[Track], here: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from sam2vss_ros.sam2.masks import above
 from sam2vss_ros.sam2.options import RestRule
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.features import FrameFeatures
-from sam2vss_ros.stages.presence import looked_at, signs_of
+from sam2vss_ros.stages.presence import likeness_to_past, looked_at, signs_of
 from sam2vss_ros.stream.objects import Track
 from sam2vss_ros.stream.state import FrameContext, StreamState
 from sam2vss_ros.transfer import download
@@ -91,23 +91,19 @@ def _observe(
     objects = stream.objects
     suspicious = context.stream_break.suspicious
     least = LIKE_ITSELF_AFTER_BREAK if suspicious else LIKE_ITSELF
+    there = batch.tracked.score.sigmoid()
     signs = download(
         above(owned.masks).sum((1, 2)).int(),
         batch.tracked.predicted_iou,
-        batch.tracked.score.sigmoid(),
+        there,
+        there > 0.5 if stream.tracker.weighs_signs else likeness_to_past(batch) >= least,
     )
-    seen = zip(batch.tracks, batch.embeddings, *(sign.tolist() for sign in signs), strict=True)
-    for i, (track, embedding, area, predicted_iou, visibility) in enumerate(seen):
+    seen = zip(batch.tracks, *(sign.tolist() for sign in signs), strict=True)
+    for i, (track, area, predicted_iou, visibility, itself) in enumerate(seen):
         if i >= len(batch) - rested:
             objects.rest(track)
             continue
-        assert embedding is not None
         objects.rate(track, predicted_iou, visibility)
-        itself = (
-            visibility > 0.5
-            if stream.tracker.weighs_signs
-            else track.similarity(embedding) >= least
-        )
         if suspicious and not itself:
             objects.lose(track)
         else:

@@ -14,6 +14,7 @@ from sam2vss_ros.sam2.masks import iou_of
 from sam2vss_ros.sam2.options import RestRule
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.stream.motion import Flow, carried
+from sam2vss_ros.transfer import download, upload_index
 
 BELIEVED = 0.6
 """Least belief in the flow, as a mean over a mask and its border, for the mask to move by it."""
@@ -74,8 +75,8 @@ class Interleave:
 
     def _trust(self, masks: Tensor, flow: Flow) -> dict[int, float]:
         """How far the carried masks are trusted to be right, as an IoU, by object."""
-        areas = (masks > 0).flatten(1).sum(1).tolist()
-        beliefs = _belief(masks, flow).tolist()
+        signs = download((masks > 0).flatten(1).sum(1), _belief(masks, flow))
+        areas, beliefs = (sign.tolist() for sign in signs)
         trust = {}
         for i, seen in self._followed.items():
             area, belief = areas[self._row[i]], beliefs[self._row[i]]
@@ -93,11 +94,14 @@ class Interleave:
         }
         found = [i for i in objects if i in self._row and i not in self._resting]
         if found and self._carried is not None:
-            now = tracked.masks[[row[i] for i in found]] > 0
-            agreement = iou_of(self._carried[[self._row[i] for i in found]] > 0, now)
-            sure = tracked.predicted_iou[[row[i] for i in found]] >= policy.LEAST_IOU
-            areas = now.flatten(1).sum(1)
-            for i, *seen in zip(found, (agreement * sure).tolist(), areas.tolist(), strict=True):
+            device = tracked.masks.device
+            here = upload_index([row[i] for i in found], device)
+            before = upload_index([self._row[i] for i in found], device)
+            now = tracked.masks[here] > 0
+            agreement = iou_of(self._carried[before] > 0, now)
+            sure = tracked.predicted_iou[here] >= policy.LEAST_IOU
+            signs = download(agreement * sure, now.flatten(1).sum(1))
+            for i, *seen in zip(found, *(sign.tolist() for sign in signs), strict=True):
                 known[i] = _Followed(*seen)
         self._followed, self._last, self._row = known, tracked, row
 

@@ -34,6 +34,11 @@ SIZED_BY_VALUES = {
     aten.unique_dim,
     aten.unique_dim_consecutive,
     aten._local_scalar_dense,
+    aten.item,
+    aten.argwhere,
+    aten.nonzero_numpy,
+    aten.bincount,
+    aten.one_hot,
     aten.is_nonzero,
     aten.equal,
     aten.allclose,
@@ -202,6 +207,8 @@ def _non_blocking(func: Any, args: Any) -> bool:
 
 def _selects(kind: Any, args: Any) -> bool:
     """Whether a mask says which values are taken, so that their number has to be known."""
+    if kind is aten.where:
+        return len(args) == 1
     if kind is aten.repeat_interleave:
         return any(isinstance(a, OnDevice) for a in args[1:]) or len(args) == 1
     if kind not in (aten.index, aten.index_put_):

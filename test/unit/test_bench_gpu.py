@@ -12,9 +12,17 @@ from typing import Any
 import pytest
 import torch
 
+from sam2vss_ros.bench import speed
 from sam2vss_ros.bench.gpu import card, measure, tables, trace
 from sam2vss_ros.bench.gpu.folder import ENDED, Folder
-from sam2vss_ros.bench.gpu.grid import MODELS, OBJECTS, SIZES, Configuration, configurations
+from sam2vss_ros.bench.gpu.grid import (
+    FRAMES,
+    MODELS,
+    OBJECTS,
+    SIZES,
+    Configuration,
+    configurations,
+)
 from sam2vss_ros.bench.streams import HeldModel
 from sam2vss_ros.cli import main
 from sam2vss_ros.sam2.build import load_model
@@ -119,10 +127,17 @@ def test_the_grid_is_what_was_asked_for() -> None:
     assert (tiny.image_size, tiny.objects) == (256, 3)
 
 
-def test_held_objects_are_remembered_and_do_not_rest() -> None:
+def test_as_many_frames_as_the_engines_need() -> None:
+    network = load_model(str(SMALL_SAM2), device="cpu", image_size=64).network
+    wanted = speed.Plan.of(network, measure.PRESETS.values(), FRAMES.plan.frames)
+    assert (FRAMES.beat, FRAMES.timed % FRAMES.beat) == (wanted.beat, 0)
+    meta = 7  # memories of Meta's models
+    assert FRAMES.warm_up >= meta * wanted.beat and FRAMES.all >= FRAMES.plan.frames
+
+
+def test_held_objects_stay_and_are_remembered() -> None:
     model = HeldModel.of(load_model(str(SMALL_SAM2), device="cpu", image_size=64))
     tracker = model.new_tracker(2, measure.PRESETS["fast"])
-    assert not tracker.may_rest
     with torch.inference_mode():
         features = model.encode(torch.zeros(1, 3, 64, 64))
         masks = torch.zeros(2, 16, 16, dtype=torch.bool)

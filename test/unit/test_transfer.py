@@ -53,11 +53,22 @@ def test_on_a_cpu_nothing_is_copied() -> None:
     assert upload_index([], CPU).dtype == torch.int64
 
 
-def test_what_waits_on_a_gpu_is_counted(gpu: PretendedGpu) -> None:
-    """The yardstick itself: each of these waits, and says where."""
+@pytest.mark.parametrize("inference", [False, True])
+def test_what_waits_on_a_gpu_is_counted(inference: bool, gpu: PretendedGpu) -> None:
+    """The yardstick itself: each of these waits, once; inference takes other operators."""
+    with torch.inference_mode(inference):
+        assert_counted(gpu)
+
+
+def assert_counted(gpu: PretendedGpu) -> None:
     there = torch.zeros(3, 4, device=DEVICE)
     for wait in (
         lambda: float(there.sum()),
+        lambda: there.sum().item(),
+        lambda: bool((there > 0).any()),
+        lambda: torch.where(there > 0),
+        lambda: there.unique(dim=0),
+        lambda: torch.equal(there, there),
         lambda: there.tolist(),
         lambda: there.cpu(),
         lambda: there.nonzero(),
@@ -112,19 +123,13 @@ def by_file(waits: Counter[str]) -> Counter[str]:
     return files
 
 
-@pytest.mark.parametrize("engine", ["exact", "fast"])
-def test_sam2_waits_for_its_answers_alone(engine: str, gpu: PretendedGpu) -> None:
-    """What was tracked, who is remembered, of what classes, and the images: six times a frame.
-
-    The images of a frame, indices and time codes are uploaded without a wait. Resting
-    (`stream/interleave.py`) asks for the overlap of masks besides.
-    """
+@pytest.mark.parametrize(("engine", "most"), [("exact", 6), ("fast", 8)])
+def test_sam2_waits_for_its_answers_alone(engine: str, most: int, gpu: PretendedGpu) -> None:
+    """How familiar the image is, what was tracked, who is remembered, the classes (twice), and the
+    images; with `fast` also who may rest, and whether that was right. However many objects."""
     answers = follow(str(SMALL_SAM2), gpu, engine=engine)
-    waits = by_file(gpu.waits)
-    resting = waits.pop("stream/interleave.py", 0)
-    assert resting <= 4
-    assert sum(waits.values()) <= 6, gpu.waits
-    assert not [place for place in gpu.waits if "upload" in place and "interleave" not in place]
+    assert sum(gpu.waits.values()) <= most, gpu.waits
+    assert not [place for place in gpu.waits if "upload" in place]
     assert answers[-1].instance_image.any()
 
 
@@ -132,9 +137,8 @@ def test_windows_ask_where_objects_are_besides(gpu: PretendedGpu) -> None:
     """From 512 pixels on `fast` cuts windows; the boxes are asked for after a step and a write."""
     follow(str(SMALL_SAM2), gpu, engine="fast", image_size=512)
     waits = by_file(gpu.waits)
-    waits.pop("stream/interleave.py", 0)
-    assert waits["sam2/tracker.py"] == 2
-    assert sum(waits.values()) <= 8, gpu.waits
+    assert waits["sam2/tracker.py"] <= 2
+    assert sum(waits.values()) <= 10, gpu.waits
 
 
 @pytest.mark.parametrize("model", [str(SMALL_SAM2), "mobile"])

@@ -74,9 +74,10 @@ def configurations(
 @dataclass(frozen=True)
 class Frames:
     """How many frames are for what: of each way to follow the first ones fill the memory and are
-    not timed, then some are timed, then some are traced."""
+    not timed, then some are timed, in beats as of `speed.Plan`, then some are traced."""
 
     warm_up: int
+    beat: int
     timed: int
     traced: int
 
@@ -88,11 +89,10 @@ class Frames:
     @property
     def plan(self) -> Plan:
         """For `compare_speed`."""
-        beat = 2 if self.timed % 2 == 0 else 1
-        return Plan(self.warm_up, beat, self.timed)
+        return Plan(self.warm_up, self.beat, self.timed)
 
 
-FRAMES = Frames(warm_up=16, timed=20, traced=3)
-"""Sixteen frames fill the memories and pointers of SAM 2."""
+FRAMES = Frames(warm_up=21, beat=3, timed=21, traced=3)
+"""With `fast` every object is followed within three frames; seven of those turns fill memories."""
 
-DRY_FRAMES = Frames(warm_up=1, timed=1, traced=1)
+DRY_FRAMES = Frames(warm_up=1, beat=1, timed=1, traced=1)

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -45,6 +46,7 @@ DRY_POINTS = 2
 
 Image = npt.NDArray[np.uint8]
 Tell = Callable[[str], None]
+T = TypeVar("T")
 
 
 class DeviceLostError(RuntimeError):
@@ -56,9 +58,8 @@ class Material:
     """What is measured on, and how.
 
     images: (H, W, 3) RGB frames, as many as `frames` asks for. objects: how many are followed at
-    the most. most_for_upstream: how many objects
-    upstream follows at the most, which takes them one by one. untrained: random weights, also where
-    there are others. dry: tiny shapes stand for all.
+    the most; most_for_upstream: by upstream, which takes them one by one. untrained: random
+    weights, also where there are others. dry: tiny shapes stand for all.
     """
 
     device: torch.device
@@ -90,57 +91,53 @@ class Bench:
         shape = configuration.tiny() if self._material.dry else configuration
         start = time.perf_counter()
         failures: dict[str, str] = {}
-        engines: list[dict[str, Any]] = []
-        pipelines: dict[str, Any] = {}
-        found = {
+
+        def part(name: str, work: Callable[[], T]) -> T | None:
+            tell(name)
+            return self._attempt(name, work, failures)
+
+        rows: list[dict[str, Any]] = []
+        if not model_card(shape.model).by_affinity:
+            rows = part("engines", partial(self._engines, shape)) or []
+        for row in rows:
+            if row["engine"] in ENGINES:
+                trace = partial(self._trace, configuration, shape, row)
+                row |= part(f"trace of {row['engine']}", trace) or {}
+        pipelines = {
+            engine: part(
+                f"pipeline {engine}", partial(self._pipeline, configuration, shape, engine)
+            )
+            for engine in self._engines_of(shape)
+        }
+        return {
             "configuration": asdict(configuration),
+            "status": FAILED if failures else DONE,
             "shape": {"image_size": shape.image_size, "objects": shape.objects},
             "untrained": self._untrained(shape),
-            "engines": engines,
-            "pipelines": pipelines,
+            "engines": rows,
+            "pipelines": {engine: found for engine, found in pipelines.items() if found},
             "failures": failures,
+            "card": readings(self._material.device),  # while it is warm
+            "seconds": time.perf_counter() - start,
         }
 
-        def part(name: str, work: Callable[[], None]) -> None:
-            tell(name)
-            try:
-                work()
-            except torch.OutOfMemoryError:
-                failures[name] = OUT_OF_MEMORY
-            except Exception as error:  # whatever a driver or a library makes of this shape
-                failures[name] = reason_of(error)
-            self._tidy(name, failures)
-
-        if not model_card(shape.model).by_affinity:
-            part("engines", lambda: engines.extend(self._engines(shape)))
-            found["card"] = readings(self._material.device)  # while it is warm
-            for row in engines:
-                if row["engine"] in ENGINES:
-                    name = f"trace of {row['engine']}"
-                    part(name, lambda row=row: row.update(self._trace(configuration, shape, row)))  # type: ignore[misc]
-        for engine in self._engines_of(shape):
-            part(
-                f"pipeline {engine}",
-                lambda engine=engine: pipelines.update(  # type: ignore[misc]
-                    {engine: self._pipeline(configuration, shape, engine)}
-                ),
-            )
-        found.setdefault("card", readings(self._material.device))
-        found["seconds"] = time.perf_counter() - start
-        found["status"] = FAILED if failures else DONE
-        return found
-
-    def _tidy(self, name: str, failures: dict[str, str]) -> None:
-        """Give the memory of a part back; a device that is lost is lost for all that follows."""
-        if self._material.device.type != "cuda":
-            return
-        gc.collect()
+    def _attempt(self, name: str, work: Callable[[], T], failures: dict[str, str]) -> T | None:
+        """What a part of the work finds; None where it fails, and why is noted."""
+        found = None
         try:
-            torch.cuda.synchronize(self._material.device)
-            torch.cuda.empty_cache()
-        except RuntimeError as error:
-            failures.setdefault(name, reason_of(error))
-            raise DeviceLostError(failures[name]) from error
+            found = work()
+        except torch.OutOfMemoryError:
+            failures[name] = OUT_OF_MEMORY
+        except Exception as error:  # whatever a driver or a library makes of this shape
+            failures[name] = reason_of(error)
+        if self._material.device.type == "cuda":
+            gc.collect()
+            try:
+                torch.cuda.synchronize(self._material.device)
+                torch.cuda.empty_cache()
+            except RuntimeError as error:
+                raise DeviceLostError(failures.get(name, reason_of(error))) from error
+        return found
 
     def _engines_of(self, shape: Configuration) -> Sequence[str]:
         """What a user can choose: by affinity all presets are one."""
@@ -188,15 +185,20 @@ class Bench:
         engine, untrained = row["engine"], self._untrained(shape)
         stream = EngineStream(model, shape.objects, PRESETS[engine], hold=untrained)
         size, device = model.image_size, self._material.device
-        images = (functional.image_tensor(i, size, device) for i in self._material.images)
+        pictures = iter(self._material.images)
+
+        def step(prompts: Sequence[Prompt] = ()) -> None:
+            picture = next(pictures)
+            stream.advance(functional.image_tensor(picture, size, device), prompts, picture)
+
         with self._arithmetic(model):
-            stream.advance(next(images), self._prompts(shape))
-            for image in islice(images, frames.warm_up - 1):
-                stream.advance(image)
+            step(self._prompts(shape))
+            for _ in range(frames.warm_up - 1):
+                step()
             return self._record(
                 configuration,
                 f"engine_{engine}",
-                lambda: stream.advance(next(images)),
+                step,
                 row["frame_ms"],
             )
 
