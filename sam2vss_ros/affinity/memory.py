@@ -7,6 +7,7 @@ flow first. A place carries a patch of mask pixels, so masks stay finer than key
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -14,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2vss_ros.affinity.tiles import TILE, Tiles, windows
+from sam2vss_ros.affinity.tiles import TILE, Tiles, distances, windows
 from sam2vss_ros.stream.motion import Flow, carried
 
 OUTSIDE = -16.0
 """Added to the similarity (-1 to 1) of what may not be read."""
 
-AT_ONCE = 8
+AT_ONCE = 4
 """Tiles that are read at once: few enough for what is computed of them to stay in the cache."""
 
 EMPTY = 0.02
@@ -28,6 +29,9 @@ EMPTY = 0.02
 
 BELIEVED = 0.8
 """Mean belief in the flow with which the masks of a tile may rest: be carried along it."""
+
+PLAIN_TURN = 4
+"""Where the flow is believed, a tile without a border of a mask is read on every so many frames."""
 
 CONDITIONING = 3
 """Frames that objects began on. Objects of earlier ones begin again as they are by then."""
@@ -41,7 +45,8 @@ class Reading:
     side of a place. older: frames kept beside the last, one of every `spacing`. radius,
     older_radius, last_radius: how far from its place a thing may be on a conditioning frame, an
     older one, and on the last around where the flow leads. reach: how much less similar than the
-    most similar place is still read. rests: whether tiles rest on every other frame.
+    most similar place is still read. turn: where the flow is believed, a tile with a border
+    of a mask is read on every so many frames.
     """
 
     stride: int
@@ -53,11 +58,11 @@ class Reading:
     older_radius: int
     last_radius: int
     reach: float
-    rests: bool
+    turn: int
 
 
-COARSE = Reading(8, 64, 4, 2, 4, 10, 6, 4, 0.25, True)
-FINE = Reading(4, 64, 2, 0, 1, 6, 3, 3, 0.15, False)
+COARSE = Reading(8, 64, 4, 2, 4, 10, 6, 4, 0.25, 2)
+FINE = Reading(4, 64, 2, 0, 1, 6, 3, 3, 0.15, 1)
 """For small objects; what is large would blur."""
 
 LOCALITY = 0.01
@@ -193,24 +198,28 @@ class AffinityMemory:
         # of it, which are its columns.
         active, place, count = tiles.unique_consecutive(return_inverse=True, return_counts=True)
         column = torch.arange(len(tiles), device=tiles.device) - (count.cumsum(0) - count)[place]
-        # Few sizes: a library of matrix products keeps a kernel for each that it has met.
-        most = 1 << (int(count.max()) - 1).bit_length()
-        columns = objects.new_zeros(len(active), most)
+        columns = objects.new_zeros(len(active), _power_of_two(int(count.max())))
         columns[place, column] = objects
-        known = torch.zeros(len(active), self._last + 1, device=tiles.device)
-        known.index_add_(0, place, self._known[:, objects].T.float())
-        kinds, kind = (known > 0).unique(dim=0, return_inverse=True)
-        read = self._last_masks.new_zeros(len(active), most, TILE**2, self.reading.patch**2)
-        # Tiles are read together whose objects are known on the same frames.
-        for i, frames in enumerate(kinds.tolist()):
-            for some in (kind == i).nonzero()[:, 0].split(AT_ONCE):
-                padded = F.pad(some, (0, AT_ONCE - len(some)), value=int(some[0]))
-                read[some] = self._read_tiles(
-                    [f for f, there in enumerate(frames) if there],
-                    queries,
-                    active[padded],
-                    columns[padded],
-                )[: len(some)]
+        read = self._last_masks.new_zeros(*columns.shape, TILE**2, self.reading.patch**2)
+        # Tiles whose objects are known on the same conditioning frames are read together.
+        known = torch.zeros(len(active), CONDITIONING, device=tiles.device)
+        known.index_add_(0, place, self._known[:CONDITIONING, objects].T.float())
+        groups: dict[tuple[float, ...], list[tuple[int, int]]] = defaultdict(list)
+        for i, (there, frames) in enumerate(
+            zip(count.tolist(), known.sign().tolist(), strict=True)
+        ):
+            groups[tuple(frames)].append((there, i))
+        for there, members in groups.items():
+            frames = [f for f, known_there in enumerate(there) if known_there]
+            frames += range(CONDITIONING, self._last + 1)
+            members.sort()
+            # Few sizes: a library of matrix products keeps a kernel for each that it has met.
+            for i in range(0, len(members), AT_ONCE):
+                counts, some = zip(*members[i : i + AT_ONCE], strict=True)
+                padded = some + some[:1] * (AT_ONCE - len(some))
+                index, most = torch.tensor(padded, device=tiles.device), _power_of_two(counts[-1])
+                masks = self._read_tiles(frames, queries, active[index], columns[index, :most])
+                read[index, :most] = masks
         return read[place, column]
 
     def _read_tiles(
@@ -237,10 +246,9 @@ class AffinityMemory:
         """(pairs,) bool: those whose masks are only carried along the flow on this frame.
 
         found: what is carried, (pairs, places of a tile, patch * patch); tiles: of each pair.
-        Where the flow is believed, tiles with a border of a mask are read on every second frame, in
-        turn, and others on every fourth.
+        Where the flow is believed, tiles are read in turn.
         """
-        if flow is None or not self.reading.rests:
+        if flow is None:
             return torch.zeros_like(tiles, dtype=torch.bool)
         inside = found.flatten(1)
         plain = (inside.amax(1) <= 0.5) | (inside.amin(1) > 0.5)
@@ -248,7 +256,7 @@ class AffinityMemory:
         borders.index_add_(0, tiles, (~plain).float())
         belief = F.avg_pool2d(flow.at(self.grid, tiles.device)[2:], TILE, ceil_mode=True).flatten()
         row, column = tiles // self._tiles.shape[1], tiles % self._tiles.shape[1]
-        period = torch.where(borders[tiles] > 0, 2, 4)
+        period = torch.where(borders[tiles] > 0, self.reading.turn, PLAIN_TURN)
         return (belief[tiles] >= BELIEVED) & ((row + column + self._age) % period != 0)
 
     def _forget(self, frame: int) -> None:
@@ -302,12 +310,14 @@ def _gathered(maps: Tensor, places: Tensor) -> Tensor:
     return moved.view_as(maps)
 
 
+def _power_of_two(number: int) -> int:
+    """The least that is not smaller."""
+    return 1 << (number - 1).bit_length()
+
+
 def _bias(radius: int, locality: float) -> Tensor:
-    """(queries of a tile, keys of its window): what each pair's similarity changes by."""
-    query = torch.arange(TILE) + radius
-    key = torch.arange(TILE + 2 * radius)
-    along = (query[:, None] - key) ** 2
-    distance = (along[:, None, :, None] + along[None, :, None, :]).reshape(TILE**2, -1)
+    """(places of a tile, those of its window): what each pair's similarity changes by."""
+    distance = distances(radius)
     return torch.where(distance <= radius**2, -locality * distance, OUTSIDE)
 
 

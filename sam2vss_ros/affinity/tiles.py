@@ -79,9 +79,22 @@ class Tiles:
 
 
 def windows(size: tuple[int, int], radius: int) -> Tensor:
-    """(tiles, side * side) positions of the tiles' windows in a flattened grid of `size`."""
+    """(tiles, N) positions of the places within `radius` of each tile, in a grid of `size`."""
     rows, columns = (torch.arange(n).unfold(0, TILE + 2 * radius, TILE) for n in size)
-    return (rows[:, None, :, None] * size[1] + columns[None, :, None]).flatten(2).flatten(0, 1)
+    squares = (rows[:, None, :, None] * size[1] + columns[None, :, None]).flatten(2).flatten(0, 1)
+    return squares[:, (_distances(radius) <= radius**2).any(0)]
+
+
+def distances(radius: int) -> Tensor:
+    """(places of a tile, N) squared distances between these and those of their window."""
+    squares = _distances(radius)
+    return squares[:, (squares <= radius**2).any(0)]
+
+
+def _distances(radius: int) -> Tensor:
+    """The same, of the whole square around a tile."""
+    along = (torch.arange(TILE)[:, None] + radius - torch.arange(TILE + 2 * radius)) ** 2
+    return (along[:, None, :, None] + along[None, :, None, :]).reshape(TILE**2, -1)
 
 
 def _spans(tiles: int, places: int, radius: int, patch: int) -> Tensor:
