@@ -7,16 +7,19 @@ flow first. A place carries a patch of mask pixels, so masks stay finer than key
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.affinity.tiles import TILE, Tiles, distances, windows
-from sam2vss_ros.stream.motion import Flow, carried
+from sam2vss_ros.sam2.masks import above
+from sam2vss_ros.stream.motion import Flow
 
 OUTSIDE = -16.0
 """Added to the similarity (-1 to 1) of what may not be read."""
@@ -69,6 +72,22 @@ LOCALITY = 0.01
 """Similarity lost per squared place away from where the flow leads."""
 
 
+LEAST_DOUBT = 1e-4
+"""No pixel of a mask that is found is nearer to 0 or 1."""
+
+NOTHING = math.log(LEAST_DOUBT / (1 - LEAST_DOUBT))
+"""Logit of a pixel where there is nothing of a mask."""
+
+
+class Found(NamedTuple):
+    """Objects that were read. objects: (B,), which; logits: (B, h, w) of their masks; crisp: (B,),
+    how far these are from one half, as the IoU of soft mask and mask."""
+
+    objects: Tensor
+    logits: Tensor
+    crisp: Tensor
+
+
 class AffinityMemory:
     """A bounded bank of frame keys and, for each object, its soft masks on those frames.
 
@@ -109,6 +128,7 @@ class AffinityMemory:
         ]
         # Which objects have a mask on which frame.
         self._known = torch.zeros(self._last + 1, objects, dtype=torch.bool, device=device)
+        # Of the last frame, as they were given.
         self._last_keys = like.new_zeros(*grid, reading.channels)
         self._last_masks = torch.zeros(objects, *self._tiles.mask_size, device=device)
         # Whether a mask of the object lies in the tile's window of the frame, but for the last.
@@ -118,10 +138,9 @@ class AffinityMemory:
         self._age = 0
 
     def nbytes(self) -> int:
-        """Bytes of the tensors; constant."""
+        """Bytes of the tensors but for the last masks, which are not its own; constant."""
         single = (self._keys, self._masks, self._known, self._reach)
-        last = (self._last_keys, self._last_masks)
-        return sum(t.nbytes for t in (*self._bias, *self._windows, *single, *last))
+        return sum(t.nbytes for t in (*self._bias, *self._windows, *single, self._last_keys))
 
     def condition(self, frame: int, keys: Tensor) -> None:
         """Keep (h, w, C) keys as conditioning frame `frame`; no object has a mask there yet."""
@@ -145,7 +164,7 @@ class AffinityMemory:
             self._age = 0  # as in a memory that has just begun
 
     def remember(self, keys: Tensor, masks: Tensor) -> None:
-        """Keep a frame's (h, w, C) keys and (objects, h * patch, w * patch) soft masks, as
+        """Keep a frame's (h, w, C) keys in `dtype` and (objects, h * patch, w * patch) soft masks, as
         corrected by whatever followed `read`, for the frame after. Unknown objects stay so."""
         if self._older and self._age and self._age % self.reading.spacing == 0:
             frame = self._older[self._age // self.reading.spacing % len(self._older)]
@@ -154,42 +173,36 @@ class AffinityMemory:
             if len(here):
                 self._inner(self._keys, frame).copy_(self._last_keys)
                 self._store_masks(frame, self._last_masks[here], here)
-        self._last_keys.copy_(keys)
-        self._last_masks.copy_(masks)
+        self._last_keys, self._last_masks = keys, masks
         self._age += 1
 
-    def read(self, keys: Tensor, flow: Flow | None) -> Tensor:
-        """(objects, h * patch, w * patch) soft masks, float32, at a frame of (h, w, C) keys.
+    def read(self, keys: Tensor, masks: Tensor, flow: Flow | None) -> Found:
+        """What objects look like at a frame of (h, w, C) keys in `dtype`.
 
-        flow: from this frame to the last.
+        masks: (objects, h * patch, w * patch), those of the last frame, moved along the flow. flow:
+        from this frame to the last.
         """
-        out, tiles = torch.zeros_like(self._last_masks), self._tiles
+        tiles = self._tiles
         here = self._known[self._last].nonzero()[:, 0]
-        if not len(here):
-            return out
-        past, masks = self._last_keys, self._last_masks[here]
+        masks, past = masks[here], self._last_keys
         if flow is not None:
-            masks = carried(masks, flow.at(tiles.mask_size, masks.device), "bilinear")
             past = F.normalize(_gathered(past, flow.at(self.grid, past.device)).float(), dim=2)
         self._inner(self._keys, self._last).copy_(past)
         near = tiles.near(masks, self.reading.older_radius, EMPTY)
         # Who was out of sight is looked for wherever it was remembered.
         near |= self._reach[:, here].any(0) & ~near.any(1, keepdim=True)
         tile, row = near.T.nonzero(as_tuple=True)
-        if not len(tile):
-            return out
         found = tiles.cut(masks, row, tile)
         due = (~self._resting(flow, found, tile)).nonzero()[:, 0]
         if len(due):
             last = self._inner(self._masks[..., :-1], self._last, tiles.padded(0))
-            queries = tiles.queries(keys.to(self._dtype))
             tiles.put(last, here[row], tile, found.to(self._dtype))
-            found[due] = self._read_pairs(queries, here[row[due]], tile[due])
+            found[due] = self._read_pairs(tiles.queries(keys), here[row[due]], tile[due])
             tiles.put(last, here[row], tile, 0.0)
         if self.reading.older:
             found = sharpen(found)
-        out[here] = tiles.joined(found, row, tile, len(here))
-        return out
+        logits = tiles.joined(found.logit(LEAST_DOUBT), row, tile, len(here), NOTHING)
+        return Found(here, logits, _crispness(found, row, len(here)))
 
     def _read_pairs(self, queries: Tensor, objects: Tensor, tiles: Tensor) -> Tensor:
         """(pairs, places of a tile, patch * patch) soft masks of pairs of an object and a tile;
@@ -319,6 +332,14 @@ def _bias(radius: int, locality: float) -> Tensor:
     """(places of a tile, those of its window): what each pair's similarity changes by."""
     distance = distances(radius)
     return torch.where(distance <= radius**2, -locality * distance, OUTSIDE)
+
+
+def _crispness(found: Tensor, rows: Tensor, count: int) -> Tensor:
+    """(count,) IoU of masks and soft masks whose tiles are (pairs, places of a tile, ...)."""
+    inside = above(found, 0.5)
+    parts = torch.stack([inside, found, inside * found]).flatten(2).sum(2)
+    area, claimed, sure = found.new_zeros(3, count).index_add_(1, rows, parts)
+    return sure / (area + claimed - sure).clamp(min=1e-6)
 
 
 def sharpen(masks: Tensor) -> Tensor:

@@ -56,10 +56,12 @@ class Tiles:
         down, across = tiles // self.shape[1], tiles % self.shape[1]
         return self._split(whole)[rows, down, :, :, across].transpose(2, 3).flatten(3).flatten(1, 2)
 
-    def joined(self, found: Tensor, rows: Tensor, tiles: Tensor, count: int) -> Tensor:
-        """What `cut` has cut, as (count, h, w) masks that are 0 elsewhere."""
+    def joined(
+        self, found: Tensor, rows: Tensor, tiles: Tensor, count: int, elsewhere: float
+    ) -> Tensor:
+        """What `cut` has cut, as (count, h, w) masks."""
         height, width = (TILE * self.patch * n for n in self.shape)
-        whole = found.new_zeros(count, height, width)
+        whole = found.new_full((count, height, width), elsewhere)
         squares = found.view(-1, TILE, TILE, self.patch, self.patch).transpose(2, 3)
         self._split(whole)[rows, tiles // self.shape[1], :, :, tiles % self.shape[1]] = squares
         return whole[:, : self.mask_size[0], : self.mask_size[1]]
