@@ -164,8 +164,8 @@ class AffinityMemory:
             self._age = 0  # as in a memory that has just begun
 
     def remember(self, keys: Tensor, masks: Tensor) -> None:
-        """Keep a frame's (h, w, C) keys in `dtype` and (objects, h * patch, w * patch) soft masks, as
-        corrected by whatever followed `read`, for the frame after. Unknown objects stay so."""
+        """Keep a frame's (h, w, C) keys in `dtype` and (objects, h * patch, w * patch) soft masks,
+        as corrected by what followed `read`, for the frame after. Unknown objects stay so."""
         if self._older and self._age and self._age % self.reading.spacing == 0:
             frame = self._older[self._age // self.reading.spacing % len(self._older)]
             here = self._known[self._last].nonzero()[:, 0]
@@ -184,16 +184,17 @@ class AffinityMemory:
         """
         tiles = self._tiles
         here = self._known[self._last].nonzero()[:, 0]
-        masks, past = masks[here], self._last_keys
+        masks, past, belief = masks[here], self._last_keys, None
         if flow is not None:
-            past = F.normalize(_gathered(past, flow.at(self.grid, past.device)).float(), dim=2)
+            places = flow.at(self.grid, past.device)
+            past, belief = F.normalize(_gathered(past, places).float(), dim=2), places[2:]
         self._inner(self._keys, self._last).copy_(past)
         near = tiles.near(masks, self.reading.older_radius, EMPTY)
         # Who was out of sight is looked for wherever it was remembered.
         near |= self._reach[:, here].any(0) & ~near.any(1, keepdim=True)
         tile, row = near.T.nonzero(as_tuple=True)
         found = tiles.cut(masks, row, tile)
-        due = (~self._resting(flow, found, tile)).nonzero()[:, 0]
+        due = (~self._resting(belief, found, tile)).nonzero()[:, 0]
         if len(due):
             last = self._inner(self._masks[..., :-1], self._last, tiles.padded(0))
             tiles.put(last, here[row], tile, found.to(self._dtype))
@@ -255,22 +256,22 @@ class AffinityMemory:
         mass = mass.unflatten(2, (objects.shape[1], -1)).transpose(1, 2)
         return mass[..., :-1] / mass[..., -1:].clamp(min=1e-6)
 
-    def _resting(self, flow: Flow | None, found: Tensor, tiles: Tensor) -> Tensor:
+    def _resting(self, belief: Tensor | None, found: Tensor, tiles: Tensor) -> Tensor:
         """(pairs,) bool: those whose masks are only carried along the flow on this frame.
 
-        found: what is carried, (pairs, places of a tile, patch * patch); tiles: of each pair.
-        Where the flow is believed, tiles are read in turn.
+        belief: (1, h, w) in the flow; where it is believed, tiles are read in turn. found: what is
+        carried, (pairs, places of a tile, patch * patch); tiles: of each pair.
         """
-        if flow is None:
+        if belief is None:
             return torch.zeros_like(tiles, dtype=torch.bool)
         inside = found.flatten(1)
         plain = (inside.amax(1) <= 0.5) | (inside.amin(1) > 0.5)
         borders = torch.zeros(self._tiles.count, device=tiles.device)
         borders.index_add_(0, tiles, (~plain).float())
-        belief = F.avg_pool2d(flow.at(self.grid, tiles.device)[2:], TILE, ceil_mode=True).flatten()
+        mean = F.avg_pool2d(belief, TILE, ceil_mode=True).flatten()
         row, column = tiles // self._tiles.shape[1], tiles % self._tiles.shape[1]
         period = torch.where(borders[tiles] > 0, self.reading.turn, PLAIN_TURN)
-        return (belief[tiles] >= BELIEVED) & ((row + column + self._age) % period != 0)
+        return (mean[tiles] >= BELIEVED) & ((row + column + self._age) % period != 0)
 
     def _forget(self, frame: int) -> None:
         """No object has a mask on the frame."""

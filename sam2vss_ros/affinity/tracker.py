@@ -221,8 +221,8 @@ class AffinityBank:
             memory.keep(slots)
 
     def read(self, flow: Flow | None) -> tuple[Tensor, Tensor]:
-        """(slots, h, w) logits of masks on the frame in hand, and (slots,) how far from one half they
-        are, from 0 to 1."""
+        """(slots, h, w) logits of masks on the frame in hand, and (slots,) how far these are from
+        one half, from 0 to 1."""
         masks = self._last_masks
         if flow is not None:
             masks = carried(masks, flow.at(self.mask_size, masks.device), "bilinear")
