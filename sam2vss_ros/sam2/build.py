@@ -6,22 +6,23 @@ import logging
 import os
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from sam2vss_ros.errors import InputError, reason_of
 from sam2vss_ros.sam2.cards import CARDS, ModelCard, model_card
 from sam2vss_ros.sam2.checkpoint import load_weights, read_weights
-from sam2vss_ros.sam2.construct import construct
-from sam2vss_ros.sam2.edgetam.network import EdgeTam, EdgeTamSettings, build_edgetam
 from sam2vss_ros.sam2.functional import ImageFeatures, encode_image, set_image_size
 from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
 from sam2vss_ros.sam2.tracker import Tracker
-from sam2vss_ros.sam2.transformers_folder import read_config, read_folder_weights
 from sam2vss_ros.sam2.weights import existing_weights
+
+if TYPE_CHECKING:
+    from sam2.modeling.sam2_base import SAM2Base
+
+    from sam2vss_ros.sam2.edgetam.network import EdgeTamSettings
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,8 @@ def load_model(
     card, target, dtype = _check(name, device, precision, image_size)
     path = existing_weights(card, checkpoint)
     if path.is_dir():
+        from sam2vss_ros.sam2.transformers_folder import read_config, read_folder_weights
+
         config = read_config(path, card)
         _check_size(card, config.image_size)
         network = build_network(card, image_size or config.image_size, config.edgetam)
@@ -190,6 +193,9 @@ def build_network(
     size, because SAM 2 interpolates its position embeddings. Raises ValueError saying what is wrong
     with an owner's file.
     """
+    from sam2vss_ros.sam2.construct import construct
+    from sam2vss_ros.sam2.edgetam.network import build_edgetam
+
     if card.edgetam:
         return build_edgetam(image_size, edgetam)
     if card.model_file is not None:
@@ -227,9 +233,16 @@ def _try(card: ModelCard, network: SAM2Base) -> None:
 def _ready(
     card: ModelCard, network: SAM2Base, device: torch.device, dtype: torch.dtype
 ) -> Sam2Model:
+    from sam2.modeling.position_encoding import PositionEmbeddingSine
+
+    from sam2vss_ros.sam2.edgetam.network import EdgeTam
+
     if isinstance(network, EdgeTam):
         network.image_encoder.trunk.fold()
     network = network.to(device).eval().requires_grad_(False)
+    for module in network.modules():
+        if isinstance(module, PositionEmbeddingSine):
+            module.cache.clear()  # or what was made elsewhere is copied on every frame
     if not isinstance(network, EdgeTam):
         _keep_position_embedding(network)
     if device.type == "cpu":  # convolutions then output the layout `ChannelNorm` needs

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from sam2vss_ros.config import PipelineConfig
@@ -21,6 +20,9 @@ from sam2vss_ros.sam2 import functional
 from sam2vss_ros.semantics.instances import divided
 from sam2vss_ros.semantics.regions import areas_of, connected_regions
 from sam2vss_ros.stream.movers import Moving
+
+if TYPE_CHECKING:
+    from sam2.modeling.sam2_base import SAM2Base
 
 DUPLICATE_IOU = 0.7
 """Two masks that overlap more are one object (upstream's automatic_mask_generator)."""

@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from sam2vss_ros.config import MODEL_FILES
 from sam2vss_ros.errors import InputError, brief, reason_of
 from sam2vss_ros.io.yaml_files import read_yaml
@@ -85,6 +83,8 @@ def read_model_file(path: Path) -> ModelFile:
 
     Raises InputError, a ValueError, naming the file, the place in it and what is wrong.
     """
+    from omegaconf import OmegaConf  # which takes memory that other models need not have
+
     if not path.is_file():
         raise InputError(f"model: {path} is not a file")
     try:

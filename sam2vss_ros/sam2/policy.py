@@ -41,5 +41,5 @@ def worth_remembering(tracked: Tracked) -> list[int]:
     SAM 2 itself remembers every frame, also those on which an object is absent or mistaken.
     """
     there = (tracked.score > 0) & (tracked.masks.flatten(1).amax(1) > 0)
-    good: list[int] = (there & (tracked.predicted_iou >= LEAST_IOU)).nonzero()[:, 0].tolist()
-    return good
+    good = (there & (tracked.predicted_iou >= LEAST_IOU)).tolist()
+    return [i for i, worth in enumerate(good) if worth]

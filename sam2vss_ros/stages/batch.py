@@ -15,6 +15,7 @@ from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.stages.features import FrameFeatures
 from sam2vss_ros.stream.objects import ObjectMemory, Track
 from sam2vss_ros.stream.reid import embed
+from sam2vss_ros.transfer import upload_index
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ class ObjectBatch:
         new = [i for i, embedding in enumerate(self.embeddings) if embedding is None]
         if not new:
             return self
-        found = embed(features.image.pyramid, features.colours, above(self.masks[new]))
+        masks = self.masks[upload_index(new, self.masks.device)]
+        found = embed(features.image.pyramid, features.colours, above(masks))
         known = dict(zip(new, found, strict=True))
         embeddings = tuple(known.get(i, e) for i, e in enumerate(self.embeddings))
         return dataclasses.replace(self, embeddings=embeddings)

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2.discovery import LEAST_CONFIDENCE, View
+from sam2vss_ros.semantics import second_look
+from sam2vss_ros.semantics.fusion import upsample
 from sam2vss_ros.semantics.vocabulary.network import LEAST
 from sam2vss_ros.semantics.vocabulary.text_model import Look
 from sam2vss_ros.semantics.vocabulary.words import Naming, Words
@@ -86,12 +88,25 @@ def see(
     if features.likeness is not None:
         familiar = stream.familiarity.add(features.likeness, perception.usual_likeness)
     features = dataclasses.replace(features, flow=flow, moving=moving, familiar=familiar)
+    by_head = features.likeness is not None
+    # Where time is short one look has to do.
+    if by_head and second_look.is_due(flow) and not context.effort.degraded:
+        features = _look_again(perception, context, features)
     watch.lap("encode")
     if stream.words.naming is not None:
         features = _speak(perception, stream, context, features)
         watch.lap("words")
     evidence = stream.smoothing.add(features.log_dense, flow)
     return dataclasses.replace(features, log_dense=evidence)
+
+
+def _look_again(
+    perception: Perception, context: FrameContext, features: FrameFeatures
+) -> FrameFeatures:
+    """The same, from two looks at the image."""
+    dense = second_look.joined(features.log_dense, perception.look_again(context.frame))
+    size = (features.probabilities.shape[-2], features.probabilities.shape[-1])
+    return dataclasses.replace(features, log_dense=dense, probabilities=_at(dense.exp(), size))
 
 
 def _speak(
@@ -172,6 +187,9 @@ def extract(
 
 def _at(probabilities: Tensor, size: tuple[int, int]) -> Tensor:
     """(K, ., .) at a size (height, width)."""
-    if probabilities.shape[-2:] == size:
+    (h, w), (height, width) = probabilities.shape[-2:], size
+    if (h, w) == (height, width):
         return probabilities
+    if h <= height and w <= width:
+        return upsample(probabilities, size)
     return F.interpolate(probabilities[None], size, mode="bilinear", antialias=True)[0]

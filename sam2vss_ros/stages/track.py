@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from sam2vss_ros.sam2 import policy
 from sam2vss_ros.sam2.masks import above
+from sam2vss_ros.sam2.options import RestRule
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.features import FrameFeatures
 from sam2vss_ros.stages.presence import looked_at, signs_of
-from sam2vss_ros.stream.interleave import RestRule
 from sam2vss_ros.stream.objects import Track
 from sam2vss_ros.stream.state import FrameContext, StreamState
+from sam2vss_ros.transfer import download
 from sam2vss_ros.types import TrackState
 
 LIKE_ITSELF = 0.6
@@ -33,7 +34,7 @@ def follow(stream: StreamState, context: FrameContext, features: FrameFeatures) 
         for track in active:
             stream.objects.lose(track)
         return ObjectBatch.of([], stream.tracker.step(features.image, []))
-    resting = _rest(stream, context, active)
+    resting = _rest(stream, context, features, active)
     followed = [track for track in active if track not in resting.tracks]
     slots = [track.slot for track in followed]
     found = stream.tracker.step(features.image, slots, features.flow)
@@ -64,19 +65,23 @@ def _weighed(
     )
 
 
-def _rest(stream: StreamState, context: FrameContext, active: Sequence[Track]) -> ObjectBatch:
+def _rest(
+    stream: StreamState,
+    context: FrameContext,
+    features: FrameFeatures,
+    active: Sequence[Track],
+) -> ObjectBatch:
     """Those that are not followed on this frame; new and hidden objects always are."""
     able = {t.track_id: t for t in active if t.state == TrackState.CONFIRMED and not t.missed}
     rule = None if context.stream_break.suspicious else _rule(stream, context)
-    ids, tracked = stream.interleave.rest(list(able), rule)
+    ids, tracked = stream.interleave.rest(list(able), rule, features.flow)
     return ObjectBatch.of([able[i] for i in ids], tracked)
 
 
 def _rule(stream: StreamState, context: FrameContext) -> RestRule | None:
     if not stream.tracker.may_rest:
         return None
-    steady = stream.tracker.options.steady
-    return context.effort.rest or (None if steady is None else RestRule(steady))
+    return context.effort.rest or stream.tracker.options.rest
 
 
 def _observe(
@@ -86,14 +91,12 @@ def _observe(
     objects = stream.objects
     suspicious = context.stream_break.suspicious
     least = LIKE_ITSELF_AFTER_BREAK if suspicious else LIKE_ITSELF
-    seen = zip(
-        batch.tracks,
-        batch.embeddings,
-        above(owned.masks).sum((1, 2)).int().tolist(),
-        batch.tracked.predicted_iou.tolist(),
-        batch.tracked.score.sigmoid().tolist(),
-        strict=True,
+    signs = download(
+        above(owned.masks).sum((1, 2)).int(),
+        batch.tracked.predicted_iou,
+        batch.tracked.score.sigmoid(),
     )
+    seen = zip(batch.tracks, batch.embeddings, *(sign.tolist() for sign in signs), strict=True)
     for i, (track, embedding, area, predicted_iou, visibility) in enumerate(seen):
         if i >= len(batch) - rested:
             objects.rest(track)

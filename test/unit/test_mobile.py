@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -157,3 +160,30 @@ def test_a_point_and_a_box_mean_the_region_they_lie_on(street: Images) -> None:
     result = run(pipe, street[1:2], start=2)[0]
     assert {o.track_id for o in result.objects} == ids
     assert all(o.area for o in result.objects)
+
+
+NOT_MINE = """
+import sys
+import numpy as np
+from sam2vss_ros.config import PipelineConfig
+from sam2vss_ros.perception import Perception
+from sam2vss_ros.pipeline import VssPipeline
+from sam2vss_ros.types import Frame, Prompt
+
+config = PipelineConfig(model="mobile", device="cpu", image_size=192)
+pipe = VssPipeline(Perception.load(config), config)
+image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+pipe.process(Frame(image, 1))
+pipe.add_prompt(Prompt(box=(20, 20, 70, 70)))
+assert pipe.process(Frame(image, 2)).objects
+print(*sorted({name.split(".")[0] for name in sys.modules}))
+"""
+
+
+def test_libraries_of_other_models_stay_unloaded() -> None:
+    """Each would take memory and time at the start of every process."""
+    done = subprocess.run([sys.executable, "-c", NOT_MINE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    others = {"sam2", "hydra", "omegaconf", "transformers", "onnxruntime", "scipy", "matplotlib"}
+    loaded = set(done.stdout.split())
+    assert "torch" in loaded and not loaded & {*others, "PIL", "rosbags", "pandas", "torchvision"}

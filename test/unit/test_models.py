@@ -10,9 +10,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from sam2.build_sam import build_sam2_video_predictor
+from sam2.modeling import sam2_base
 from sam2.modeling.sam2_base import SAM2Base
 
 from sam2vss_ros.errors import ModelUnavailableError
+from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.build import load_model, native_bfloat16, resolve_device
 from sam2vss_ros.sam2.cards import CARDS
 from sam2vss_ros.sam2.weights import (
@@ -102,6 +104,10 @@ def test_other_image_sizes_track(tiny_checkpoint: Path, size: int) -> None:
             outputs[kind][frame] = out
     assert out["pred_masks"].shape == (1, 1, size // 4, size // 4)
     assert out["maskmem_features"].shape[-2:] == (size // 16, size // 16)
+
+
+def test_the_score_of_absent_objects_is_upstream_s() -> None:
+    assert functional.NO_OBJ_SCORE == sam2_base.NO_OBJ_SCORE
 
 
 def test_a_model_that_is_no_sam2_is_refused_as_one() -> None:
