@@ -130,6 +130,7 @@ class AffinityMemory:
         ]
         # Which objects have a mask on which frame.
         self._known = torch.zeros(self._last + 1, objects, dtype=torch.bool, device=device)
+        self._inside = self._tiles.inside().to(device)
         # Of the last frame, as they were given.
         self._last_keys = like.new_zeros(*grid, reading.channels)
         self._last_masks = torch.zeros(objects, *self._tiles.mask_size, device=device)
@@ -141,7 +142,7 @@ class AffinityMemory:
 
     def nbytes(self) -> int:
         """Bytes of the tensors but for the last masks, which are not its own; constant."""
-        single = (self._keys, self._masks, self._known, self._reach)
+        single = (self._keys, self._masks, self._known, self._reach, self._inside)
         return sum(t.nbytes for t in (*self._bias, *self._windows, *single, self._last_keys))
 
     def condition(self, frame: int, keys: Tensor) -> None:
@@ -202,6 +203,7 @@ class AffinityMemory:
             tiles.put(last, here[row], tile, found.to(self._dtype))
             found[due] = self._read_pairs(tiles.queries(keys), here[row[due]], tile[due])
             tiles.put(last, here[row], tile, 0.0)
+        found *= self._inside[tile]
         if self.reading.older:
             found = sharpen(found)
         logits = tiles.joined(found.logit(LEAST_DOUBT), row, tile, len(here), NOTHING)

@@ -31,6 +31,10 @@ class Tiles:
         down, across = self.shape
         return TILE * down + 2 * radius, TILE * across + 2 * radius
 
+    def inside(self) -> Tensor:
+        """(tiles, places of a tile, 1), 1 for what lies in the grid, 0 for what is beyond it."""
+        return self.queries(torch.ones(*self.grid, 1))
+
     def queries(self, keys: Tensor) -> Tensor:
         """(h, w, C) keys -> (tiles, places of a tile, C)"""
         below, right = (TILE * n - side for n, side in zip(self.shape, self.grid, strict=True))
