@@ -216,26 +216,25 @@ class AffinityMemory:
         # of it, which are its columns.
         active, place, count = tiles.unique_consecutive(return_inverse=True, return_counts=True)
         column = torch.arange(len(tiles), device=tiles.device) - (count.cumsum(0) - count)[place]
-        columns = objects.new_zeros(len(active), _power_of_two(int(count.max())))
+        counts: list[int] = count.tolist()
+        columns = objects.new_zeros(len(active), _power_of_two(max(counts)))
         columns[place, column] = objects
         read = self._last_masks.new_zeros(*columns.shape, TILE**2, self.reading.patch**2)
-        # Tiles whose objects are known on the same conditioning frames are read together.
-        known = torch.zeros(len(active), CONDITIONING, device=tiles.device)
-        known.index_add_(0, place, self._known[:CONDITIONING, objects].T.float())
+        recent = [f for f in range(CONDITIONING, self._last + 1) if self._known[f].any()]
+        # Tiles whose objects began on the same frames are read together, those with few objects
+        # first. Few sizes: a library of matrix products keeps a kernel for each that it has met.
+        began = torch.zeros(len(active), CONDITIONING, device=tiles.device)
+        began.index_add_(0, place, self._known[:CONDITIONING, objects].T.float())
         groups: dict[tuple[float, ...], list[tuple[int, int]]] = defaultdict(list)
-        for i, (there, frames) in enumerate(
-            zip(count.tolist(), known.sign().tolist(), strict=True)
-        ):
-            groups[tuple(frames)].append((there, i))
-        for there, members in groups.items():
-            frames = [f for f, known_there in enumerate(there) if known_there]
-            frames += range(CONDITIONING, self._last + 1)
+        for i, kind in enumerate(began.sign().tolist()):
+            groups[tuple(kind)].append((counts[i], i))
+        for kind, members in groups.items():
+            frames = [f for f, known in enumerate(kind) if known] + recent
             members.sort()
-            # Few sizes: a library of matrix products keeps a kernel for each that it has met.
             for i in range(0, len(members), AT_ONCE):
-                counts, some = zip(*members[i : i + AT_ONCE], strict=True)
-                padded = some + some[:1] * (AT_ONCE - len(some))
-                index, most = torch.tensor(padded, device=tiles.device), _power_of_two(counts[-1])
+                some = [number for _, number in members[i : i + AT_ONCE]]
+                most = _power_of_two(counts[some[-1]])
+                index = torch.tensor(some + some[:1] * (AT_ONCE - len(some)), device=tiles.device)
                 masks = self._read_tiles(frames, queries, active[index], columns[index, :most])
                 read[index, :most] = masks
         return read[place, column]
