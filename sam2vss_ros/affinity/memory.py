@@ -91,8 +91,7 @@ class Found(NamedTuple):
 class AffinityMemory:
     """A bounded bank of frame keys and, for each object, its soft masks on those frames.
 
-    grid: rows and columns of places on a frame. objects: most that are followed. rest: frames that
-    tiles rest beyond what is usual.
+    grid: rows and columns of places on a frame. objects: most that are followed.
     All storage is allocated at once, on the CPU or a GPU alike, keys and masks in `dtype`.
     """
 
@@ -103,10 +102,9 @@ class AffinityMemory:
         objects: int,
         device: torch.device,
         dtype: torch.dtype,
-        rest: int = 0,
     ) -> None:
         self.reading, self.grid, self.objects = reading, grid, objects
-        self._dtype, self._rest = dtype, rest
+        self._dtype = dtype
         self._older = range(CONDITIONING, CONDITIONING + reading.older)
         self._last = CONDITIONING + reading.older
         self._radii = [
@@ -273,7 +271,7 @@ class AffinityMemory:
         borders.index_add_(0, tiles, (~plain).float())
         mean = F.avg_pool2d(belief, TILE, ceil_mode=True).flatten()
         row, column = tiles // self._tiles.shape[1], tiles % self._tiles.shape[1]
-        turn = torch.where(borders[tiles] > 0, self.reading.turn, PLAIN_TURN) + self._rest
+        turn = torch.where(borders[tiles] > 0, self.reading.turn, PLAIN_TURN)
         return (mean[tiles] >= BELIEVED) & ((row + column + self._age) % turn != 0)
 
     def _forget(self, frame: int) -> None:

@@ -32,9 +32,6 @@ from sam2vss_ros.types import Prompt
 SMALL_AREA = 0.008
 """Share of the image below which an object is followed on finer keys."""
 
-LONGER = 1
-"""Frames that tiles rest beyond what is usual where objects may rest (the engine `fast`)."""
-
 SUREST = 10.0
 """Logits of a mask that is given."""
 
@@ -78,12 +75,11 @@ class TrunkFeatures:
 class AffinityTracker:
     """Objects of one camera stream, followed by comparing frames.
 
-    Nobody rests: one comparison serves all objects, and who is not asked for is forgotten.
+    No object rests: one comparison serves all, and who is not asked for is forgotten; tiles of the
+    image rest, whatever `options` say.
     Where SAM 2's tracker keeps memories by object, frames are remembered here, with the soft masks
     of the objects on them. Images of another size are another stream: objects are forgotten.
     outline: finds masks by points and boxes. presence: says whether what was found is the object.
-    options: where they let objects rest, it is tiles that rest: more of them are carried along the
-    flow on a frame, not read.
     """
 
     may_rest = False
@@ -100,7 +96,7 @@ class AffinityTracker:
     ) -> None:
         self.options = options
         self.device = device
-        self.bank = AffinityBank(slots, device, dtype, LONGER if options.rest else 0)
+        self.bank = AffinityBank(slots, device, dtype)
         self._outline, self._presence = outline, presence
 
     def nothing(self) -> Tracked:
@@ -173,12 +169,11 @@ class AffinityBank:
     """The memories of one stream: of all objects on coarse keys, but for the small ones on fine.
 
     A frame is begun with its features; until the next one, its objects may be read, corrected and
-    started. rest: as for `AffinityMemory`.
+    started.
     """
 
-    def __init__(self, slots: int, device: torch.device, dtype: torch.dtype, rest: int = 0) -> None:
+    def __init__(self, slots: int, device: torch.device, dtype: torch.dtype) -> None:
         self.mask_size = (0, 0)  # of the last frame
-        self._rest = rest
         self._slots, self._device, self._dtype = slots, device, dtype
         self._memories: list[_Followed] = []
         self._features: TrunkFeatures | None = None
@@ -189,9 +184,7 @@ class AffinityBank:
         """Take the memory, where it is not taken yet and the size of the frames is known."""
         if not self._memories and any(self.mask_size):
             self._memories = [
-                _Followed(
-                    reading, self.mask_size, self._slots, self._device, self._dtype, self._rest
-                )
+                _Followed(reading, self.mask_size, self._slots, self._device, self._dtype)
                 for reading in (COARSE, FINE)
             ]
             size = (self._slots, *self.mask_size)
@@ -269,10 +262,9 @@ class _Followed:
         slots: int,
         device: torch.device,
         dtype: torch.dtype,
-        rest: int,
     ) -> None:
         rows, columns = (side // reading.patch for side in mask_size)
-        self.memory = AffinityMemory(reading, (rows, columns), slots, device, dtype, rest)
+        self.memory = AffinityMemory(reading, (rows, columns), slots, device, dtype)
         self._dtype = dtype
         self._origins: dict[int, int] = {}  # object -> its conditioning frame
         self._begun = [-1] * CONDITIONING  # what number of frame each of those is

@@ -133,23 +133,23 @@ def test_tiles_are_read_as_places_are(reading: Reading) -> None:
         torch.testing.assert_close(found.crisp[i], crisp, atol=2e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize(("reading", "rest"), [(COARSE, 0), (FINE, 0), (COARSE, 1), (FINE, 1)])
-def test_tiles_rest_in_turn_where_the_flow_is_believed(reading: Reading, rest: int) -> None:
+@pytest.mark.parametrize("reading", [COARSE, FINE])
+def test_tiles_rest_in_turn_where_the_flow_is_believed(reading: Reading) -> None:
     """A tile with a border of a mask is read more often; one that is not believed, always."""
     tiles = Tiles((24, 24), reading.patch)
-    memory = AffinityMemory(reading, (24, 24), 1, CPU, torch.float32, rest)
+    memory = AffinityMemory(reading, (24, 24), 1, CPU, torch.float32)
     mask = torch.zeros(1, *tiles.mask_size)
     mask[0, : TILE * reading.patch, : TILE * reading.patch // 2] = 1  # a border in tile 0 alone
     numbers = torch.arange(tiles.count)
     found = tiles.cut(mask, torch.zeros_like(numbers), numbers)
     belief = torch.ones(1, 24, 24)
     belief[0, :TILE, TILE : 2 * TILE] = 0.5  # of tile 1
-    length = (reading.turn + rest) * (PLAIN_TURN + rest)
+    length = reading.turn * PLAIN_TURN
     read = torch.zeros(tiles.count)
     for _ in range(length):
         read += ~memory._resting(belief, found, numbers)
         memory.remember(torch.zeros(24, 24, reading.channels), mask)
-    assert read[0] == length / (reading.turn + rest)
+    assert read[0] == length / reading.turn
     assert read[1] == length
-    assert (read[2:] == length / (PLAIN_TURN + rest)).all()
+    assert (read[2:] == length / PLAIN_TURN).all()
     assert not memory._resting(None, found, numbers).any(), "without a flow nothing can be carried"
