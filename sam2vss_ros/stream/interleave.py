@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -31,7 +32,7 @@ class _Followed:
     """
 
     agreement: float
-    area: int
+    area: float
     rested: int = 0
 
 
@@ -74,11 +75,10 @@ class Interleave:
 
     def _trust(self, masks: Tensor, flow: Flow) -> dict[int, float]:
         """How far the carried masks are trusted to be right, as an IoU, by object."""
-        areas = (masks > 0).flatten(1).sum(1).tolist()
-        beliefs = _belief(masks, flow).tolist()
+        figures = torch.stack([_areas(masks), _belief(masks, flow)], 1).tolist()
         trust = {}
         for i, seen in self._followed.items():
-            area, belief = areas[self._row[i]], beliefs[self._row[i]]
+            area, belief = figures[self._row[i]]
             alike = min(area, seen.area) / max(area, seen.area, 1)
             trust[i] = min(seen.agreement, alike) if belief >= BELIEVED else 0.0
         return trust
@@ -93,12 +93,11 @@ class Interleave:
         }
         found = [i for i in objects if i in self._row and i not in self._resting]
         if found and self._carried is not None:
-            now = tracked.masks[[row[i] for i in found]] > 0
-            agreement = iou_of(self._carried[[self._row[i] for i in found]] > 0, now)
-            sure = tracked.predicted_iou[[row[i] for i in found]] >= policy.LEAST_IOU
-            areas = now.flatten(1).sum(1)
-            for i, *seen in zip(found, (agreement * sure).tolist(), areas.tolist(), strict=True):
-                known[i] = _Followed(*seen)
+            here = tracked.take([row[i] for i in found])
+            agreement = iou_of(self._carried[[self._row[i] for i in found]] > 0, here.masks > 0)
+            sure = here.predicted_iou >= policy.LEAST_IOU
+            figures = torch.stack([agreement * sure, _areas(here.masks)], 1).tolist()
+            known |= {i: _Followed(*seen) for i, seen in zip(found, figures, strict=True)}
         self._followed, self._last, self._row = known, tracked, row
 
 
@@ -116,6 +115,11 @@ def turns_now(rested: Sequence[int], turns: int) -> int:
 
 def _carried(masks: Tensor, flow: Flow) -> Tensor:
     return carried(masks, flow.at((masks.shape[-2], masks.shape[-1]), masks.device), "bilinear")
+
+
+def _areas(masks: Tensor) -> Tensor:
+    """(B,) pixels of (B, h, w) masks, float32."""
+    return (masks > 0).flatten(1).sum(1).float()
 
 
 def _belief(masks: Tensor, flow: Flow) -> Tensor:
