@@ -397,7 +397,8 @@ def test_frames_that_a_video_promises_and_lacks(video: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["parity", "speed", "memory", "pipeline", "identity", "tracking", "abstention"]
+    "kind",
+    ["parity", "speed", "memory", "pipeline", "identity", "tracking", "abstention", "gpu"],
 )
 def test_every_benchmark_teaches(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
