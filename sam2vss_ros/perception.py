@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sam2vss_ros import heap
+from sam2vss_ros import heap, libraries
 from sam2vss_ros.affinity.discovery import ObjectSource
 from sam2vss_ros.affinity.model import AffinityModel, load_affinity_model
 from sam2vss_ros.config import DENSE_MODES, PipelineConfig
@@ -124,6 +124,7 @@ class Perception:
         text_model = open_text_model(config.text_model, model.device) if config.text_model else None
         made = Perception(config, resolved, model, semantics, trunk, network, text_model, ids)
         made.set_words(config.vocabulary, config.templates)
+        libraries.forget()
         return made
 
     @property

@@ -7,20 +7,24 @@ flow first. A place carries a patch of mask pixels, so masks stay finer than key
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2vss_ros.affinity.tiles import TILE, Tiles, windows
-from sam2vss_ros.stream.motion import Flow, carried
+from sam2vss_ros.affinity.tiles import TILE, Tiles, distances, windows
+from sam2vss_ros.sam2.masks import above
+from sam2vss_ros.stream.motion import Flow
 
 OUTSIDE = -16.0
 """Added to the similarity (-1 to 1) of what may not be read."""
 
-AT_ONCE = 8
+AT_ONCE = 4
 """Tiles that are read at once: few enough for what is computed of them to stay in the cache."""
 
 EMPTY = 0.02
@@ -28,6 +32,9 @@ EMPTY = 0.02
 
 BELIEVED = 0.8
 """Mean belief in the flow with which the masks of a tile may rest: be carried along it."""
+
+PLAIN_TURN = 4
+"""Where the flow is believed, a tile without a border of a mask is read on every so many frames."""
 
 CONDITIONING = 3
 """Frames that objects began on. Objects of earlier ones begin again as they are by then."""
@@ -41,7 +48,8 @@ class Reading:
     side of a place. older: frames kept beside the last, one of every `spacing`. radius,
     older_radius, last_radius: how far from its place a thing may be on a conditioning frame, an
     older one, and on the last around where the flow leads. reach: how much less similar than the
-    most similar place is still read. rests: whether tiles rest on every other frame.
+    most similar place is still read. turn: where the flow is believed, a tile with a border
+    of a mask is read on every so many frames.
     """
 
     stride: int
@@ -53,15 +61,31 @@ class Reading:
     older_radius: int
     last_radius: int
     reach: float
-    rests: bool
+    turn: int
 
 
-COARSE = Reading(8, 64, 4, 2, 4, 10, 6, 4, 0.25, True)
-FINE = Reading(4, 64, 2, 0, 1, 6, 3, 3, 0.15, False)
+COARSE = Reading(8, 64, 4, 2, 4, 10, 6, 4, 0.25, 2)
+FINE = Reading(4, 64, 2, 0, 1, 6, 3, 3, 0.15, 1)
 """For small objects; what is large would blur."""
 
 LOCALITY = 0.01
 """Similarity lost per squared place away from where the flow leads."""
+
+
+LEAST_DOUBT = 1e-4
+"""No pixel of a mask that is found is nearer to 0 or 1."""
+
+NOTHING = math.log(LEAST_DOUBT / (1 - LEAST_DOUBT))
+"""Logit of a pixel where there is nothing of a mask."""
+
+
+class Found(NamedTuple):
+    """Objects that were read. objects: (B,), which; logits: (B, h, w) of their masks; crisp: (B,),
+    how far these are from one half, as the IoU of soft mask and mask."""
+
+    objects: Tensor
+    logits: Tensor
+    crisp: Tensor
 
 
 class AffinityMemory:
@@ -104,6 +128,8 @@ class AffinityMemory:
         ]
         # Which objects have a mask on which frame.
         self._known = torch.zeros(self._last + 1, objects, dtype=torch.bool, device=device)
+        self._inside = self._tiles.inside().to(device)
+        # Of the last frame, as they were given.
         self._last_keys = like.new_zeros(*grid, reading.channels)
         self._last_masks = torch.zeros(objects, *self._tiles.mask_size, device=device)
         # Whether a mask of the object lies in the tile's window of the frame, but for the last.
@@ -113,10 +139,9 @@ class AffinityMemory:
         self._age = 0
 
     def nbytes(self) -> int:
-        """Bytes of the tensors; constant."""
-        single = (self._keys, self._masks, self._known, self._reach)
-        last = (self._last_keys, self._last_masks)
-        return sum(t.nbytes for t in (*self._bias, *self._windows, *single, *last))
+        """Bytes of the tensors but for the last masks, which are not its own; constant."""
+        single = (self._keys, self._masks, self._known, self._reach, self._inside)
+        return sum(t.nbytes for t in (*self._bias, *self._windows, *single, self._last_keys))
 
     def condition(self, frame: int, keys: Tensor) -> None:
         """Keep (h, w, C) keys as conditioning frame `frame`; no object has a mask there yet."""
@@ -140,8 +165,8 @@ class AffinityMemory:
             self._age = 0  # as in a memory that has just begun
 
     def remember(self, keys: Tensor, masks: Tensor) -> None:
-        """Keep a frame's (h, w, C) keys and (objects, h * patch, w * patch) soft masks, as
-        corrected by whatever followed `read`, for the frame after. Unknown objects stay so."""
+        """Keep a frame's (h, w, C) keys in `dtype` and (objects, h * patch, w * patch) soft masks,
+        as corrected by what followed `read`, for the frame after. Unknown objects stay so."""
         if self._older and self._age and self._age % self.reading.spacing == 0:
             frame = self._older[self._age // self.reading.spacing % len(self._older)]
             here = self._known[self._last].nonzero()[:, 0]
@@ -149,42 +174,38 @@ class AffinityMemory:
             if len(here):
                 self._inner(self._keys, frame).copy_(self._last_keys)
                 self._store_masks(frame, self._last_masks[here], here)
-        self._last_keys.copy_(keys)
-        self._last_masks.copy_(masks)
+        self._last_keys, self._last_masks = keys, masks
         self._age += 1
 
-    def read(self, keys: Tensor, flow: Flow | None) -> Tensor:
-        """(objects, h * patch, w * patch) soft masks, float32, at a frame of (h, w, C) keys.
+    def read(self, keys: Tensor, masks: Tensor, flow: Flow | None) -> Found:
+        """What objects look like at a frame of (h, w, C) keys in `dtype`.
 
-        flow: from this frame to the last.
+        masks: (objects, h * patch, w * patch), those of the last frame, moved along the flow. flow:
+        from this frame to the last.
         """
-        out, tiles = torch.zeros_like(self._last_masks), self._tiles
+        tiles = self._tiles
         here = self._known[self._last].nonzero()[:, 0]
-        if not len(here):
-            return out
-        past, masks = self._last_keys, self._last_masks[here]
+        masks, past, belief = masks[here], self._last_keys, None
         if flow is not None:
-            masks = carried(masks, flow.at(tiles.mask_size, masks.device), "bilinear")
-            past = F.normalize(_gathered(past, flow.at(self.grid, past.device)).float(), dim=2)
+            places = flow.at(self.grid, past.device)
+            past, belief = F.normalize(_gathered(past, places).float(), dim=2), places[2:]
         self._inner(self._keys, self._last).copy_(past)
         near = tiles.near(masks, self.reading.older_radius, EMPTY)
         # Who was out of sight is looked for wherever it was remembered.
         near |= self._reach[:, here].any(0) & ~near.any(1, keepdim=True)
         tile, row = near.T.nonzero(as_tuple=True)
-        if not len(tile):
-            return out
         found = tiles.cut(masks, row, tile)
-        due = (~self._resting(flow, found, tile)).nonzero()[:, 0]
+        due = (~self._resting(belief, found, tile)).nonzero()[:, 0]
         if len(due):
             last = self._inner(self._masks[..., :-1], self._last, tiles.padded(0))
-            queries = tiles.queries(keys.to(self._dtype))
             tiles.put(last, here[row], tile, found.to(self._dtype))
-            found[due] = self._read_pairs(queries, here[row[due]], tile[due])
+            found[due] = self._read_pairs(tiles.queries(keys), here[row[due]], tile[due])
             tiles.put(last, here[row], tile, 0.0)
+        found *= self._inside[tile]
         if self.reading.older:
             found = sharpen(found)
-        out[here] = tiles.joined(found, row, tile, len(here))
-        return out
+        logits = tiles.joined(found.logit(LEAST_DOUBT), row, tile, len(here), NOTHING)
+        return Found(here, logits, _crispness(found, row, len(here)))
 
     def _read_pairs(self, queries: Tensor, objects: Tensor, tiles: Tensor) -> Tensor:
         """(pairs, places of a tile, patch * patch) soft masks of pairs of an object and a tile;
@@ -193,24 +214,27 @@ class AffinityMemory:
         # of it, which are its columns.
         active, place, count = tiles.unique_consecutive(return_inverse=True, return_counts=True)
         column = torch.arange(len(tiles), device=tiles.device) - (count.cumsum(0) - count)[place]
-        # Few sizes: a library of matrix products keeps a kernel for each that it has met.
-        most = 1 << (int(count.max()) - 1).bit_length()
-        columns = objects.new_zeros(len(active), most)
+        counts: list[int] = count.tolist()
+        columns = objects.new_zeros(len(active), _power_of_two(max(counts)))
         columns[place, column] = objects
-        known = torch.zeros(len(active), self._last + 1, device=tiles.device)
-        known.index_add_(0, place, self._known[:, objects].T.float())
-        kinds, kind = (known > 0).unique(dim=0, return_inverse=True)
-        read = self._last_masks.new_zeros(len(active), most, TILE**2, self.reading.patch**2)
-        # Tiles are read together whose objects are known on the same frames.
-        for i, frames in enumerate(kinds.tolist()):
-            for some in (kind == i).nonzero()[:, 0].split(AT_ONCE):
-                padded = F.pad(some, (0, AT_ONCE - len(some)), value=int(some[0]))
-                read[some] = self._read_tiles(
-                    [f for f, there in enumerate(frames) if there],
-                    queries,
-                    active[padded],
-                    columns[padded],
-                )[: len(some)]
+        read = self._last_masks.new_zeros(*columns.shape, TILE**2, self.reading.patch**2)
+        recent = [f for f in range(CONDITIONING, self._last + 1) if self._known[f].any()]
+        # Tiles whose objects began on the same frames are read together, those with few objects
+        # first. Few sizes: a library of matrix products keeps a kernel for each that it has met.
+        began = torch.zeros(len(active), CONDITIONING, device=tiles.device)
+        began.index_add_(0, place, self._known[:CONDITIONING, objects].T.float())
+        groups: dict[tuple[float, ...], list[tuple[int, int]]] = defaultdict(list)
+        for i, kind in enumerate(began.sign().tolist()):
+            groups[tuple(kind)].append((counts[i], i))
+        for kind, members in groups.items():
+            frames = [f for f, known in enumerate(kind) if known] + recent
+            members.sort()
+            for i in range(0, len(members), AT_ONCE):
+                some = [number for _, number in members[i : i + AT_ONCE]]
+                most = _power_of_two(counts[some[-1]])
+                index = torch.tensor(some + some[:1] * (AT_ONCE - len(some)), device=tiles.device)
+                masks = self._read_tiles(frames, queries, active[index], columns[index, :most])
+                read[index, :most] = masks
         return read[place, column]
 
     def _read_tiles(
@@ -233,23 +257,22 @@ class AffinityMemory:
         mass = mass.unflatten(2, (objects.shape[1], -1)).transpose(1, 2)
         return mass[..., :-1] / mass[..., -1:].clamp(min=1e-6)
 
-    def _resting(self, flow: Flow | None, found: Tensor, tiles: Tensor) -> Tensor:
+    def _resting(self, belief: Tensor | None, found: Tensor, tiles: Tensor) -> Tensor:
         """(pairs,) bool: those whose masks are only carried along the flow on this frame.
 
-        found: what is carried, (pairs, places of a tile, patch * patch); tiles: of each pair.
-        Where the flow is believed, tiles with a border of a mask are read on every second frame, in
-        turn, and others on every fourth.
+        belief: (1, h, w) in the flow; where it is believed, tiles are read in turn. found: what is
+        carried, (pairs, places of a tile, patch * patch); tiles: of each pair.
         """
-        if flow is None or not self.reading.rests:
+        if belief is None:
             return torch.zeros_like(tiles, dtype=torch.bool)
         inside = found.flatten(1)
         plain = (inside.amax(1) <= 0.5) | (inside.amin(1) > 0.5)
         borders = torch.zeros(self._tiles.count, device=tiles.device)
         borders.index_add_(0, tiles, (~plain).float())
-        belief = F.avg_pool2d(flow.at(self.grid, tiles.device)[2:], TILE, ceil_mode=True).flatten()
+        mean = F.avg_pool2d(belief, TILE, ceil_mode=True).flatten()
         row, column = tiles // self._tiles.shape[1], tiles % self._tiles.shape[1]
-        period = torch.where(borders[tiles] > 0, 2, 4)
-        return (belief[tiles] >= BELIEVED) & ((row + column + self._age) % period != 0)
+        turn = torch.where(borders[tiles] > 0, self.reading.turn, PLAIN_TURN)
+        return (mean[tiles] >= BELIEVED) & ((row + column + self._age) % turn != 0)
 
     def _forget(self, frame: int) -> None:
         """No object has a mask on the frame."""
@@ -302,13 +325,23 @@ def _gathered(maps: Tensor, places: Tensor) -> Tensor:
     return moved.view_as(maps)
 
 
+def _power_of_two(number: int) -> int:
+    """The least that is not smaller."""
+    return 1 << (number - 1).bit_length()
+
+
 def _bias(radius: int, locality: float) -> Tensor:
-    """(queries of a tile, keys of its window): what each pair's similarity changes by."""
-    query = torch.arange(TILE) + radius
-    key = torch.arange(TILE + 2 * radius)
-    along = (query[:, None] - key) ** 2
-    distance = (along[:, None, :, None] + along[None, :, None, :]).reshape(TILE**2, -1)
+    """(places of a tile, those of its window): what each pair's similarity changes by."""
+    distance = distances(radius)
     return torch.where(distance <= radius**2, -locality * distance, OUTSIDE)
+
+
+def _crispness(found: Tensor, rows: Tensor, count: int) -> Tensor:
+    """(count,) IoU of masks and soft masks whose tiles are (pairs, places of a tile, ...)."""
+    inside = above(found, 0.5)
+    parts = torch.stack([inside, found, inside * found]).flatten(2).sum(2)
+    area, claimed, sure = found.new_zeros(3, count).index_add_(1, rows, parts)
+    return sure / (area + claimed - sure).clamp(min=1e-6)
 
 
 def sharpen(masks: Tensor) -> Tensor:

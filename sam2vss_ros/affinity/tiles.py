@@ -31,6 +31,10 @@ class Tiles:
         down, across = self.shape
         return TILE * down + 2 * radius, TILE * across + 2 * radius
 
+    def inside(self) -> Tensor:
+        """(tiles, places of a tile, 1), 1 for what lies in the grid, 0 for what is beyond it."""
+        return self.queries(torch.ones(*self.grid, 1))
+
     def queries(self, keys: Tensor) -> Tensor:
         """(h, w, C) keys -> (tiles, places of a tile, C)"""
         below, right = (TILE * n - side for n, side in zip(self.shape, self.grid, strict=True))
@@ -56,10 +60,12 @@ class Tiles:
         down, across = tiles // self.shape[1], tiles % self.shape[1]
         return self._split(whole)[rows, down, :, :, across].transpose(2, 3).flatten(3).flatten(1, 2)
 
-    def joined(self, found: Tensor, rows: Tensor, tiles: Tensor, count: int) -> Tensor:
-        """What `cut` has cut, as (count, h, w) masks that are 0 elsewhere."""
+    def joined(
+        self, found: Tensor, rows: Tensor, tiles: Tensor, count: int, elsewhere: float
+    ) -> Tensor:
+        """What `cut` has cut, as (count, h, w) masks."""
         height, width = (TILE * self.patch * n for n in self.shape)
-        whole = found.new_zeros(count, height, width)
+        whole = found.new_full((count, height, width), elsewhere)
         squares = found.view(-1, TILE, TILE, self.patch, self.patch).transpose(2, 3)
         self._split(whole)[rows, tiles // self.shape[1], :, :, tiles % self.shape[1]] = squares
         return whole[:, : self.mask_size[0], : self.mask_size[1]]
@@ -79,9 +85,22 @@ class Tiles:
 
 
 def windows(size: tuple[int, int], radius: int) -> Tensor:
-    """(tiles, side * side) positions of the tiles' windows in a flattened grid of `size`."""
+    """(tiles, N) positions of the places within `radius` of each tile, in a grid of `size`."""
     rows, columns = (torch.arange(n).unfold(0, TILE + 2 * radius, TILE) for n in size)
-    return (rows[:, None, :, None] * size[1] + columns[None, :, None]).flatten(2).flatten(0, 1)
+    squares = (rows[:, None, :, None] * size[1] + columns[None, :, None]).flatten(2).flatten(0, 1)
+    return squares[:, (_distances(radius) <= radius**2).any(0)]
+
+
+def distances(radius: int) -> Tensor:
+    """(places of a tile, N) squared distances between these and those of their window."""
+    squares = _distances(radius)
+    return squares[:, (squares <= radius**2).any(0)]
+
+
+def _distances(radius: int) -> Tensor:
+    """The same, of the whole square around a tile."""
+    along = (torch.arange(TILE)[:, None] + radius - torch.arange(TILE + 2 * radius)) ** 2
+    return (along[:, None, :, None] + along[None, :, None, :]).reshape(TILE**2, -1)
 
 
 def _spans(tiles: int, places: int, radius: int, patch: int) -> Tensor:

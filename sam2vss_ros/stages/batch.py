@@ -90,9 +90,7 @@ class ObjectBatch:
 
     def explained(self) -> Tensor:
         """(h, w) bool, pixels that some object claims."""
-        return (
-            self.masks.amax(0) > 0 if len(self) else self.masks.new_zeros(self.masks.shape[1:]) > 0
-        )
+        return above(self.masks).sum(0) > 0
 
     def coverage(self) -> float:
         """Share of the pixels that some object claims."""

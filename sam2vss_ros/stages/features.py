@@ -93,22 +93,16 @@ def see(
     by_head = features.likeness is not None
     # Where time is short one look has to do.
     if by_head and second_look.is_due(flow) and not context.effort.degraded:
-        features = _look_again(perception, context, features)
+        again = perception.look_again(context.frame)
+        features = dataclasses.replace(
+            features, log_dense=second_look.joined(features.log_dense, again)
+        )
     watch.lap("encode")
     if stream.words.naming is not None:
         features = _speak(perception, stream, context, features)
         watch.lap("words")
     evidence = stream.smoothing.add(features.log_dense, flow)
     return dataclasses.replace(features, log_dense=evidence)
-
-
-def _look_again(
-    perception: Perception, context: FrameContext, features: FrameFeatures
-) -> FrameFeatures:
-    """The same, from two looks at the image."""
-    dense = second_look.joined(features.log_dense, perception.look_again(context.frame))
-    size = (features.probabilities.shape[-2], features.probabilities.shape[-1])
-    return dataclasses.replace(features, log_dense=dense, probabilities=_at(dense.exp(), size))
 
 
 def _speak(

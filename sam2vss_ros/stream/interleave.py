@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from sam2vss_ros.sam2.masks import iou_of
 from sam2vss_ros.sam2.options import RestRule
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.stream.motion import Flow, carried
-from sam2vss_ros.transfer import download, upload_index
+from sam2vss_ros.transfer import upload_index
 
 BELIEVED = 0.6
 """Least belief in the flow, as a mean over a mask and its border, for the mask to move by it."""
@@ -32,7 +33,7 @@ class _Followed:
     """
 
     agreement: float
-    area: int
+    area: float
     rested: int = 0
 
 
@@ -75,11 +76,10 @@ class Interleave:
 
     def _trust(self, masks: Tensor, flow: Flow) -> dict[int, float]:
         """How far the carried masks are trusted to be right, as an IoU, by object."""
-        signs = download((masks > 0).flatten(1).sum(1), _belief(masks, flow))
-        areas, beliefs = (sign.tolist() for sign in signs)
+        figures = torch.stack([_areas(masks), _belief(masks, flow)], 1).tolist()
         trust = {}
         for i, seen in self._followed.items():
-            area, belief = areas[self._row[i]], beliefs[self._row[i]]
+            area, belief = figures[self._row[i]]
             alike = min(area, seen.area) / max(area, seen.area, 1)
             trust[i] = min(seen.agreement, alike) if belief >= BELIEVED else 0.0
         return trust
@@ -94,15 +94,12 @@ class Interleave:
         }
         found = [i for i in objects if i in self._row and i not in self._resting]
         if found and self._carried is not None:
-            device = tracked.masks.device
-            here = upload_index([row[i] for i in found], device)
-            before = upload_index([self._row[i] for i in found], device)
-            now = tracked.masks[here] > 0
-            agreement = iou_of(self._carried[before] > 0, now)
-            sure = tracked.predicted_iou[here] >= policy.LEAST_IOU
-            signs = download(agreement * sure, now.flatten(1).sum(1))
-            for i, *seen in zip(found, *(sign.tolist() for sign in signs), strict=True):
-                known[i] = _Followed(*seen)
+            here = tracked.take([row[i] for i in found])
+            before = upload_index([self._row[i] for i in found], here.masks.device)
+            agreement = iou_of(self._carried[before] > 0, here.masks > 0)
+            sure = here.predicted_iou >= policy.LEAST_IOU
+            figures = torch.stack([agreement * sure, _areas(here.masks)], 1).tolist()
+            known |= {i: _Followed(*seen) for i, seen in zip(found, figures, strict=True)}
         self._followed, self._last, self._row = known, tracked, row
 
 
@@ -120,6 +117,11 @@ def turns_now(rested: Sequence[int], turns: int) -> int:
 
 def _carried(masks: Tensor, flow: Flow) -> Tensor:
     return carried(masks, flow.at((masks.shape[-2], masks.shape[-1]), masks.device), "bilinear")
+
+
+def _areas(masks: Tensor) -> Tensor:
+    """(B,) pixels of (B, h, w) masks, float32."""
+    return (masks > 0).flatten(1).sum(1).float()
 
 
 def _belief(masks: Tensor, flow: Flow) -> Tensor:

@@ -35,13 +35,11 @@ B = TypeVar("B")
 
 @dataclass(frozen=True)
 class LabelledStill:
-    """image: (H, W, 3) uint8 RGB. labels: (H, W) uint8 class index, VOID_LABEL for void. second:
-    (h, w, K) uint8, probabilities of the classes by another opinion, 0 to 255, of any size."""
+    """image: (H, W, 3) uint8 RGB. labels: (H, W) uint8 class index, VOID_LABEL for void."""
 
     name: str
     image: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.uint8]
-    second: npt.NDArray[np.uint8] | None = None
 
 
 def load_stills(

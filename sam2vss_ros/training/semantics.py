@@ -2,8 +2,7 @@
 
 The trunk below them stays as it is, since the tracker compares its features. Both learn from the
 same views. The classifier sees masks as good and as bad as a tracker's, and learns which share of
-each every class has: so its scores say how pure a mask is. With a teacher the head learns, beside
-the labels, what those semantics say when they look more than once.
+each every class has: so its scores say how pure a mask is.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from sam2vss_ros.affinity.model import AffinityModel
 from sam2vss_ros.affinity.trunk import Bottleneck, Trunk, folded_weights
-from sam2vss_ros.errors import few, one_line
+from sam2vss_ros.errors import one_line
 from sam2vss_ros.sam2.build import native_bfloat16
 from sam2vss_ros.sam2.checkpoint import read_weights
 from sam2vss_ros.sam2.functional import normalise
@@ -24,16 +23,15 @@ from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.semantics.model import SemanticModel, new_semantics, read_semantics
 from sam2vss_ros.training.data import VOID, VOID_LABEL, LabelledStill, pixel_counts
 from sam2vss_ros.training.loop import run_steps
-from sam2vss_ros.training.losses import class_shares, class_weights, dense_losses
+from sam2vss_ros.training.losses import class_weights, dense_losses
 from sam2vss_ros.training.masks import sample_masks
 from sam2vss_ros.training.middles import middle_loss
-from sam2vss_ros.training.teacher import second_look
 from sam2vss_ros.training.views import Views, ViewStream
 
 VIEWS_PER_STEP = 8
 VIEW_SIZE = 320
-TRAINED_RATE = 0.5
-"""Share of the learning rate for what is trained already: the deepest stages, or all of it."""
+DEEP_RATE = 0.5
+"""Share of the learning rate for the deepest stages, which are trained already."""
 
 WEIGHT_DECAY = 0.02
 OVERLAP_SHARE, MIDDLE_SHARE, MASK_SHARE = 0.7, 0.3, 0.3
@@ -48,7 +46,6 @@ def train_semantics(
     *,
     steps: int,
     pretrained: Path | None = None,
-    teacher: str | None = None,
     seed: int = 0,
     resume: bool = False,
     views: int = VIEWS_PER_STEP,
@@ -57,20 +54,14 @@ def train_semantics(
     """Train for `steps` steps of `views` views of `size` pixels square; returns averaged weights.
 
     pretrained: the published MobileNetV2 (.pt) whose last stages the head begins with; None: those
-    of the embedded semantics. teacher: a semantics file of this catalog's classes, or `street`,
-    with which all begins, and whose second look at each still is learned beside the labels. `out`
-    gets checkpoint.pt, log.jsonl and curves.png. A run may be resumed with more or fewer steps:
-    the learning rate is level until the last half of them.
-    Raises FileExistsError where `out` holds a run and `resume` is off, ValueError for no stills or
-    a teacher of other classes, and what `read_semantics` raises.
+    of the embedded semantics. `out` gets checkpoint.pt, log.jsonl and curves.png. A run may be
+    resumed with more or fewer steps: the learning rate is level until the last half of them.
+    Raises FileExistsError where `out` holds a run and `resume` is off, ValueError for no stills.
     """
     if not stills:
         raise ValueError("no stills to train on")
     torch.manual_seed(seed)
     semantics = _new_semantics(catalog, pretrained, trunk.device)
-    if teacher is not None:
-        _begin_with(semantics, teacher)
-        stills = second_look(trunk, semantics, stills)
     modules = nn.ModuleDict({"head": semantics.head, "classifier": semantics.classifier})
     weights = loss_weights(stills, catalog).to(trunk.device)
 
@@ -80,8 +71,9 @@ def train_semantics(
     def stream(first: int) -> ViewStream:
         return ViewStream(stills, catalog, count=views, size=size, seed=seed, first_step=first)
 
-    optimiser = _optimiser(modules, 1.0 if teacher is None else TRAINED_RATE)
-    run_steps(modules, optimiser, stream, step, out, steps=steps, seed=seed, resume=resume)
+    run_steps(
+        modules, _optimiser(modules), stream, step, out, steps=steps, seed=seed, resume=resume
+    )
     return semantics
 
 
@@ -104,33 +96,15 @@ def _new_semantics(
     return semantics
 
 
-def _begin_with(semantics: SemanticModel, teacher: str) -> None:
-    """Give head and classifier the weights of `teacher`."""
-    begun = read_semantics(teacher)
-    ours, theirs = (tuple(c.name for c in m.catalog.classes) for m in (semantics, begun))
-    if ours != theirs:
-        raise ValueError(
-            f"teacher: the classes of {teacher} ({few(theirs)}) are not those to be trained "
-            f"({few(ours)})"
-        )
-    semantics.head.load_state_dict(begun.head.state_dict())
-    semantics.classifier.load_state_dict(begun.classifier.state_dict())
-
-
-def _optimiser(modules: nn.ModuleDict, share: float) -> torch.optim.Optimizer:
-    """share: of the learning rate, for all but the deepest stages."""
+def _optimiser(modules: nn.ModuleDict) -> torch.optim.Optimizer:
     trained = dict(modules.named_parameters())
     deep = [p for name, p in trained.items() if name.startswith("head.deep.")]
     own = [p for name, p in trained.items() if not name.startswith("head.deep.")]
     return torch.optim.AdamW(
         [
-            {
-                "params": [p for p in own if p.ndim > 1],
-                "share": share,
-                "weight_decay": WEIGHT_DECAY,
-            },
-            {"params": [p for p in own if p.ndim <= 1], "share": share, "weight_decay": 0.0},
-            {"params": deep, "share": TRAINED_RATE, "weight_decay": WEIGHT_DECAY},
+            {"params": [p for p in own if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
+            {"params": [p for p in own if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": deep, "share": DEEP_RATE, "weight_decay": WEIGHT_DECAY},
         ]
     )
 
@@ -170,9 +144,7 @@ def _loss(
     fine, middle, coarse = (level.clone() for level in maps)
     with torch.autocast(device.type, torch.bfloat16, enabled=native_bfloat16(device)):
         dense = semantics.head((fine, middle, coarse))
-    shares = class_shares(labels, len(weights))
-    second = None if batch.second is None else batch.second.to(device)
-    entropy, overlap = dense_losses(dense.logits.float(), shares, weights, second)
+    entropy, overlap = dense_losses(dense.logits.float(), labels, weights)
     middles = middle_loss(dense.middles.float(), batch.middles.to(device))
     # The classifier reads the head's features but does not shape them.
     masks, right = _mask_loss(semantics, dense.hidden.detach().float(), batch.labels, rng)

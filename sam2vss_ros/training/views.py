@@ -48,23 +48,20 @@ OTHERS = 10_000
 
 class View(NamedTuple):
     """image: (S, S, 3) uint8 RGB. labels: (S, S) uint8 class index, VOID_LABEL for void.
-    instances: (S, S) int16 ids of things, 0 for none. second: (S/2, S/2, K) uint8, the still's."""
+    instances: (S, S) int16 ids of things, 0 for none."""
 
     image: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.uint8]
     instances: npt.NDArray[np.int16]
-    second: npt.NDArray[np.uint8] | None
 
 
 class Views(NamedTuple):
     """images: (N, 3, S, S) uint8. labels: (N, S, S) int64 class index, VOID where unknown. middles:
-    (N, 4, S/4, S/4), `middle_targets`. second: (N, K, S/2, S/2) probabilities of the stills' second
-    opinion, 0 beyond the images; None where they have none."""
+    (N, 4, S/4, S/4), `middle_targets`."""
 
     images: Tensor
     labels: Tensor
     middles: Tensor
-    second: Tensor | None
 
 
 class ViewStream(SeededStream[Views]):
@@ -106,7 +103,6 @@ class ViewStream(SeededStream[Views]):
             torch.from_numpy(np.stack([v.image for v in views])).permute(0, 3, 1, 2),
             torch.from_numpy(labels),
             torch.from_numpy(np.stack([middle_targets(v.instances) for v in views])),
-            _probabilities([v.second for v in views if v.second is not None]),
         )
 
     def _view(self, rng: np.random.Generator) -> View:
@@ -119,9 +115,6 @@ class ViewStream(SeededStream[Views]):
             view.image[where] = other.image[where]
             view.labels[where] = other.labels[where]
             view.instances[where] = ids[where]
-            if view.second is not None and other.second is not None:
-                half = where[1::2, 1::2]
-                view.second[half] = other.second[half]
         return view
 
     def _single(self, rng: np.random.Generator) -> View:
@@ -140,36 +133,7 @@ class ViewStream(SeededStream[Views]):
         image, labels = np.asarray(image, np.uint8), np.asarray(labels, np.uint8)
         if rng.random() < RECOLOURED:
             image = recolour_classes(image, labels, rng)
-        second = None if still.second is None else _second(still, matrix, self._size // 2)
-        return View(relit(image, rng), labels, np.asarray(instances, np.int16), second)
-
-
-def _second(
-    still: LabelledStill, matrix: npt.NDArray[np.float64], side: int
-) -> npt.NDArray[np.uint8]:
-    """The second opinion on a still in the view of `matrix`, (side, side, K), at half its size."""
-    assert still.second is not None
-    rows, columns, classes = still.second.shape
-    height, width = still.labels.shape
-    to_still = _scaling(width / columns, height / rows)
-    to_grid = _scaling(0.5, 0.5) @ np.vstack([matrix, (0, 0, 1)]) @ to_still
-    parts = [
-        cv2.warpAffine(still.second[..., i : i + 4], to_grid[:2], (side, side))
-        for i in range(0, classes, 4)
-    ]
-    return np.dstack(parts).astype(np.uint8, copy=False)
-
-
-def _scaling(x: float, y: float) -> npt.NDArray[np.float64]:
-    """(3, 3) map of the places of pixels, which are counted from the middle of the first one."""
-    return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
-
-
-def _probabilities(seconds: list[npt.NDArray[np.uint8]]) -> Tensor | None:
-    """(S, S, K) of 0 to 255 each -> (N, K, S, S) of 0 to 1; None for no opinions."""
-    if not seconds:
-        return None
-    return torch.from_numpy(np.stack(seconds)).permute(0, 3, 1, 2).float() / 255
+        return View(relit(image, rng), labels, np.asarray(instances, np.int16))
 
 
 def view_matrix(

@@ -39,7 +39,7 @@ class Script:
 
     def end(self) -> tuple[str, str]:
         """What it has printed, once it has ended by itself."""
-        return self.process.communicate(timeout=30)
+        return self.process.communicate(timeout=90)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import torch
 
 from sam2vss_ros.training import views
 from sam2vss_ros.training.data import VOID, LabelledStill
-from sam2vss_ros.training.losses import class_shares
 from stills import two_halves
 from street_stills import CAMVID, street
 
@@ -69,36 +68,10 @@ def test_a_pasted_car_is_a_thing_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
         assert np.array_equal(view.instances > 0, view.labels == 8)
 
 
-@pytest.mark.parametrize("scale", [1, 2])
-def test_a_second_opinion_lies_where_the_labels_do(
-    scale: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One that says what the labels say, at one or half of their size, does so in every view."""
-    monkeypatch.setattr(views, "PASTED", 0.7)
-    monkeypatch.setattr(views, "RARE", 0.9)
-    still = two_halves()
-    side = 64 // scale
-    blocks = still.labels.reshape(side, scale, side, scale, 1) == np.arange(11)
-    sure = (255 * blocks.mean((1, 3))).astype(np.uint8)
-    batch = next(iter(stream([replace(still, second=sure)], count=12, size=256)))
-    assert batch.second is not None and batch.second.shape == (12, 11, 128, 128)
-    shares, said = class_shares(batch.labels, 11), batch.second.argmax(1)
-    inside = (shares.amax(1) > 0.9) & (batch.second.sum(1) > 0.9)
-
-    def wrong(by: int, axis: int) -> int:
-        return int((said.roll(by, axis) != shares.argmax(1))[inside].sum())
-
-    missed = wrong(0, 1)
-    assert missed < 0.01 * inside.sum()
-    assert all(missed < 0.5 * wrong(by, axis) for by in (-1, 1) for axis in (1, 2))
-    beyond = (batch.labels[:, ::2, ::2] == VOID) & (batch.second.sum(1) == 0)
-    assert beyond.any(), "some views reach beyond the image"
-
-
 def test_step_k_has_the_same_views_whatever_came_before_it() -> None:
     early, late = (iter(stream([street()], seed=1, first_step=step)) for step in (3, 4))
     third, fourth = next(early), next(early)
-    for ours, theirs in zip(fourth[:3], next(late)[:3], strict=True):
+    for ours, theirs in zip(fourth, next(late), strict=True):
         assert torch.equal(ours, theirs)
     assert not torch.equal(third.images, fourth.images)
 
@@ -107,7 +80,7 @@ def test_batches_come_in_order_from_another_process() -> None:
     here = iter(stream([street()], seed=3, first_step=4))
     there = stream([street()], seed=3, first_step=4).in_background()
     for _ in range(2):
-        for mine, theirs in zip(next(here)[:3], next(there)[:3], strict=True):
+        for mine, theirs in zip(next(here), next(there), strict=True):
             assert torch.equal(mine, theirs)
 
 
