@@ -364,7 +364,7 @@ SPEED = ("speed", "--device", "cpu")
         ((*SPEED, "--video", "VIDEO", "--objects", 4, 0), "objects: 0 is not a number"),
         ((*PARITY, "--video", "VIDEO", "--frames", 1), "frames: 1 are too few"),
         ((*PARITY, "--video", "VIDEO", "--frames", 21), "has 20, not 21; give --frames 20"),
-        ((*SPEED, "--video", "VIDEO", "--frames", 11), "give at least 18"),
+        ((*SPEED, "--video", "VIDEO", "--frames", 11), "give at least 27"),
         (
             (*PARITY, "--video", "VIDEO", "--frames", 9, "--model", "micro"),
             "model: 'micro' is not one of mobile, sam2.1_hiera_tiny",
@@ -397,7 +397,8 @@ def test_frames_that_a_video_promises_and_lacks(video: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["parity", "speed", "memory", "pipeline", "identity", "tracking", "abstention"]
+    "kind",
+    ["parity", "speed", "memory", "pipeline", "identity", "tracking", "abstention", "gpu"],
 )
 def test_every_benchmark_teaches(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:

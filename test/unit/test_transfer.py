@@ -21,7 +21,7 @@ from sam2vss_ros.transfer import download, upload, upload_index
 from sam2vss_ros.types import Frame, Prompt, SemanticFrame
 from small_sam2 import SMALL_SAM2
 
-FRAMES = 7
+FRAMES = 5
 SIZE = (96, 128)
 CPU = torch.device("cpu")
 

@@ -60,8 +60,9 @@ def summary(events: Iterable[Event], frames: int) -> dict[str, Any]:
 
     kernel_ms: in which some kernel runs; launches: kernels; top_kernels: by their time. copies: up
     (to the device) and down, their number, kilobytes, milliseconds, and how many of them are of
-    memory that is not pinned. waits: how often the host waits for the device, and how long.
-    top_operators: those of torch that took most by themselves, on the device where it did anything.
+    memory that is not pinned. waits: how often the host waits for the device, and how long, the
+    benchmark's own wait at the end of a frame included. top_operators: those of torch that took
+    most by themselves, on the device where it did anything.
     """
     spans = [event for event in events if event.get("ph") == "X"]
     kernels = [event for event in spans if event.get("cat") == "kernel"]
