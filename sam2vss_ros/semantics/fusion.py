@@ -106,7 +106,7 @@ def owners(masks: Tensor, size: tuple[int, int]) -> Tensor:
         greatest, which = strongest(upsample(masks, size))
         return torch.where(greatest > 0, which, -1)
     best, owner = np.zeros(size, np.float32), np.full(size, -1, np.int16)
-    for i, mask in enumerate(masks.numpy()):
+    for i, mask in enumerate(masks.float().numpy()):
         part, large = _upsampled_inside(mask, size)
         np.copyto(owner[part], i, where=large > best[part])
         np.maximum(best[part], large, out=best[part])
@@ -156,11 +156,11 @@ def _votes(classes: Tensor, owner: Tensor, objects: int, count: int) -> Tensor:
 
 
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, ., .) logits or log probabilities -> (N, height, width)."""
+    """(N, ., .) logits or log probabilities -> (N, height, width), float32 on a CPU."""
     if maps.device.type != "cpu":
         return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
     large = np.empty((len(maps), *size), np.float32)
-    for map_, out in zip(maps.numpy(), large, strict=True):
+    for map_, out in zip(maps.float().numpy(), large, strict=True):
         _resized(map_, size, out)
     return torch.from_numpy(large)
 
