@@ -32,7 +32,7 @@ parser.add_argument("--topic", default="/vss/objects", help="(/vss/objects)")
 parser.add_argument("--count", type=int, default=0, help="messages, then end (0: no end)")
 args = parser.parse_args()
 rclpy.init()
-node = Listener(args.topic, args.count)
 with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+    node = Listener(args.topic, args.count)
     while node.left:
         rclpy.spin_once(node, timeout_sec=0.2)

@@ -200,9 +200,9 @@ class PipelineConfig(Checked):
     )
     engine: str = option(
         "auto",
-        "how objects are tracked: exact (SAM 2's arithmetic), fast (steady objects are followed "
-        "every second frame; from 512 pixels on in windows around them) or auto (what suits the "
-        "model: exact, unless its YAML file says fast)",
+        "how objects are tracked: exact (SAM 2's arithmetic), fast (objects whose masks the "
+        "image's motion carries are followed on every third frame; from 512 pixels on in windows "
+        "around them) or auto (what suits the model: exact, unless its YAML file says fast)",
         choices=("auto", "exact", "fast"),
     )
     memory_interval: int = option(

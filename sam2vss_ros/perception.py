@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from sam2vss_ros.sam2.build import Sam2Model, load_model
 from sam2vss_ros.sam2.cards import model_card
 from sam2vss_ros.sam2.discovery import GridSource, RegionSource, Source
 from sam2vss_ros.sam2.options import PRESETS
+from sam2vss_ros.semantics import second_look
 from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog
 from sam2vss_ros.semantics.model import SemanticModel, load_semantics
 from sam2vss_ros.semantics.networks.class_mapping import same_classes
@@ -92,20 +93,24 @@ class Perception:
             )
         self._asked = asked
         self._semantics = semantics
+        self._usual_likeness = float(semantics.world.usual)
         self._trunk = trunk
         self._network = network
         self._speaks_semantics = network is None or same_classes(network.catalog, semantics.catalog)
 
     @staticmethod
-    def load(config: PipelineConfig, ids: WordIds | None = None) -> Perception:
+    def load(
+        config: PipelineConfig, ids: WordIds | None = None, model: TrackingModel | None = None
+    ) -> Perception:
         """Load the networks; on a CPU this also sets torch's number of threads.
 
-        ids: those that words already have in this run.
+        ids: those that words already have in this run. model: that of `config`, where it is loaded
+        already.
         Raises ModelUnavailableError, FileNotFoundError or ValueError, with a message for the user,
         where a model, a semantics file, a network, a class file or an option is not usable.
         """
         heap.reuse()
-        model = _load_model(config)
+        model = model or _load_model(config)
         resolved = _resolve(config, model)
         if resolved.threads:
             torch.set_num_threads(resolved.threads)
@@ -214,12 +219,12 @@ class Perception:
     @property
     def usual_likeness(self) -> float:
         """The least likeness of images of the world that the semantics know."""
-        return float(self._semantics.world.usual)
+        return self._usual_likeness
 
-    def likeness(self, dense: Dense) -> float:
-        """To the world that the semantics know, of one image: `World.score`."""
+    def likeness(self, dense: Dense) -> Tensor:
+        """To the world that the semantics know, of one image: `World.score`, () on the device."""
         confidence = dense.logits.float().softmax(1).amax(1).mean()
-        return float(self._semantics.world.score(confidence[None], dense.summary))
+        return self._semantics.world.score(confidence[None], dense.summary)[0]
 
     def classifies_masks(self, mode: str) -> bool:
         """Whether a mode asks the mask classifier."""
@@ -229,8 +234,10 @@ class Perception:
     def arithmetic(self) -> Iterator[None]:
         """Without gradients, and in the precision in which the networks run."""
         dtype = self.model.dtype
-        lower = dtype != torch.float32
-        with torch.inference_mode(), torch.autocast(self.device.type, dtype, enabled=lower):
+        with ExitStack() as entered:
+            entered.enter_context(torch.inference_mode())
+            if dtype != torch.float32:
+                entered.enter_context(torch.autocast(self.device.type, dtype))
             yield
 
     def check(self, frame: Frame) -> None:
@@ -269,6 +276,17 @@ class Perception:
             size = self._trunk.input_size((frame.image.shape[0], frame.image.shape[1]))
             image = self._trunk.encode(functional.image_tensor(frame.image, size, self.device))
         return self._semantics.head(image.pyramid)
+
+    def look_again(self, frame: Frame) -> Tensor:
+        """(K, h, w) log probabilities of the dense head for the frame's small mirror image, turned
+        back: `semantics.second_look`."""
+        height, width = frame.image.shape[:2]
+        small = dataclasses.replace(
+            self._trunk, image_size=round(second_look.SIZE * self._trunk.image_size)
+        ).input_size((height, width))
+        pixels = functional.image_tensor(frame.image, small, self.device).flip(3)
+        logits = self._semantics.head(self._trunk.encode(pixels).pyramid).logits
+        return logits[0].flip(2).float().log_softmax(0)
 
     def classify_masks(self, hidden: Tensor, masks: Tensor) -> Tensor:
         """(B, K) class shares of (B, h, w) bool masks by the head's features, float32."""

@@ -172,7 +172,7 @@ class VssPipeline:
         if dense is None:
             head = perception.run_head(context.frame)
             dense = head.logits[0].float().log_softmax(0)
-            likeness = perception.likeness(head)
+            likeness = float(perception.likeness(head))
             familiar = stream.familiarity.add(likeness, perception.usual_likeness)
             watch.lap("encode")
         else:

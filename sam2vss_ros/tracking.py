@@ -54,7 +54,7 @@ class ObjectTracker(Protocol):
         """A batch without objects; its masks are as large as those of the last frame."""
 
     def step(self, features: Any, slots: list[int], flow: Flow | None = None) -> Tracked:
-        """Find the objects of `slots`, in their order, on a frame; flow: to the frame before."""
+        """Find the objects of `slots`, in their order, on the next frame; flow: to the last."""
 
     def weigh(self, tracked: Tracked, signs: Tensor) -> Tracked:
         """The objects of `step` with scores by (B, signs), see `affinity.presence.Sign`."""

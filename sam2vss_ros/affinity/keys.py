@@ -47,8 +47,10 @@ def _maps(inputs: Iterable[int], outputs: int) -> nn.ModuleList:
 
 
 def _summed(levels: Pyramid, maps: nn.ModuleList) -> Tensor:
-    parts = [mapped(level) for level, mapped in zip(levels, maps, strict=True)]
-    return F.normalize(torch.stack([resampled(x, parts[0]) for x in parts]).sum(0), dim=3)
+    total, *coarser = (mapped(level) for level, mapped in zip(levels, maps, strict=True))
+    for part in coarser:
+        total = total + resampled(part, total)
+    return F.normalize(total, dim=3)
 
 
 def plain_keys(pyramid: Pyramid, stride: int) -> Tensor:

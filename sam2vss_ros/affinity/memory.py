@@ -7,21 +7,24 @@ flow first. A place carries a patch of mask pixels, so masks stay finer than key
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2vss_ros.stream.motion import Flow, carried
-
-TILE = 8
-"""Side in places of the squares of queries that share one window of keys."""
+from sam2vss_ros.affinity.tiles import TILE, Tiles, distances, windows
+from sam2vss_ros.sam2.masks import above
+from sam2vss_ros.stream.motion import Flow
 
 OUTSIDE = -16.0
 """Added to the similarity (-1 to 1) of what may not be read."""
 
-AT_ONCE = 16
+AT_ONCE = 4
 """Tiles that are read at once: few enough for what is computed of them to stay in the cache."""
 
 EMPTY = 0.02
@@ -29,6 +32,9 @@ EMPTY = 0.02
 
 BELIEVED = 0.8
 """Mean belief in the flow with which the masks of a tile may rest: be carried along it."""
+
+PLAIN_TURN = 4
+"""Where the flow is believed, a tile without a border of a mask is read on every so many frames."""
 
 CONDITIONING = 3
 """Frames that objects began on. Objects of earlier ones begin again as they are by then."""
@@ -42,7 +48,8 @@ class Reading:
     side of a place. older: frames kept beside the last, one of every `spacing`. radius,
     older_radius, last_radius: how far from its place a thing may be on a conditioning frame, an
     older one, and on the last around where the flow leads. reach: how much less similar than the
-    most similar place is still read. rests: whether tiles rest on every other frame.
+    most similar place is still read. turn: where the flow is believed, a tile with a border
+    of a mask is read on every so many frames.
     """
 
     stride: int
@@ -54,15 +61,31 @@ class Reading:
     older_radius: int
     last_radius: int
     reach: float
-    rests: bool
+    turn: int
 
 
-COARSE = Reading(8, 64, 4, 2, 4, 10, 6, 4, 0.25, True)
-FINE = Reading(4, 64, 2, 0, 1, 6, 3, 3, 0.15, False)
+COARSE = Reading(8, 64, 4, 2, 4, 10, 6, 4, 0.25, 2)
+FINE = Reading(4, 64, 2, 0, 1, 6, 3, 3, 0.15, 1)
 """For small objects; what is large would blur."""
 
 LOCALITY = 0.01
 """Similarity lost per squared place away from where the flow leads."""
+
+
+LEAST_DOUBT = 1e-4
+"""No pixel of a mask that is found is nearer to 0 or 1."""
+
+NOTHING = math.log(LEAST_DOUBT / (1 - LEAST_DOUBT))
+"""Logit of a pixel where there is nothing of a mask."""
+
+
+class Found(NamedTuple):
+    """Objects that were read. objects: (B,), which; logits: (B, h, w) of their masks; crisp: (B,),
+    how far these are from one half, as the IoU of soft mask and mask."""
+
+    objects: Tensor
+    logits: Tensor
+    crisp: Tensor
 
 
 class AffinityMemory:
@@ -89,51 +112,52 @@ class AffinityMemory:
             *[reading.older_radius] * reading.older,
             reading.last_radius,
         ]
-        self._tiles = (-(-grid[0] // TILE), -(-grid[1] // TILE))
-        padded = [
-            (TILE * self._tiles[0] + 2 * r, TILE * self._tiles[1] + 2 * r) for r in self._radii
-        ]
+        self._tiles = Tiles(grid, reading.patch)
+        self._sizes = [self._tiles.padded(r) for r in self._radii]
+        self._starts = [0, *accumulate(rows * columns for rows, columns in self._sizes)]
         like = torch.zeros(0, dtype=dtype, device=device)
-        self._keys = [like.new_zeros(*size, reading.channels) for size in padded]
-        self._masks = [like.new_zeros(objects, *size, reading.patch**2) for size in padded]
+        # One table of the places of all frames, each with the margin that windows reach into. Of
+        # masks, the last channel says whether the object is known on that frame.
+        self._keys = like.new_zeros(self._starts[-1], reading.channels)
+        self._masks = like.new_zeros(objects, self._starts[-1], reading.patch**2 + 1)
         self._bias = [_bias(r, 0.0).to(like) for r in self._radii[:-1]]
         self._bias.append(_bias(reading.last_radius, LOCALITY).to(like))
         self._windows = [
-            _windows(size, r).to(device) for size, r in zip(padded, self._radii, strict=True)
+            start + windows(size, r).to(device)
+            for start, size, r in zip(self._starts, self._sizes, self._radii, strict=False)
         ]
         # Which objects have a mask on which frame.
         self._known = torch.zeros(self._last + 1, objects, dtype=torch.bool, device=device)
+        self._inside = self._tiles.inside().to(device)
+        # Of the last frame, as they were given.
         self._last_keys = like.new_zeros(*grid, reading.channels)
-        self._last_masks = torch.zeros(objects, *self._mask_size(grid), device=device)
-        # Whether a mask of the object lies in the tile's window of the frame.
+        self._last_masks = torch.zeros(objects, *self._tiles.mask_size, device=device)
+        # Whether a mask of the object lies in the tile's window of the frame, but for the last.
         self._reach = torch.zeros(
-            self._last + 1, objects, *self._tiles, dtype=torch.bool, device=device
+            self._last, objects, self._tiles.count, dtype=torch.bool, device=device
         )
         self._age = 0
 
     def nbytes(self) -> int:
-        """Bytes of the tensors; constant."""
-        single = (self._known, self._last_keys, self._last_masks, self._reach)
-        return sum(
-            t.nbytes for t in (*self._keys, *self._masks, *self._bias, *self._windows, *single)
-        )
+        """Bytes of the tensors but for the last masks, which are not its own; constant."""
+        single = (self._keys, self._masks, self._known, self._reach, self._inside)
+        return sum(t.nbytes for t in (*self._bias, *self._windows, *single, self._last_keys))
 
     def condition(self, frame: int, keys: Tensor) -> None:
         """Keep (h, w, C) keys as conditioning frame `frame`; no object has a mask there yet."""
-        self._inner(self._keys[frame], frame).copy_(keys)
-        self._masks[frame].zero_()
-        self._reach[frame] = self._known[frame] = False
+        self._inner(self._keys, frame).copy_(keys)
+        self._forget(frame)
 
     def add_object(self, index: int, frame: int, mask: Tensor) -> None:
         """Object `index` has the soft (h * patch, w * patch) mask at conditioning frame `frame`,
         which is the present one: `remember` must follow."""
         self._store_masks(frame, mask[None], torch.tensor([index], device=mask.device))
-        self._known[frame, index] = self._known[self._last, index] = True
+        self._known[self._last, index] = True
+        self._of_frame(self._masks, self._last)[index, ..., -1] = 1
 
     def remove_object(self, index: int) -> None:
         """Forget object `index`; its place may be given to another."""
-        for masks in self._masks:
-            masks[index] = 0
+        self._masks[index] = 0
         self._last_masks[index] = 0
         self._known[:, index] = False
         self._reach[:, index] = False
@@ -141,162 +165,139 @@ class AffinityMemory:
             self._age = 0  # as in a memory that has just begun
 
     def remember(self, keys: Tensor, masks: Tensor) -> None:
-        """Keep a frame's (h, w, C) keys and (objects, h * patch, w * patch) soft masks, as
-        corrected by whatever followed `read`, for the frame after. Unknown objects stay so."""
+        """Keep a frame's (h, w, C) keys in `dtype` and (objects, h * patch, w * patch) soft masks,
+        as corrected by what followed `read`, for the frame after. Unknown objects stay so."""
         if self._older and self._age and self._age % self.reading.spacing == 0:
-            slot = self._older[self._age // self.reading.spacing % len(self._older)]
+            frame = self._older[self._age // self.reading.spacing % len(self._older)]
             here = self._known[self._last].nonzero()[:, 0]
-            self._masks[slot].zero_()
-            self._reach[slot] = False
+            self._forget(frame)
             if len(here):
-                self._inner(self._keys[slot], slot).copy_(self._last_keys)
-                self._store_masks(slot, self._last_masks[here], here)
-            self._known[slot] = self._known[self._last]
-        here = self._known[self._last].nonzero()[:, 0]
-        self._last_keys.copy_(keys)
-        self._last_masks[here] = masks[here]
+                self._inner(self._keys, frame).copy_(self._last_keys)
+                self._store_masks(frame, self._last_masks[here], here)
+        self._last_keys, self._last_masks = keys, masks
         self._age += 1
 
-    def read(self, keys: Tensor, flow: Flow | None) -> Tensor:
-        """(objects, h * patch, w * patch) soft masks, float32, at a frame of (h, w, C) keys.
+    def read(self, keys: Tensor, masks: Tensor, flow: Flow | None) -> Found:
+        """What objects look like at a frame of (h, w, C) keys in `dtype`.
 
-        flow: from this frame to the last.
+        masks: (objects, h * patch, w * patch), those of the last frame, moved along the flow. flow:
+        from this frame to the last.
         """
-        out, patch = torch.zeros_like(self._last_masks), self.reading.patch**2
-        here = self._known.any(0).nonzero()[:, 0]
-        if not len(here):
-            return out
-        past, masks = self._last_keys, self._last_masks[here]
+        tiles = self._tiles
+        here = self._known[self._last].nonzero()[:, 0]
+        masks, past, belief = masks[here], self._last_keys, None
         if flow is not None:
-            size = (masks.shape[-2], masks.shape[-1])
-            masks = carried(masks, flow.at(size, masks.device), "bilinear")
-            past = F.normalize(_gathered(past, flow.at(self.grid, past.device)).float(), dim=2)
-        self._inner(self._keys[self._last], self._last).copy_(past)
-        self._store_masks(self._last, masks, here)
-        read = masks.new_zeros(len(here), self._tiles[0] * self._tiles[1], TILE**2, patch)
-        near = self._tiles_near(masks, self.reading.older_radius).flatten(1)
+            places = flow.at(self.grid, past.device)
+            past, belief = F.normalize(_gathered(past, places).float(), dim=2), places[2:]
+        self._inner(self._keys, self._last).copy_(past)
+        near = tiles.near(masks, self.reading.older_radius, EMPTY)
         # Who was out of sight is looked for wherever it was remembered.
-        near |= self._reach[:, here].any(0).flatten(1) & ~near.any(1, keepdim=True)
-        rests = self._resting(flow)
-        near &= ~rests.flatten()
-        tiles, row = near.T.nonzero(as_tuple=True)
-        if len(tiles):
-            count = tiles.unique_consecutive(return_counts=True)[1]
-            parts = [int(n.sum()) for n in count.split(AT_ONCE)]
-            queries = self._queries(keys)
-            pairs = zip(here[row].split(parts), tiles.split(parts), strict=True)
-            read[row, tiles] = torch.cat([self._read_tiles(queries, *pair) for pair in pairs])
-        out[here] = torch.where(self._pixels_of(rests), masks, self._from_tiles(read))
-        return out
+        near |= self._reach[:, here].any(0) & ~near.any(1, keepdim=True)
+        tile, row = near.T.nonzero(as_tuple=True)
+        found = tiles.cut(masks, row, tile)
+        due = (~self._resting(belief, found, tile)).nonzero()[:, 0]
+        if len(due):
+            last = self._inner(self._masks[..., :-1], self._last, tiles.padded(0))
+            tiles.put(last, here[row], tile, found.to(self._dtype))
+            found[due] = self._read_pairs(tiles.queries(keys), here[row[due]], tile[due])
+            tiles.put(last, here[row], tile, 0.0)
+        found *= self._inside[tile]
+        if self.reading.older:
+            found = sharpen(found)
+        logits = tiles.joined(found.logit(LEAST_DOUBT), row, tile, len(here), NOTHING)
+        return Found(here, logits, _crispness(found, row, len(here)))
 
-    def _resting(self, flow: Flow | None) -> Tensor:
-        """(rows, columns) bool: tiles whose masks are only carried along the flow on this frame,
-        black or white squares of a chessboard in turn, where the flow is believed."""
-        device = self._known.device
-        if flow is None or not self.reading.rests:
-            return torch.zeros(self._tiles, dtype=torch.bool, device=device)
-        belief = F.avg_pool2d(flow.at(self.grid, device)[2:], TILE, ceil_mode=True)[0]
-        row, column = (torch.arange(n, device=device) for n in self._tiles)
-        return (belief >= BELIEVED) & ((row[:, None] + column + self._age) % 2 == 0)
-
-    def _pixels_of(self, tiles: Tensor) -> Tensor:
-        """(rows, columns) of tiles -> (h * patch, w * patch)"""
-        side = TILE * self.reading.patch
-        rows, columns = self._mask_size(self.grid)
-        return tiles.repeat_interleave(side, 0).repeat_interleave(side, 1)[:rows, :columns]
-
-    def _read_tiles(self, queries: Tensor, objects: Tensor, tiles: Tensor) -> Tensor:
-        """(pairs of object and tile, queries, patch * patch) from the (., queries, C) of all tiles;
-        pairs of one tile stand together."""
+    def _read_pairs(self, queries: Tensor, objects: Tensor, tiles: Tensor) -> Tensor:
+        """(pairs, places of a tile, patch * patch) soft masks of pairs of an object and a tile;
+        pairs of one tile stand together. queries: of all tiles."""
         # The affinity of a tile is computed once, and read in one product for all objects in reach
         # of it, which are its columns.
         active, place, count = tiles.unique_consecutive(return_inverse=True, return_counts=True)
         column = torch.arange(len(tiles), device=tiles.device) - (count.cumsum(0) - count)[place]
-        # Few sizes: a library of matrix products keeps a kernel for each that it has met.
-        active = F.pad(active, (0, AT_ONCE - len(active)))
-        most, patch = 1 << (int(count.max()) - 1).bit_length(), self.reading.patch**2
-        frames = [i for i, known in enumerate(self._known.any(1).tolist()) if known]
-        scores = []
-        for i in frames:
-            window = _rows(self._keys[i].flatten(0, 1), self._windows[i][active])
-            scores.append(torch.baddbmm(self._bias[i], queries[active], window.transpose(1, 2)))
-        best = torch.stack([score.amax(-1) for score in scores]).amax(0)
-        least = (best - self.reading.reach)[..., None]
-        mass = self._last_masks.new_zeros(len(active), TILE**2, most * patch)
-        total = self._last_masks.new_zeros(len(active), TILE**2, most)
-        for i, score in zip(frames, scores, strict=True):
-            # As sharp as an exponential, but it ends: what is far less similar has no say at all.
-            weights = score.sub_(least).relu_().square_()
-            known = total.new_zeros(len(active), 1, most)
-            known[place, 0, column] = self._known[i, objects].float()
-            total += weights.sum(-1, keepdim=True, dtype=torch.float32) * known
-            # Who has no mask near the tile reads the first place of the table, which is padding.
-            reached = self._reach[i].flatten(1)[objects, tiles].nonzero()[:, 0]
-            if len(reached):
-                window = self._windows[i][tiles[reached]]
-                window += objects[reached, None] * self._masks[i][0, ..., 0].numel()
-                index = window.new_zeros(len(active), window.shape[1], most)
-                index[place[reached], :, column[reached]] = window
-                masks = _rows(self._masks[i].flatten(0, 2), index.flatten(1))
-                mass += torch.bmm(weights, masks.unflatten(1, (-1, most)).flatten(2))
-        read = mass.unflatten(2, (most, patch)) / total.clamp(min=1e-6)[..., None]
-        return read[place, :, column]
+        counts: list[int] = count.tolist()
+        columns = objects.new_zeros(len(active), _power_of_two(max(counts)))
+        columns[place, column] = objects
+        read = self._last_masks.new_zeros(*columns.shape, TILE**2, self.reading.patch**2)
+        recent = [f for f in range(CONDITIONING, self._last + 1) if self._known[f].any()]
+        # Tiles whose objects began on the same frames are read together, those with few objects
+        # first. Few sizes: a library of matrix products keeps a kernel for each that it has met.
+        began = torch.zeros(len(active), CONDITIONING, device=tiles.device)
+        began.index_add_(0, place, self._known[:CONDITIONING, objects].T.float())
+        groups: dict[tuple[float, ...], list[tuple[int, int]]] = defaultdict(list)
+        for i, kind in enumerate(began.sign().tolist()):
+            groups[tuple(kind)].append((counts[i], i))
+        for kind, members in groups.items():
+            frames = [f for f, known in enumerate(kind) if known] + recent
+            members.sort()
+            for i in range(0, len(members), AT_ONCE):
+                some = [number for _, number in members[i : i + AT_ONCE]]
+                most = _power_of_two(counts[some[-1]])
+                index = torch.tensor(some + some[:1] * (AT_ONCE - len(some)), device=tiles.device)
+                masks = self._read_tiles(frames, queries, active[index], columns[index, :most])
+                read[index, :most] = masks
+        return read[place, column]
 
-    def _queries(self, keys: Tensor) -> Tensor:
-        """(h, w, C) keys -> (tiles, queries of a tile, C)"""
-        below, right = (TILE * n - side for n, side in zip(self._tiles, self.grid, strict=True))
-        padded = F.pad(keys.to(self._dtype), (0, 0, 0, right, 0, below))
-        squares = padded.unflatten(1, (-1, TILE)).unflatten(0, (-1, TILE)).transpose(1, 2)
-        return squares.flatten(2, 3).flatten(0, 1)
+    def _read_tiles(
+        self, frames: list[int], queries: Tensor, tiles: Tensor, objects: Tensor
+    ) -> Tensor:
+        """(tiles, objects of a tile, places of a tile, patch * patch) soft masks by these frames.
+
+        tiles: (T,); objects: (T, objects of a tile).
+        """
+        window = torch.cat([self._windows[f][tiles] for f in frames], 1)
+        bias = torch.cat([self._bias[f] for f in frames], 1)
+        keys = _rows(self._keys, window)
+        weights = torch.baddbmm(bias, queries[tiles], keys.transpose(1, 2))
+        # As sharp as an exponential, but it ends: what is far less similar has no say at all.
+        weights.sub_(weights.amax(-1, keepdim=True) - self.reading.reach).relu_()
+        weights.mul_(weights)
+        rows = window[..., None] + objects[:, None] * len(self._keys)
+        masks = _rows(self._masks.flatten(0, 1), rows.flatten(1))
+        mass = torch.bmm(weights, masks.view(*window.shape, -1)).float()
+        mass = mass.unflatten(2, (objects.shape[1], -1)).transpose(1, 2)
+        return mass[..., :-1] / mass[..., -1:].clamp(min=1e-6)
+
+    def _resting(self, belief: Tensor | None, found: Tensor, tiles: Tensor) -> Tensor:
+        """(pairs,) bool: those whose masks are only carried along the flow on this frame.
+
+        belief: (1, h, w) in the flow; where it is believed, tiles are read in turn. found: what is
+        carried, (pairs, places of a tile, patch * patch); tiles: of each pair.
+        """
+        if belief is None:
+            return torch.zeros_like(tiles, dtype=torch.bool)
+        inside = found.flatten(1)
+        plain = (inside.amax(1) <= 0.5) | (inside.amin(1) > 0.5)
+        borders = torch.zeros(self._tiles.count, device=tiles.device)
+        borders.index_add_(0, tiles, (~plain).float())
+        mean = F.avg_pool2d(belief, TILE, ceil_mode=True).flatten()
+        row, column = tiles // self._tiles.shape[1], tiles % self._tiles.shape[1]
+        turn = torch.where(borders[tiles] > 0, self.reading.turn, PLAIN_TURN)
+        return (mean[tiles] >= BELIEVED) & ((row + column + self._age) % turn != 0)
+
+    def _forget(self, frame: int) -> None:
+        """No object has a mask on the frame."""
+        self._of_frame(self._masks, frame).zero_()
+        self._known[frame] = False
+        if frame < self._last:
+            self._reach[frame] = False
 
     def _store_masks(self, frame: int, masks: Tensor, objects: Tensor) -> None:
-        """Keep the (B, h * patch, w * patch) masks of B objects on a frame."""
-        patches = F.pixel_unshuffle(masks[:, None], self.reading.patch)
-        self._inner(self._masks[frame], frame)[objects] = patches.permute(0, 2, 3, 1).to(
-            self._dtype
-        )
-        self._reach[frame, objects] = self._tiles_near(masks, self._radii[frame])
+        """Keep the (B, h * patch, w * patch) masks of B objects on a frame but the last."""
+        patches = F.pixel_unshuffle(masks[:, None], self.reading.patch).permute(0, 2, 3, 1)
+        self._inner(self._masks, frame)[objects, ..., :-1] = patches.to(self._dtype)
+        self._of_frame(self._masks, frame)[objects, ..., -1] = 1
+        self._known[frame, objects] = True
+        self._reach[frame, objects] = self._tiles.near(masks, self._radii[frame], EMPTY)
 
-    def _tiles_near(self, masks: Tensor, radius: int) -> Tensor:
-        """(B, rows, columns) bool: is there anything of a mask within so many places of a tile?"""
-        down, across = (
-            _spans(n, side, radius, self.reading.patch).to(masks)
-            for n, side in zip(self._tiles, self.grid, strict=True)
-        )
-        # Counted by matrix products: several times as fast on a CPU as looking for the greatest.
-        return down @ ((masks > EMPTY).to(masks) @ across.T) > 0
+    def _of_frame(self, table: Tensor, frame: int) -> Tensor:
+        """The (..., H, W, C) part of a table of places that is of a frame, with its margin."""
+        places = table[..., self._starts[frame] : self._starts[frame + 1], :]
+        return places.unflatten(-2, self._sizes[frame])
 
-    def _inner(self, padded: Tensor, frame: int) -> Tensor:
-        """The part of (..., H, W, C) storage that lies in the image."""
-        r = self._radii[frame]
-        rows, columns = self.grid
-        return padded[..., r : r + rows, r : r + columns, :]
-
-    def _mask_size(self, places: tuple[int, int]) -> tuple[int, int]:
-        """Mask pixels of so many rows and columns of places."""
-        return places[0] * self.reading.patch, places[1] * self.reading.patch
-
-    def _from_tiles(self, tiles: Tensor) -> Tensor:
-        """(B, tiles, queries, patch * patch) -> (B, h * patch, w * patch)"""
-        patch, (down, across) = self.reading.patch, self._tiles
-        maps = tiles.view(len(tiles), down, across, TILE, TILE, patch, patch)
-        whole = self._mask_size((TILE * down, TILE * across))
-        maps = maps.permute(0, 1, 3, 5, 2, 4, 6).reshape(len(tiles), *whole)
-        rows, columns = self._mask_size(self.grid)
-        return maps[:, :rows, :columns]
-
-
-def _windows(size: tuple[int, int], radius: int) -> Tensor:
-    """(tiles, side * side) positions of the tiles' windows in a flattened grid of `size`."""
-    rows, columns = (torch.arange(n).unfold(0, TILE + 2 * radius, TILE) for n in size)
-    return (rows[:, None, :, None] * size[1] + columns[None, :, None]).flatten(2).flatten(0, 1)
-
-
-def _spans(tiles: int, places: int, radius: int, patch: int) -> Tensor:
-    """(tiles, places * patch), 1 where a mask pixel is within so many places of a tile."""
-    tile, place = torch.arange(tiles)[:, None] * TILE, torch.arange(places)
-    near = (place >= tile - radius) & (place < tile + TILE + radius)
-    return near.repeat_interleave(patch, 1).float()
+    def _inner(self, table: Tensor, frame: int, size: tuple[int, int] | None = None) -> Tensor:
+        """That without its margin, and so many places of it: the image's, unless said."""
+        r, (rows, columns) = self._radii[frame], size or self.grid
+        return self._of_frame(table, frame)[..., r : r + rows, r : r + columns, :]
 
 
 def _rows(table: Tensor, index: Tensor) -> Tensor:
@@ -324,13 +325,23 @@ def _gathered(maps: Tensor, places: Tensor) -> Tensor:
     return moved.view_as(maps)
 
 
+def _power_of_two(number: int) -> int:
+    """The least that is not smaller."""
+    return 1 << (number - 1).bit_length()
+
+
 def _bias(radius: int, locality: float) -> Tensor:
-    """(queries of a tile, keys of its window): what each pair's similarity changes by."""
-    query = torch.arange(TILE) + radius
-    key = torch.arange(TILE + 2 * radius)
-    along = (query[:, None] - key) ** 2
-    distance = (along[:, None, :, None] + along[None, :, None, :]).reshape(TILE**2, -1)
+    """(places of a tile, those of its window): what each pair's similarity changes by."""
+    distance = distances(radius)
     return torch.where(distance <= radius**2, -locality * distance, OUTSIDE)
+
+
+def _crispness(found: Tensor, rows: Tensor, count: int) -> Tensor:
+    """(count,) IoU of masks and soft masks whose tiles are (pairs, places of a tile, ...)."""
+    inside = above(found, 0.5)
+    parts = torch.stack([inside, found, inside * found]).flatten(2).sum(2)
+    area, claimed, sure = found.new_zeros(3, count).index_add_(1, rows, parts)
+    return sure / (area + claimed - sure).clamp(min=1e-6)
 
 
 def sharpen(masks: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from sam2vss_ros.affinity.outline import OutlineNet, load_outline
 from sam2vss_ros.affinity.presence import PresenceNet, load_presence
 from sam2vss_ros.affinity.tracker import AffinityTracker, TrunkFeatures
 from sam2vss_ros.affinity.trunk import Trunk
+from sam2vss_ros.packing import pack
 from sam2vss_ros.sam2.build import native_bfloat16, resolve_device
 from sam2vss_ros.sam2.cards import ModelCard, model_card
 from sam2vss_ros.sam2.checkpoint import load_weights, read_weights
@@ -86,6 +87,7 @@ def load_affinity_model(
     dtype = torch.bfloat16 if native_bfloat16(target) else torch.float32
     network = network.to(target, dtype).eval().requires_grad_(False)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pack(network)
     keys = load_keys(EMBEDDED_FOLDER / f"{card.name}_keys.safetensors", target)
     outline = load_outline(EMBEDDED_FOLDER / f"{card.name}_outline.safetensors", target)
     presence = load_presence(EMBEDDED_FOLDER / f"{card.name}_presence.safetensors", target)

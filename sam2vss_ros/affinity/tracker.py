@@ -15,16 +15,18 @@ from sam2vss_ros.affinity.memory import (
     COARSE,
     CONDITIONING,
     FINE,
+    NOTHING,
     AffinityMemory,
+    Found,
     Reading,
-    sharpen,
 )
 from sam2vss_ros.affinity.outline import OutlineNet, outline
 from sam2vss_ros.affinity.pointing import pointers_of
 from sam2vss_ros.affinity.presence import PresenceNet
+from sam2vss_ros.sam2.masks import above
 from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
 from sam2vss_ros.sam2.tracker import Tracked
-from sam2vss_ros.stream.motion import Flow
+from sam2vss_ros.stream.motion import Flow, carried
 from sam2vss_ros.types import Prompt
 
 SMALL_AREA = 0.008
@@ -32,9 +34,6 @@ SMALL_AREA = 0.008
 
 SUREST = 10.0
 """Logits of a mask that is given."""
-
-LEAST_DOUBT = 1e-4
-"""No pixel of a mask that is found is nearer to 0 or 1."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,8 @@ class TrunkFeatures:
 class AffinityTracker:
     """Objects of one camera stream, followed by comparing frames.
 
-    Nobody rests: one comparison serves all objects, and who is not asked for is forgotten.
+    No object rests: one comparison serves all, and who is not asked for is forgotten; tiles of the
+    image rest, whatever `options` say.
     Where SAM 2's tracker keeps memories by object, frames are remembered here, with the soft masks
     of the objects on them. Images of another size are another stream: objects are forgotten.
     outline: finds masks by points and boxes. presence: says whether what was found is the object.
@@ -113,8 +113,9 @@ class AffinityTracker:
         self.bank.keep(slots)
         if not slots:
             return self.nothing()
-        masks = self.bank.read(flow)[slots]
-        return _tracked(slots, masks)
+        logits, crisp = (of_slots[slots] for of_slots in self.bank.read(flow))
+        score = logits.flatten(1).amax(1)
+        return Tracked(tuple(slots), logits, crisp, score, logits.new_zeros(len(slots), 1))
 
     def weigh(self, tracked: Tracked, signs: Tensor) -> Tracked:
         """The objects of `step` with scores by (B, signs), see `affinity.presence.Sign`.
@@ -126,12 +127,12 @@ class AffinityTracker:
 
     def commit(self, features: TrunkFeatures, tracked: Tracked) -> None:
         """Remember objects as was decided on this frame, not as they were found."""
-        self.bank.correct(tracked.slots, tracked.masks.sigmoid())
+        self.bank.correct(tracked.slots, tracked.masks)
 
     def start(self, features: TrunkFeatures, seen: Tracked) -> None:
         """Begin objects whose conditioning frame is this one."""
         self.bank.begin(features)
-        self.bank.start(seen.slots, seen.masks.sigmoid())
+        self.bank.start(seen.slots, seen.masks)
 
     def from_masks(self, features: TrunkFeatures, slots: list[int], masks: Tensor) -> Tracked:
         """Take (B, h, w) bool masks of any size as given; they are not empty."""
@@ -164,16 +165,6 @@ class AffinityTracker:
         return Tracked((slot,), logits, quality[None], score, logits.new_zeros(1, 1))
 
 
-def _tracked(slots: Sequence[int], masks: Tensor) -> Tracked:
-    """What (B, h, w) soft masks say: how good they are is how far they are from one half."""
-    logits = masks.logit(eps=LEAST_DOUBT)
-    inside = masks > 0.5
-    sure, claimed = (masks * inside).sum((1, 2)), masks.sum((1, 2))
-    predicted_iou = sure / (inside.sum((1, 2)) + claimed - sure).clamp(min=1e-6)
-    score = logits.flatten(1).amax(1)
-    return Tracked(tuple(slots), logits, predicted_iou, score, masks.new_zeros(len(slots), 1))
-
-
 class AffinityBank:
     """The memories of one stream: of all objects on coarse keys, but for the small ones on fine.
 
@@ -186,7 +177,8 @@ class AffinityBank:
         self._slots, self._device, self._dtype = slots, device, dtype
         self._memories: list[_Followed] = []
         self._features: TrunkFeatures | None = None
-        self._masks = torch.zeros(0)
+        # Of the masks on the frame in hand; and those on the last, soft.
+        self._logits = self._last_masks = torch.zeros(0)
 
     def allocate(self) -> None:
         """Take the memory, where it is not taken yet and the size of the frames is known."""
@@ -195,16 +187,19 @@ class AffinityBank:
                 _Followed(reading, self.mask_size, self._slots, self._device, self._dtype)
                 for reading in (COARSE, FINE)
             ]
-            self._masks = torch.zeros(self._slots, *self.mask_size, device=self._device)
+            size = (self._slots, *self.mask_size)
+            self._logits = torch.full(size, NOTHING, device=self._device)
+            self._last_masks = torch.zeros(size, device=self._device)
 
     def release(self) -> None:
         """Give the memory back; what it held is gone."""
         self._memories, self._features = [], None
-        self._masks = torch.zeros(0)
+        self._logits = self._last_masks = torch.zeros(0)
 
     def nbytes(self) -> int:
         """Bytes of the tensors; constant while frames have the same size, 0 once released."""
-        return sum(m.memory.nbytes() for m in self._memories) + self._masks.nbytes
+        masks = self._logits.nbytes + self._last_masks.nbytes
+        return masks + sum(m.memory.nbytes() for m in self._memories)
 
     def begin(self, features: TrunkFeatures) -> None:
         """A frame is in hand, unless it is already; the one before is remembered.
@@ -216,8 +211,9 @@ class AffinityBank:
             self.mask_size = features.mask_size
         self.allocate()
         if features is not self._features:
+            self._last_masks = self._logits.sigmoid()
             for memory in self._memories:
-                memory.begin(features, self._masks)
+                memory.begin(features, self._last_masks)
             self._features = features
 
     def keep(self, slots: Sequence[int]) -> None:
@@ -225,27 +221,35 @@ class AffinityBank:
         for memory in self._memories:
             memory.keep(slots)
 
-    def read(self, flow: Flow | None) -> Tensor:
-        """(slots, h, w) soft masks on the frame in hand."""
-        self._masks = torch.zeros_like(self._masks)
+    def read(self, flow: Flow | None) -> tuple[Tensor, Tensor]:
+        """(slots, h, w) logits of masks on the frame in hand, and (slots,) how far these are from
+        one half, from 0 to 1."""
+        masks = self._last_masks
+        if flow is not None:
+            masks = carried(masks, flow.at(self.mask_size, masks.device), "bilinear")
+        self._logits = torch.full_like(masks, NOTHING)
+        crisp = masks.new_zeros(len(masks))
         for memory in self._memories:
-            memory.read(flow, self._masks)
-        return self._masks
+            found = memory.read(masks, flow)
+            if found is not None:
+                self._logits[found.objects] = found.logits
+                crisp[found.objects] = found.crisp
+        return self._logits, crisp
 
-    def correct(self, slots: Sequence[int], masks: Tensor) -> None:
-        """The objects of `slots` have these (B, h, w) soft masks on the frame in hand."""
-        self._masks[list(slots)] = masks
+    def correct(self, slots: Sequence[int], logits: Tensor) -> None:
+        """The objects of `slots` have these (B, h, w) masks on the frame in hand."""
+        self._logits[list(slots)] = logits
 
-    def start(self, slots: Sequence[int], masks: Tensor) -> None:
-        """Objects begin with these (B, h, w) soft masks on the frame in hand."""
-        self.correct(slots, masks)
-        areas = (masks > 0.5).float().mean((1, 2)).tolist()
+    def start(self, slots: Sequence[int], logits: Tensor) -> None:
+        """Objects begin with these (B, h, w) masks on the frame in hand."""
+        self.correct(slots, logits)
+        areas = above(logits).mean((1, 2)).tolist()
         small = [slot for slot, area in zip(slots, areas, strict=True) if area < SMALL_AREA]
         large = [slot for slot in slots if slot not in small]
         coarse, fine = self._memories
         for memory, ours, others in ((coarse, large, small), (fine, small, large)):
             memory.forget(others)
-            memory.start(ours, self._masks)
+            memory.start(ours, self._logits)
 
 
 class _Followed:
@@ -261,6 +265,7 @@ class _Followed:
     ) -> None:
         rows, columns = (side // reading.patch for side in mask_size)
         self.memory = AffinityMemory(reading, (rows, columns), slots, device, dtype)
+        self._dtype = dtype
         self._origins: dict[int, int] = {}  # object -> its conditioning frame
         self._begun = [-1] * CONDITIONING  # what number of frame each of those is
         self._now = 0
@@ -281,23 +286,20 @@ class _Followed:
             if self._origins.pop(slot, None) is not None:
                 self.memory.remove_object(slot)
 
-    def read(self, flow: Flow | None, masks: Tensor) -> None:
-        if not self._origins:
-            return
-        found = self.memory.read(self._current_keys(), flow)
-        index = list(self._origins)
-        masks[index] = sharpen(found[index]) if self.memory.reading.older else found[index]
+    def read(self, masks: Tensor, flow: Flow | None) -> Found | None:
+        """As `AffinityMemory.read`, of the frame in hand; None where no object is in it."""
+        return self.memory.read(self._current_keys(), masks, flow) if self._origins else None
 
-    def start(self, slots: Sequence[int], masks: Tensor) -> None:
+    def start(self, slots: Sequence[int], logits: Tensor) -> None:
         if not slots:
             return
         self.forget(slots)
-        frame = self._conditioning_frame(masks)
+        frame = self._conditioning_frame(logits)
         for slot in slots:
-            self.memory.add_object(slot, frame, masks[slot])
+            self.memory.add_object(slot, frame, logits[slot].sigmoid())
             self._origins[slot] = frame
 
-    def _conditioning_frame(self, masks: Tensor) -> int:
+    def _conditioning_frame(self, logits: Tensor) -> int:
         """The frame in hand, among the conditioning frames; where there is no room for it the
         objects of the oldest begin again, as they are now."""
         if self._now in self._begun:
@@ -308,11 +310,11 @@ class _Followed:
         self.memory.condition(frame, self._current_keys())
         for slot, origin in self._origins.items():
             if origin == frame:
-                self.memory.add_object(slot, frame, masks[slot])
+                self.memory.add_object(slot, frame, logits[slot].sigmoid())
         return frame
 
     def _current_keys(self) -> Tensor:
         assert self._features is not None
         if self._keys is None:
-            self._keys = self._features.keys(self.memory.reading)
+            self._keys = self._features.keys(self.memory.reading).to(self._dtype)
         return self._keys

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from sam2vss_ros.packing import Clipped
 
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))
 """Expansion, channels, blocks and the stride of the first block."""
@@ -29,7 +30,7 @@ class Trunk(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        blocks: list[nn.Module] = [_convolution(3, STEM, 3, stride=2)]
+        blocks: list[nn.Module] = [Clipped(3, STEM, 3, stride=2, padding=1)]
         channels = STEM
         for expansion, outputs, count, stride in STAGES:
             for i in range(count):
@@ -38,8 +39,8 @@ class Trunk(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, taps = F.relu6(self.blocks[0](images)), []
-        for i, block in enumerate(self.blocks[1:], 1):
+        x, taps = images, []
+        for i, block in enumerate(self.blocks):
             x = block(x)
             if i in TAPS:
                 taps.append(x)
@@ -53,14 +54,14 @@ class Bottleneck(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()
         hidden = inputs * expansion
-        self.expand = _convolution(inputs, hidden, 1) if expansion > 1 else None
-        self.filter = _convolution(hidden, hidden, 3, stride=stride, groups=hidden)
-        self.project = _convolution(hidden, outputs, 1)
+        self.expand = Clipped(inputs, hidden, 1) if expansion > 1 else None
+        self.filter = Clipped(hidden, hidden, 3, stride, padding=1, groups=hidden)
+        self.project = nn.Conv2d(hidden, outputs, 1)
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = x if self.expand is None else F.relu6(self.expand(x))
-        out: Tensor = self.project(F.relu6(self.filter(hidden)))
+        hidden = x if self.expand is None else self.expand(x)
+        out: Tensor = self.project(self.filter(hidden))
         return x + out if self.residual else out
 
 
@@ -90,9 +91,3 @@ def folded_weights(
 
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
-
-
-def _convolution(
-    inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1
-) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups)

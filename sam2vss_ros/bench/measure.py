@@ -138,8 +138,10 @@ def _attention_flops(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
 _CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
 
 
+@functools.cache
 def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.5) -> float:
-    """Floating point operations per second of one big matrix product, the best of several."""
+    """Floating point operations per second of one big matrix product, the best of several; found
+    once."""
     side = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     clock = Clock(device)

@@ -18,12 +18,13 @@ from sam2vss_ros.types import Frame
 def time_pipeline(pipeline: VssPipeline, frames: Iterable[Frame], warm_up: int) -> dict[str, Any]:
     """Process all frames; those after the first `warm_up` are timed.
 
-    Returns fps, frames, objects (most at a time), ids, resident_mb (what the process holds at the
-    end), and stage_ms with p50 and p95 of the frames and their mean, by stage and for the `frame`
-    as a whole.
+    Returns fps, frames, objects (most at a time), in_sight (those that are seen, the mean of the
+    frames), ids, resident_mb (what the process holds at the end), and stage_ms with p50 and p95 of
+    the frames and their mean, by stage and for the `frame` as a whole.
     """
     summary = RunSummary()
     whole: list[float] = []
+    in_sight = 0
     for index, frame in enumerate(frames):
         start = time.perf_counter()
         answer = pipeline.process(frame)
@@ -31,6 +32,7 @@ def time_pipeline(pipeline: VssPipeline, frames: Iterable[Frame], warm_up: int) 
         if index >= warm_up:
             summary.add(answer, seconds)
             whole.append(seconds * 1e3)
+            in_sight += sum(obj.area > 0 for obj in answer.objects)
     if not whole:
         raise ValueError(f"frames: the first {warm_up} are not timed; give more")
     stages = {**summary.timings_ms, "frame": whole}
@@ -38,6 +40,7 @@ def time_pipeline(pipeline: VssPipeline, frames: Iterable[Frame], warm_up: int) 
         "fps": summary.fps,
         "frames": summary.frames,
         "objects": summary.objects_max,
+        "in_sight": in_sight / summary.frames,
         "ids": len(summary.track_ids),
         "resident_mb": round(resident_bytes() / 1e6, 1),
         "median_fps": 1e3 / float(np.median(whole)),

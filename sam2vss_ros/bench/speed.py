@@ -2,29 +2,28 @@
 
 Every row sees the same frames and the same prompts. All take each frame one after the other, in an
 order that moves on with every frame, so that whatever else the machine does falls on all alike.
-Frames are timed from the image's tensor to the masks, with image encoder and memory write, once
-every engine has as many memories as the network can use. The last frames are not timed: their
-arithmetic and their memory are counted.
+Frames are timed from the image's tensor to the masks, with image encoder and memory write, and with
+the flow where objects rest, once every engine has as many memories as the network can use. The last
+frames are not timed: their arithmetic and their memory are counted.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from sam2vss_ros.bench.measure import Cost, StageClock, cost_of, matrix_rate
 from sam2vss_ros.bench.parity import mask_iou
-from sam2vss_ros.bench.streams import EngineStream, Stream, UpstreamStream
+from sam2vss_ros.bench.streams import EngineStream, Picture, Stream, UpstreamStream
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.build import Sam2Model, untrained_model
 from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
@@ -64,15 +63,14 @@ def engines() -> dict[str, TrackingOptions]:
     single = {}
     for field in dataclasses.fields(TrackingOptions):
         value = getattr(fast, field.name)
-        name = field.name if value is True else f"{field.name}={value}"
-        single[name] = dataclasses.replace(exact, **{field.name: value})
+        single[field.name] = dataclasses.replace(exact, **{field.name: value})
     return {EXACT: exact, **single, "fast": fast}
 
 
 @dataclass(frozen=True)
 class Plan:
     """Which frames are for what: the first `warm_up` fill the memory, the next `timed` are timed,
-    in beats of `beat` frames (one memory write of every object), the last `beat` are counted."""
+    in beats of `beat` frames (in which every object is followed), the last `beat` are counted."""
 
     warm_up: int
     beat: int
@@ -81,8 +79,8 @@ class Plan:
     @staticmethod
     def of(network: SAM2Base, tested: Iterable[TrackingOptions], frames: int) -> Plan:
         """Raises ValueError where `frames` are too few."""
-        # Steady objects are followed every other frame, so memory takes twice as many to fill.
-        beat = 2 if any(options.steady is not None for options in tested) else 1
+        # Who rests writes no memory, so that it takes as many more frames to fill.
+        beat = max(1 if options.rest is None else options.rest.turns for options in tested)
         warm_up = beat * network.num_maskmem
         timed = (frames - warm_up - beat) // beat * beat
         if timed < beat:
@@ -114,20 +112,24 @@ class _Row:
         self._ious: list[Tensor] = []
         self._costs: list[Cost] = []
 
-    def advance(self, image: Tensor, prompts: Sequence[Prompt], timed: bool) -> None:
+    def advance(
+        self, image: Tensor, prompts: Sequence[Prompt], picture: Picture, timed: bool
+    ) -> None:
         self._clock.synchronise()
         with self._stages.watching(self._watched, self._names), self._arithmetic():
             start = time.perf_counter()
-            self.stream.advance(image, prompts)
+            self.stream.advance(image, prompts, picture)
             self._clock.synchronise()
             ms = (time.perf_counter() - start) * 1e3
         self._stages.lap(timed, ms)
         if timed:
             self._ms.append(ms)
 
-    def count(self, image: Tensor) -> None:
+    def count(self, image: Tensor, picture: Picture) -> None:
         with self._arithmetic():
-            self._costs.append(cost_of(lambda: self.stream.advance(image), self._device))
+            self._costs.append(
+                cost_of(lambda: self.stream.advance(image, picture=picture), self._device)
+            )
 
     def compare(self, reference: _Row) -> None:
         """Note the IoU with the reference of the objects that it sees on this frame."""
@@ -165,20 +167,24 @@ class _Row:
 
 def compare_speed(
     model: Sam2Model,
-    images: Iterable[npt.NDArray[np.uint8]],
+    images: Iterable[Picture],
     prompts: Sequence[Prompt],
     discovered: int,
     plan: Plan,
     untrained: bool = False,
+    tested: Mapping[str, TrackingOptions] | None = None,
+    upstream: bool = True,
 ) -> list[dict[str, Any]]:
-    """Run upstream and every one of `engines` over `plan.frames` images, (H, W, 3) RGB.
+    """Run upstream and the engines over `plan.frames` images, (H, W, 3) RGB.
 
     discovered: how many of the prompts, the first ones, are objects and not mere tiles. untrained:
     the network has no weights worth the name, so objects are held where their prompts are and
-    masks are not compared. Beside an EdgeTAM, which it has not, upstream runs STAND_IN, whose masks
-    are not compared either. Returns a row for each:
+    masks are not compared. tested: the engines by name, exact among them; None: all of `engines`.
+    upstream: whether it runs beside them. Beside an EdgeTAM, which it has not, it runs STAND_IN,
+    whose masks are not compared either. Returns a row for each:
 
-    fps, frame_ms: from the median of the beats' mean time per frame. ratio: fps to upstream's.
+    fps, frame_ms: from the median of the beats' mean time per frame. ratio: fps to upstream's,
+    None without upstream.
     mean_iou_to_exact: of masks with those of the exact engine in float32, over objects and frames
     on which that sees the object; mean_iou_discovered: the same without the tiles; both None for
     an untrained network. peak_mb: held_mb, what is kept
@@ -187,7 +193,7 @@ def compare_speed(
     frame; gflops: the same per second; share: of what one big matrix product reaches here.
     stage_ms: by stage, see `StageClock.summary`.
     """
-    rows = _rows(model, len(prompts), untrained)
+    rows = _rows(model, len(prompts), untrained, tested or engines(), upstream)
     reference = next(r for r in rows if r.name in (EXACT, f"{EXACT} float32"))
     rates = {row.dtype: matrix_rate(model.device, row.dtype) for row in rows}
     # The outermost autocast keeps cast weights from frame to frame.
@@ -197,14 +203,14 @@ def compare_speed(
             first = t % len(rows)
             for row in rows[first:] + rows[:first]:
                 if t < plan.warm_up + plan.timed:
-                    row.advance(image, () if t else prompts, timed=t >= plan.warm_up)
+                    row.advance(image, () if t else prompts, picture, t >= plan.warm_up)
                 else:
-                    row.count(image)
+                    row.count(image, picture)
             for row in rows if t else ():
                 row.compare(reference)
     found = [row.summary(plan.beat, rates[row.dtype]) for row in rows]
     for row, summary in zip(rows, found, strict=True):
-        summary["ratio"] = summary["fps"] / found[0]["fps"]
+        summary["ratio"] = summary["fps"] / found[0]["fps"] if upstream else None
         every, some = len(prompts), discovered
         noise = untrained or row.name.endswith(STAND_IN)
         summary["mean_iou_to_exact"] = None if noise else row.mean_iou(every)
@@ -212,21 +218,32 @@ def compare_speed(
     return found
 
 
-def _rows(model: Sam2Model, objects: int, untrained: bool) -> list[_Row]:
-    """Upstream first; exact in float32 comes before the others where they run in less."""
+def _rows(
+    model: Sam2Model,
+    objects: int,
+    untrained: bool,
+    tested: Mapping[str, TrackingOptions],
+    upstream: bool,
+) -> list[_Row]:
+    """Upstream first; exact in float32, with which masks are compared, comes before the others
+    where they run in less."""
+    rows = [_upstream_row(model)] if upstream else []
+    ours = {name: (engine, model.dtype) for name, engine in tested.items()}
+    if model.dtype != torch.float32 and not untrained:
+        ours = {f"{EXACT} float32": (PRESETS[EXACT], torch.float32), **ours}
+    for name, (engine, dtype) in ours.items():
+        stream = EngineStream(model, objects, engine, hold=untrained)
+        rows.append(_Row(name, stream, functional, model, dtype))
+    return rows
+
+
+def _upstream_row(model: Sam2Model) -> _Row:
     name, theirs = UPSTREAM, model
     if model.card.edgetam:
         name = f"{UPSTREAM} {STAND_IN}"
         theirs = untrained_model(STAND_IN, str(model.device), image_size=model.image_size)
-    upstream = UpstreamStream(theirs.network)
-    rows = [_Row(name, upstream, upstream.predictor, model, model.dtype)]
-    tested = {name: (engine, model.dtype) for name, engine in engines().items()}
-    if model.dtype != torch.float32:
-        tested = {f"{EXACT} float32": (PRESETS[EXACT], torch.float32), **tested}
-    for name, (engine, dtype) in tested.items():
-        stream = EngineStream(model, objects, engine, hold=untrained)
-        rows.append(_Row(name, stream, functional, model, dtype))
-    return rows
+    stream = UpstreamStream(theirs.network)
+    return _Row(name, stream, stream.predictor, model, model.dtype)
 
 
 def _outermost(model: Sam2Model) -> AbstractContextManager[None]:

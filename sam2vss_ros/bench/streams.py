@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from sam2 import sam2_video_predictor
 from sam2.modeling.sam2_base import SAM2Base
@@ -21,9 +23,12 @@ from sam2vss_ros.sam2.masklets import Masklets
 from sam2vss_ros.sam2.options import TrackingOptions
 from sam2vss_ros.sam2.tracker import Tracked, Tracker
 from sam2vss_ros.sam2.windows import boxes_of
-from sam2vss_ros.stream.interleave import Interleave, RestRule
-from sam2vss_ros.stream.motion import Flow
+from sam2vss_ros.stream.interleave import Interleave
+from sam2vss_ros.stream.motion import Flow, Motion
 from sam2vss_ros.types import Prompt
+
+Picture = npt.NDArray[np.uint8]
+"""(H, W, 3) RGB, as the camera gives it."""
 
 ENDLESS = 1 << 30
 """Frames that upstream is told of: more than any of its buffers holds."""
@@ -35,10 +40,13 @@ class Stream(Protocol):
 
     masks: Tensor
 
-    def advance(self, image: Tensor, prompts: Sequence[Prompt] = ()) -> object:
+    def advance(
+        self, image: Tensor, prompts: Sequence[Prompt] = (), picture: Picture | None = None
+    ) -> object:
         """Follow all objects to the next frame, and start one for each prompt on it.
 
         image: (1, 3, S, S) as `functional.image_tensor` gives it; prompts are in its pixels.
+        picture: what it was made of, for those that look for its motion.
         """
 
     def held_bytes(self) -> int:
@@ -48,28 +56,31 @@ class Stream(Protocol):
 class EngineStream:
     """Our `Tracker`: a step for all objects but those that rest, then the memory write.
 
-    hold: the objects stay where their prompts were, whatever the network says. The masks of an
-    untrained network are noise, and the cost of the local options depends on where objects are.
-    None of them rests then, as all would.
+    Nobody rests on frames that come without their pictures. hold: what is followed is found where
+    its prompt was, whatever the network says. The masks of an untrained network are noise, and what
+    is left out depends on where objects are.
     """
 
     def __init__(
         self, model: Sam2Model, slots: int, options: TrackingOptions, hold: bool = False
     ) -> None:
-        self.tracker = (_HeldTracker if hold else Tracker)(model, slots, options)
+        self.tracker = (HeldTracker if hold else Tracker)(model, slots, options)
         self._masklets = Masklets(self.tracker)
-        steady = None if hold else options.steady
-        self._rule = None if steady is None else RestRule(steady)
+        self._motion = Motion()
         self._interleave = Interleave(self.tracker.nothing())
 
     @torch.inference_mode()
-    def advance(self, image: Tensor, prompts: Sequence[Prompt] = ()) -> Tracked:
+    def advance(
+        self, image: Tensor, prompts: Sequence[Prompt] = (), picture: Picture | None = None
+    ) -> Tracked:
         """As `Stream.advance`; returns all objects in the order of their slots."""
         tracker, size = self.tracker, self.tracker.network.image_size
         features = functional.encode_image(tracker.network, image)
-        slots = self._masklets.slots
-        rests, resting = self._interleave.rest(slots, self._rule)
-        parts = [self._masklets.advance(features, rests), resting]
+        slots, rule = self._masklets.slots, tracker.options.rest
+        # As in the pipeline: one flow a frame, here for those who rest alone.
+        flow = None if rule is None or picture is None else self._motion.follow(picture)
+        rests, resting = self._interleave.rest(slots, rule, flow)
+        parts = [self._masklets.advance(features, rests, flow), resting]
         for prompt in prompts:
             found = tracker.from_prompt(features, len(slots), prompt, (size, size))
             self._masklets.begin(features, found)
@@ -84,7 +95,7 @@ class EngineStream:
         return self.tracker.bank.nbytes()
 
 
-class _HeldTracker(Tracker):
+class HeldTracker(Tracker):
     """Finds every object where it began, at the cost of looking for it."""
 
     def __init__(self, model: Sam2Model, slots: int, options: TrackingOptions) -> None:
@@ -102,7 +113,20 @@ class _HeldTracker(Tracker):
         begun = self._begun.take([self._begun.slots.index(slot) for slot in slots])
         boxes = boxes_of(begun.masks, self.network.image_size // 16).cpu()
         self.bank.note_boxes(torch.tensor(slots, dtype=torch.int64), boxes)
-        return dataclasses.replace(tracked, masks=begun.masks, score=begun.score)
+        return dataclasses.replace(begun, pointers=tracked.pointers)
+
+
+class HeldModel(Sam2Model):
+    """A model whose trackers hold their objects where they began: for untrained networks."""
+
+    @staticmethod
+    def of(model: Sam2Model) -> HeldModel:
+        """The same network."""
+        return HeldModel(model.card, model.network, model.device, model.dtype)
+
+    def new_tracker(self, slots: int, options: TrackingOptions) -> HeldTracker:
+        """As `Sam2Model.new_tracker`."""
+        return HeldTracker(self, slots, options)
 
 
 class UpstreamStream:
@@ -130,7 +154,9 @@ class UpstreamStream:
         self._time = 0
 
     @torch.inference_mode()
-    def advance(self, image: Tensor, prompts: Sequence[Prompt] = ()) -> list[dict[str, Tensor]]:
+    def advance(
+        self, image: Tensor, prompts: Sequence[Prompt] = (), picture: Picture | None = None
+    ) -> list[dict[str, Tensor]]:
         """As `Stream.advance`; returns upstream's own record of each object on this frame."""
         self._images.latest = image[0]
         with self._adapted():

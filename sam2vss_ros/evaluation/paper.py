@@ -170,7 +170,7 @@ class _Window:
             if tracked.slots:
                 masks = upsample(tracked.masks, size)
                 self._votes += _count(masks > 0, classes, len(perception.catalog)).cpu()
-                owner = owners(masks)
+                owner = owners(tracked.masks, size)
         return classes.short().cpu().numpy(), owner.short().cpu().numpy()
 
     def _begin(self, seen: FrameFeatures) -> tuple[Masklets, Tracked]:

@@ -136,7 +136,7 @@ def _draw_outlines(canvas: Image, instances: npt.NDArray[np.uint16]) -> None:
     width = min(max(1, round(min(canvas.shape[:2]) / 240)), WIDEST_RIM)
     around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
     borders = cv2.morphologyEx(instances, cv2.MORPH_GRADIENT, around)
-    pixels = np.flatnonzero(borders)
+    pixels = np.flatnonzero(borders > 0)  # of bools: an eighth of the time
     owners = instances.ravel()[pixels]
     pixels, owners = pixels[owners > 0], owners[owners > 0]
     canvas.reshape(-1, 3)[pixels] = track_colors()[owners]

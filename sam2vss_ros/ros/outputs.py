@@ -149,7 +149,7 @@ def mask_image(ids: Sequence[int]) -> Callable[[Answer], Image]:
     table[list(ids)] = 255
 
     def make(answer: Answer) -> Image:
-        return mono_image(table[answer.semantic.label_image], answer)
+        return mono_image(table.take(answer.semantic.label_image), answer)
 
     return make
 

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from sam2.modeling.memory_attention import MemoryAttention
     from sam2.modeling.sam.transformer import RoPEAttention
 
+NARROW = 4
+"""How many times wider than its memories attention is where values are projected last."""
+
+MOST_SCORES = 1 << 22
+"""Scores of queries and keys that are held at a time there: 16 MB."""
+
 
 def attend(
     attention: MemoryAttention,
@@ -99,8 +105,26 @@ def _cross_attention(
     # Pointers have no position in the image: their keys get no RoPE.
     pointer_keys = attention.k_proj(pointer_tokens + pointer_pos if pos_at_keys else pointer_tokens)
     k = torch.cat([memory_keys.flatten(1, 2), pointer_keys], 1)
-    v = attention.v_proj(torch.cat([memory_tokens.flatten(1, 2), pointer_tokens], 1))
-    return _scaled_dot_product_attention(attention, q, k, v)
+    tokens = torch.cat([memory_tokens.flatten(1, 2), pointer_tokens], 1)
+    if heads == 1 and k.device.type == "cpu" and k.shape[-1] >= NARROW * tokens.shape[-1]:
+        found: Tensor = attention.out_proj(attention.v_proj(_mixed(q, k, tokens)))
+        return found
+    return _scaled_dot_product_attention(attention, q, k, attention.v_proj(tokens))
+
+
+def _mixed(q: Tensor, k: Tensor, tokens: Tensor) -> Tensor:
+    """What each query of (1 or B, N, C) attends to: (B, N, D), of (B, n, D) tokens by their keys.
+
+    Attention's weights sum to 1, so values may be projected after they are mixed, narrow as they
+    are. torch's fused kernels for CPUs want values as wide as keys.
+    """
+    q = (q * k.shape[-1] ** -0.5).expand(len(k), -1, -1)
+    mixed = tokens.new_empty(len(k), q.shape[1], tokens.shape[-1])
+    rows = max(1, MOST_SCORES // k.shape[1])
+    for queries, keys, values, out in zip(q, k, tokens, mixed, strict=True):
+        for part, mix in zip(queries.split(rows), out.split(rows), strict=True):
+            torch.mm(torch.mm(part, keys.T).softmax(1), values, out=mix)
+    return mixed
 
 
 def _scaled_dot_product_attention(

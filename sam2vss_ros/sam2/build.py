@@ -233,11 +233,16 @@ def _try(card: ModelCard, network: SAM2Base) -> None:
 def _ready(
     card: ModelCard, network: SAM2Base, device: torch.device, dtype: torch.dtype
 ) -> Sam2Model:
+    from sam2.modeling.position_encoding import PositionEmbeddingSine
+
     from sam2vss_ros.sam2.edgetam.network import EdgeTam
 
     if isinstance(network, EdgeTam):
         network.image_encoder.trunk.fold()
     network = network.to(device).eval().requires_grad_(False)
+    for module in network.modules():
+        if isinstance(module, PositionEmbeddingSine):
+            module.cache.clear()  # or what was made elsewhere is copied on every frame
     if not isinstance(network, EdgeTam):
         _keep_position_embedding(network)
     if device.type == "cpu":  # convolutions then output the layout `ChannelNorm` needs

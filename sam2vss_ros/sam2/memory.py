@@ -5,7 +5,9 @@ memories and the object pointers. Its size follows from the network, so memory n
 
 Where an endless stream differs from upstream's `_prepare_memory_conditioned_features`, which has
 the whole video: the age of the conditioning frame's pointer stops at `OLDEST`. The conditioning
-frame itself stays the one that the object was found on, until it is found again.
+frame itself stays the one that the object was found on, until it is found again. And where it is
+not written on every frame: a memory has the time code of its age in frames, the oldest code if it
+is older than that.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.windows import Windows, sides_for, windows_around
+from sam2vss_ros.transfer import upload
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
@@ -89,11 +92,14 @@ class MemoryBank:
         self._last_box = torch.zeros(slots, 4, dtype=torch.int64)
         # Writes since the conditioning frame; ring positions follow from it.
         self._age = torch.zeros(slots, dtype=torch.int64)
+        self._written = torch.zeros(slots, 1 + self._recent_length, dtype=torch.int64)  # at frame
+        self._frame = 0
 
     def release(self) -> None:
         """Give the memory back; what it held is gone."""
         nothing = torch.zeros(0)
-        self._memories = self._pointers = self._boxes = self._last_box = self._age = nothing
+        self._memories = self._pointers = self._boxes = self._last_box = nothing
+        self._age = self._written = nothing
 
     def nbytes(self) -> int:
         """Bytes of the tensors; constant between `allocate` and `release`, then 0."""
@@ -103,8 +109,13 @@ class MemoryBank:
             self._boxes,
             self._last_box,
             self._age,
+            self._written,
         )
         return sum(t.nbytes for t in tensors)
+
+    def begin_frame(self) -> None:
+        """What is recalled and written from now on belongs to the next frame."""
+        self._frame += 1
 
     def start(self, slots: Tensor, memories: Tensor, pointers: Tensor, boxes: Tensor) -> None:
         """Begin (or begin again) objects from what their conditioning frames left behind.
@@ -122,6 +133,7 @@ class MemoryBank:
         place = 1 + age % self._recent_length
         self._put(slots, place, 1 + age % self._pointer_length, memories, pointers)
         self._boxes[slots, place] = boxes
+        self._written[slots, place] = self._frame
         self._age[slots] = age + 1
 
     def note_boxes(self, slots: Tensor, boxes: Tensor) -> None:
@@ -132,15 +144,15 @@ class MemoryBank:
         self, slots: Tensor, place: Tensor, pointer: Tensor, memories: Tensor, pointers: Tensor
     ) -> None:
         tokens = functional.memory_tokens(self._network, memories)
+        slots, place, pointer = upload(torch.stack([slots, place, pointer]), self._device)
         self._memories[slots, place] = tokens.to(self._memories.dtype)
         self._pointers[slots, pointer] = pointers.to(self._pointers.dtype)
 
     def recall(self, slots: list[int]) -> list[Recall]:
         """Group the slots by how much they remember and by the size of their windows.
 
-        The frame being asked about is one later than the last one written. After
-        `max_obj_ptrs_in_encoder` frames an exact tracker has every object in one group, which a
-        CPU takes in parts of AT_ONCE.
+        After `max_obj_ptrs_in_encoder` frames an exact tracker has every object in one group, which
+        a CPU takes in parts of AT_ONCE.
         """
         wanted = torch.tensor(slots, dtype=torch.int64)
         length = self._age[wanted].clamp(max=max(self._recent_length, self._pointer_length))
@@ -169,25 +181,28 @@ class MemoryBank:
         pointers = torch.cat([torch.zeros_like(slots)[:, None], past], 1)
         # The conditioning frame keeps one time code for ever; its pointer knows its true age.
         ages = torch.cat([(age[:, None] + 1).clamp(max=OLDEST), (back + 1).expand(len(age), -1)], 1)
+        oldest = self._recent_length - 1
+        times = (self._frame - 1 - self._written[slots[:, None], recent]).clamp(max=oldest)
+        times = torch.cat([torch.full((len(slots), 1), self._recent_length), times], 1)
         device = self._memories.device
+        rows, columns = upload(slots, device)[:, None], upload(places, device)
         windows, memory_positions = None, None
         if side < self._grid:
             windows = windows_around(self._last_box[slots], side, self._grid).to(device)
         if windows is None or self._squeezed:
-            memories = self._memories[slots[:, None], places]
+            memories = self._memories[rows, columns]
         else:
             around = windows_around(
                 self._boxes[slots[:, None], places].flatten(0, 1), side, self._grid
             )
-            memory_positions = around.tokens().view(*places.shape, -1)
-            memories = self._memories[slots[:, None, None], places[..., None], memory_positions]
-            memory_positions = memory_positions.to(device)
+            memory_positions = around.to(device).tokens().view(*places.shape, -1)
+            memories = self._memories[rows[..., None], columns[..., None], memory_positions]
         return Recall(
             slots,
             memories,
-            torch.cat([torch.tensor([self._recent_length]), steps]).to(device),
-            self._pointers[slots[:, None], pointers],
-            ages.float().to(device),
+            upload(times, device),
+            self._pointers[rows, upload(pointers, device)],
+            upload(ages.float(), device),
             windows,
             memory_positions,
         )

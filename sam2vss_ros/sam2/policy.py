@@ -11,7 +11,6 @@ import dataclasses
 import torch
 
 from sam2vss_ros.sam2.tracker import Tracked
-from sam2vss_ros.semantics.fusion import strongest
 
 LEAST_IOU = 0.5
 """Predicted IoU below which a mask is not remembered."""
@@ -26,11 +25,14 @@ def resolve_overlaps(tracked: Tracked) -> Tracked:
     """
     if not tracked.slots:
         return tracked
-    best, owner = strongest(tracked.masks)
-    index = torch.arange(len(tracked.slots), device=owner.device)[:, None, None]
-    lost = (owner != index) & (best > 0)
-    masks = torch.where(lost, torch.minimum(tracked.masks, -best), tracked.masks)
-    return dataclasses.replace(tracked, masks=masks)
+    masks = tracked.masks
+    best = masks.amax(0)
+    # Ones and zeros in place of truth values, which take a CPU several times as long.
+    rank = torch.eq(masks, best, out=torch.empty_like(masks))  # of equals the first is the owner
+    rank *= torch.arange(len(masks), 0, -1, device=masks.device)[:, None, None]
+    owned = torch.eq(rank, rank.amax(0), out=rank)
+    lost = torch.minimum(masks, torch.where(best > 0, -best, torch.inf))
+    return dataclasses.replace(tracked, masks=lost.lerp_(masks, owned))
 
 
 def worth_remembering(tracked: Tracked) -> list[int]:
@@ -38,6 +40,6 @@ def worth_remembering(tracked: Tracked) -> list[int]:
 
     SAM 2 itself remembers every frame, also those on which an object is absent or mistaken.
     """
-    there = (tracked.score > 0) & (tracked.masks > 0).flatten(1).any(1)
-    good: list[int] = (there & (tracked.predicted_iou >= LEAST_IOU)).nonzero()[:, 0].tolist()
-    return good
+    there = (tracked.score > 0) & (tracked.masks.flatten(1).amax(1) > 0)
+    good = (there & (tracked.predicted_iou >= LEAST_IOU)).tolist()
+    return [i for i, worth in enumerate(good) if worth]

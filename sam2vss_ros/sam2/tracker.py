@@ -25,6 +25,7 @@ from sam2vss_ros.sam2.windows import (
     sides_for,
     windows_around,
 )
+from sam2vss_ros.transfer import upload, upload_index
 from sam2vss_ros.types import Prompt
 
 if TYPE_CHECKING:
@@ -48,12 +49,13 @@ class Tracked:
 
     def take(self, index: list[int]) -> Tracked:
         """The objects at positions `index`."""
+        rows = upload_index(index, self.masks.device)
         return Tracked(
             tuple(self.slots[i] for i in index),
-            self.masks[index],
-            self.predicted_iou[index],
-            self.score[index],
-            self.pointers[index],
+            self.masks[rows],
+            self.predicted_iou[rows],
+            self.score[rows],
+            self.pointers[rows],
         )
 
     @staticmethod
@@ -98,10 +100,11 @@ class Tracker:
     def step(
         self, features: functional.ImageFeatures, slots: list[int], flow: Flow | None = None
     ) -> Tracked:
-        """Find the objects of `slots`, in their order, on a frame.
+        """Find the objects of `slots`, in their order, on the next frame; once a frame.
 
         flow: not needed, as memory attention finds things where they have gone.
         """
+        self.bank.begin_frame()
         if not slots:
             return self.nothing()
         parts = [self._attend(features, recall) for recall in self.bank.recall(slots)]
@@ -204,8 +207,9 @@ class Tracker:
             for index in (sides == side).nonzero()[:, 0].split(self.bank.at_once)
         ]
         for side, index in groups:
-            masks = tracked.masks[index][:, None]
-            visible = (tracked.score[index][:, None] > 0).float()
+            rows = upload(index, self.device)
+            masks = tracked.masks[rows][:, None]
+            visible = (tracked.score[rows][:, None] > 0).float()
             if side == grid:
                 masks = functional.full_size(masks, network.image_size)
                 part = functional.encode_memory(network, features, masks, visible, prompted)
@@ -214,7 +218,7 @@ class Tracker:
                 part = functional.encode_memory_in_windows(
                     network, features, masks, visible, windows, prompted
                 )
-            memories[index] = part.to(memories.dtype)
+            memories[rows] = part.to(memories.dtype)
         return memories
 
     def from_masks(

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2vss_ros.transfer import upload
+
 SIDES = (8, 12, 16, 24, 32, 48, 64)
 """The sides a window may have: only a few, so that many objects share a batch."""
 
@@ -35,7 +37,7 @@ class Windows:
 
     def to(self, device: torch.device) -> Windows:
         """The same windows with their corners on `device`."""
-        return Windows(self.grid, self.side, self.corners.to(device))
+        return Windows(self.grid, self.side, upload(self.corners, device))
 
     def tokens(self) -> Tensor:
         """Positions of the windows' tokens in the flattened grid, row by row: (B, side^2) int64."""

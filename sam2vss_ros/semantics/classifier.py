@@ -39,12 +39,12 @@ class MaskClassifier(nn.Module):
         )
 
     def forward(self, hidden: Tensor, masks: Tensor) -> Tensor:
-        """(1, hidden, ., .) of one image and (B, h, w) bool masks -> (B, classes) logits."""
+        """(1, hidden, ., .) of one image and (B, h, w) masks -> (B, classes) logits."""
         size = (hidden.shape[-2], hidden.shape[-1])
         inside = shrunk(masks.float(), size)
         reach = max(size) // RING
         # Counted by matrix products: several times as fast on a CPU as looking for the greatest.
-        down, across = (_band(n, reach).to(inside) for n in size)
+        down, across = (_band(n, reach, inside.device) for n in size)
         ring = (down @ (inside @ across) > 0) & (inside == 0)
         features = pool_features((hidden,), torch.cat([inside, ring.to(inside)]))
         features = torch.cat([*features.chunk(2)], 1)
@@ -52,9 +52,9 @@ class MaskClassifier(nn.Module):
         return logits
 
 
-def _band(side: int, reach: int) -> Tensor:
+def _band(side: int, reach: int, device: torch.device) -> Tensor:
     """(side, side), 1 where two places are within reach of each other."""
-    place = torch.arange(side)
+    place = torch.arange(side, device=device)
     return ((place[:, None] - place).abs() <= reach).float()
 
 

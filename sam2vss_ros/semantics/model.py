@@ -14,6 +14,7 @@ import torch
 
 from sam2vss_ros.errors import one_line
 from sam2vss_ros.io.stand_ins import stand_in
+from sam2vss_ros.packing import pack
 from sam2vss_ros.semantics.catalog import ClassCatalog, catalog_data, parse_catalog
 from sam2vss_ros.semantics.classifier import MaskClassifier
 from sam2vss_ros.semantics.familiarity import World
@@ -77,6 +78,7 @@ def load_semantics(
     model = read_semantics(name_or_path)
     head = folded(model.head).to(device, dtype)
     head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pack(head)
     classifier = model.classifier.to(device).eval().requires_grad_(False)
     return replace(model, head=head, classifier=classifier, world=model.world.to(device))
 

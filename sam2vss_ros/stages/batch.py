@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from sam2vss_ros.sam2 import policy
+from sam2vss_ros.sam2.masks import above
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.stages.features import FrameFeatures
 from sam2vss_ros.stream.objects import ObjectMemory, Track
 from sam2vss_ros.stream.reid import embed
+from sam2vss_ros.transfer import upload_index
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class ObjectBatch:
         new = [i for i, embedding in enumerate(self.embeddings) if embedding is None]
         if not new:
             return self
-        found = embed(features.image.pyramid, features.colours, self.masks[new] > 0)
+        masks = self.masks[upload_index(new, self.masks.device)]
+        found = embed(features.image.pyramid, features.colours, above(masks))
         known = dict(zip(new, found, strict=True))
         embeddings = tuple(known.get(i, e) for i, e in enumerate(self.embeddings))
         return dataclasses.replace(self, embeddings=embeddings)
@@ -87,7 +90,7 @@ class ObjectBatch:
 
     def explained(self) -> Tensor:
         """(h, w) bool, pixels that some object claims."""
-        return (self.masks > 0).any(0)
+        return above(self.masks).sum(0) > 0
 
     def coverage(self) -> float:
         """Share of the pixels that some object claims."""

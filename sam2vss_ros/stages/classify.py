@@ -40,7 +40,7 @@ def _class_shares(
     perception: Perception, mode: str, features: FrameFeatures, batch: ObjectBatch
 ) -> Tensor:
     """(B, C) shares of the fixed classes in the masks of B objects, from this frame alone."""
-    masks = batch.masks > 0
+    masks = (batch.masks > 0).float()
     dense = features.log_dense if features.fixed is None else features.fixed.log_dense
     of_pixels = pool_features((dense.softmax(0)[None],), masks)
     if not perception.classifies_masks(mode):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import cv2
+import math
+
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.semantics.fusion import fuse
 from sam2vss_ros.semantics.vocabulary.words import Words
 from sam2vss_ros.stages.batch import ObjectBatch
+from sam2vss_ros.stages.enlarge import Enlargement, Extent
 from sam2vss_ros.stream.objects import ObjectMemory, Track
 from sam2vss_ros.stream.state import FrameContext
+from sam2vss_ros.transfer import download, upload
 from sam2vss_ros.types import SemanticFrame, TrackedObject, instance_value
 
 
@@ -34,46 +36,42 @@ def compose(
     visible objects. objects: all there are. with_entropy: whether the answer has one.
     """
     config, classes = context.config, words.classes
-    height, width = context.size
+    grid = label_size(perception, context.size, log_dense)
     fused = fuse(
         config.mode,
         log_dense,
         batch.masks,
-        batch.posteriors(len(classes)).to(perception.device),
-        label_size(perception, context.size, log_dense),
+        upload(batch.posteriors(len(classes)), perception.device),
+        grid,
         with_entropy,
     )
-    sure, owner = familiar * fused.confidence.cpu().numpy(), fused.owner.short().cpu().numpy()
+    confidence, owner, best = (
+        part.numpy() for part in download(fused.confidence, fused.owner.short(), fused.classes)
+    )
+    sure = familiar * confidence
     label_dtype = words.catalog.label_dtype(config.unlabelled_id)
-    labels = classes.ids.astype(label_dtype).take(fused.classes.cpu().numpy())
+    labels = classes.ids.astype(label_dtype).take(best)
     labels[sure < config.min_class_score] = config.unlabelled_id
     values = np.array([*(instance_value(t.track_id) for t in batch.tracks), 0], np.uint16)
-    labels, confidence, instances, owner = (
-        cv2.resize(x, (width, height), interpolation=cv2.INTER_NEAREST)
-        for x in (labels, (sure * 255).astype(np.uint8), values[owner], owner)
-    )
-    entropy = None
-    if fused.entropy is not None:
-        small = fused.entropy.float().cpu().numpy()
-        entropy = cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
-    position = {track: i for i, track in enumerate(batch.tracks)}
+    entropy = None if fused.entropy is None else fused.entropy.float().cpu().numpy()
+    enlarged = Enlargement(grid, context.size)
+    extents = {t: enlarged.extent(owner == i) for i, t in enumerate(batch.tracks)}
     return SemanticFrame(
         stamp_ns=context.frame.stamp_ns,
-        label_image=labels,
-        confidence_image=confidence,
-        instance_image=instances,
+        label_image=enlarged.image(labels),
+        confidence_image=enlarged.image((sure * 255).astype(np.uint8)),
+        instance_image=enlarged.image(values[owner]),
         objects=tuple(
-            _describe(words, context, familiar, t, owner == position[t] if t in position else None)
-            for t in objects.all()
+            _describe(words, context, familiar, t, extents.get(t, Extent())) for t in objects.all()
         ),
         keyframe=keyframe,
-        coverage=float((instances > 0).mean()),
+        coverage=sum(extent.area for extent in extents.values()) / math.prod(context.size),
         degraded=context.effort.degraded,
         late=context.effort.late,
         scene_cut=context.stream_break.scene_cut,
         time_jump=context.stream_break.time_jump,
         began_anew=context.began_anew,
-        entropy_image=entropy,
+        entropy_image=None if entropy is None else enlarged.image(entropy),
     )
 
 
@@ -92,18 +90,14 @@ def _describe(
     context: FrameContext,
     familiar: float,
     track: Track,
-    owned: npt.NDArray[np.bool_] | None,
+    extent: Extent,
 ) -> TrackedObject:
-    """An object as it is published; owned: (H, W), its pixels, None where it is not visible."""
+    """An object as it is published; extent: empty where it is not visible."""
     probabilities = track.posterior.probabilities().numpy()
     likeliest, probabilities = float(probabilities.max()), probabilities[: len(words.catalog)]
     best = int(probabilities.argmax())
     score = float(probabilities[best]) * (1.0 if track.posterior.given else familiar)
     sure = score >= context.config.min_class_score and probabilities[best] == likeliest
-    x, y, width, height = (0, 0, 0, 0) if owned is None else cv2.boundingRect(owned.view(np.uint8))
-    mask = np.zeros((0, 0), bool) if owned is None else owned[y : y + height, x : x + width]
-    moments = cv2.moments(mask.view(np.uint8), binaryImage=True)
-    area = round(moments["m00"])
     known = words.catalog.classes[best]
     return TrackedObject(
         track_id=track.track_id,
@@ -114,10 +108,10 @@ def _describe(
         class_probabilities=probabilities,
         predicted_iou=track.predicted_iou,
         visibility=track.visibility,
-        box=(x, y, width, height),
-        area=area,
-        centroid=(x + moments["m10"] / area, y + moments["m01"] / area) if area else (0.0, 0.0),
+        box=extent.box,
+        area=extent.area,
+        centroid=extent.centroid,
         age=track.age,
         frames_since_seen=track.missed,
-        mask=mask.copy(),
+        mask=extent.mask,
     )

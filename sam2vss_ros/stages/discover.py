@@ -22,6 +22,7 @@ from sam2vss_ros.stream.objects import Track
 from sam2vss_ros.stream.reid import embed
 from sam2vss_ros.stream.requests import PlacedPrompt, Requests
 from sam2vss_ros.stream.state import FrameContext, StreamState
+from sam2vss_ros.transfer import download
 from sam2vss_ros.types import TrackState
 
 COARSER = 4
@@ -57,8 +58,14 @@ def novelty(words: Words, features: FrameFeatures, batch: ObjectBatch) -> float:
     countable class. 0 where the options ask for no such objects."""
     if features.moving is None:
         return 0.0
-    classes = features.probabilities[:, ::COARSER, ::COARSER].argmax(0).cpu().numpy()
-    free = ~batch.explained()[::COARSER, ::COARSER].cpu().numpy()
+    classes, explained = (
+        part.numpy()
+        for part in download(
+            features.probabilities[:, ::COARSER, ::COARSER].argmax(0),
+            batch.explained()[::COARSER, ::COARSER],
+        )
+    )
+    free = ~explained
     evidence = cv2.resize(features.moving.evidence, free.shape[::-1], interpolation=cv2.INTER_AREA)
     wanted = evidence > CLEAR
     if features.familiar >= LEAST_CONFIDENCE:

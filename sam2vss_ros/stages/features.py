@@ -11,6 +11,8 @@ from torch import Tensor
 
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2.discovery import LEAST_CONFIDENCE, View
+from sam2vss_ros.semantics import second_look
+from sam2vss_ros.semantics.fusion import upsample
 from sam2vss_ros.semantics.vocabulary.network import LEAST
 from sam2vss_ros.semantics.vocabulary.text_model import Look
 from sam2vss_ros.semantics.vocabulary.words import Naming, Words
@@ -50,7 +52,7 @@ class FrameFeatures:
     log_dense: Tensor
     probabilities: Tensor
     colours: Tensor
-    likeness: float | None = None
+    likeness: Tensor | None = None
     flow: Flow | None = None
     moving: Moving | None = None
     familiar: float = 1.0
@@ -84,8 +86,17 @@ def see(
         moving = stream.movers.add(stream.motion.image, flow)
     familiar = 1.0
     if features.likeness is not None:
-        familiar = stream.familiarity.add(features.likeness, perception.usual_likeness)
+        # A GPU has encoded the image while its flow was found; only here it is waited for.
+        likeness = float(features.likeness)
+        familiar = stream.familiarity.add(likeness, perception.usual_likeness)
     features = dataclasses.replace(features, flow=flow, moving=moving, familiar=familiar)
+    by_head = features.likeness is not None
+    # Where time is short one look has to do.
+    if by_head and second_look.is_due(flow) and not context.effort.degraded:
+        again = perception.look_again(context.frame)
+        features = dataclasses.replace(
+            features, log_dense=second_look.joined(features.log_dense, again)
+        )
     watch.lap("encode")
     if stream.words.naming is not None:
         features = _speak(perception, stream, context, features)
@@ -172,6 +183,9 @@ def extract(
 
 def _at(probabilities: Tensor, size: tuple[int, int]) -> Tensor:
     """(K, ., .) at a size (height, width)."""
-    if probabilities.shape[-2:] == size:
+    (h, w), (height, width) = probabilities.shape[-2:], size
+    if (h, w) == (height, width):
         return probabilities
+    if h <= height and w <= width:
+        return upsample(probabilities, size)
     return F.interpolate(probabilities[None], size, mode="bilinear", antialias=True)[0]

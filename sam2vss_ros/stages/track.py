@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 
 from sam2vss_ros.sam2 import policy
+from sam2vss_ros.sam2.masks import above
+from sam2vss_ros.sam2.options import RestRule
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.features import FrameFeatures
-from sam2vss_ros.stages.presence import signs_of
-from sam2vss_ros.stream.interleave import RestRule
+from sam2vss_ros.stages.presence import likeness_to_past, looked_at, signs_of
 from sam2vss_ros.stream.objects import Track
 from sam2vss_ros.stream.state import FrameContext, StreamState
+from sam2vss_ros.transfer import download
 from sam2vss_ros.types import TrackState
 
 LIKE_ITSELF = 0.6
@@ -32,15 +34,15 @@ def follow(stream: StreamState, context: FrameContext, features: FrameFeatures) 
         for track in active:
             stream.objects.lose(track)
         return ObjectBatch.of([], stream.tracker.step(features.image, []))
-    resting = _rest(stream, context, active)
+    resting = _rest(stream, context, features, active)
     followed = [track for track in active if track not in resting.tracks]
     slots = [track.slot for track in followed]
     found = stream.tracker.step(features.image, slots, features.flow)
-    batch = ObjectBatch.join([ObjectBatch.of(followed, found), resting]).embedded(features)
-    owned = batch.without_overlaps()
+    batch = ObjectBatch.join([ObjectBatch.of(followed, found), resting])
     if stream.tracker.weighs_signs and len(batch):
-        weighed = stream.tracker.weigh(batch.tracked, signs_of(features, batch, owned))
-        batch = dataclasses.replace(batch, tracked=weighed)
+        batch, owned = _weighed(stream, features, batch)
+    else:
+        batch = batch.embedded(features)
         owned = batch.without_overlaps()
     _observe(stream, context, batch, owned, rested=len(resting))
     stream.memories.begin(
@@ -50,19 +52,36 @@ def follow(stream: StreamState, context: FrameContext, features: FrameFeatures) 
     return batch.visible()
 
 
-def _rest(stream: StreamState, context: FrameContext, active: Sequence[Track]) -> ObjectBatch:
+def _weighed(
+    stream: StreamState, features: FrameFeatures, batch: ObjectBatch
+) -> tuple[ObjectBatch, ObjectBatch]:
+    """The objects with their embeddings and with scores by signs; the same without overlaps."""
+    batch, around = looked_at(features, batch)
+    owned = batch.without_overlaps()
+    weighed = stream.tracker.weigh(batch.tracked, signs_of(batch, owned, around))
+    return (
+        dataclasses.replace(batch, tracked=weighed),
+        dataclasses.replace(owned, tracked=dataclasses.replace(weighed, masks=owned.masks)),
+    )
+
+
+def _rest(
+    stream: StreamState,
+    context: FrameContext,
+    features: FrameFeatures,
+    active: Sequence[Track],
+) -> ObjectBatch:
     """Those that are not followed on this frame; new and hidden objects always are."""
     able = {t.track_id: t for t in active if t.state == TrackState.CONFIRMED and not t.missed}
     rule = None if context.stream_break.suspicious else _rule(stream, context)
-    ids, tracked = stream.interleave.rest(list(able), rule)
+    ids, tracked = stream.interleave.rest(list(able), rule, features.flow)
     return ObjectBatch.of([able[i] for i in ids], tracked)
 
 
 def _rule(stream: StreamState, context: FrameContext) -> RestRule | None:
     if not stream.tracker.may_rest:
         return None
-    steady = stream.tracker.options.steady
-    return context.effort.rest or (None if steady is None else RestRule(steady))
+    return context.effort.rest or stream.tracker.options.rest
 
 
 def _observe(
@@ -72,25 +91,19 @@ def _observe(
     objects = stream.objects
     suspicious = context.stream_break.suspicious
     least = LIKE_ITSELF_AFTER_BREAK if suspicious else LIKE_ITSELF
-    seen = zip(
-        batch.tracks,
-        batch.embeddings,
-        (owned.masks > 0).flatten(1).sum(1).tolist(),
-        batch.tracked.predicted_iou.tolist(),
-        batch.tracked.score.sigmoid().tolist(),
-        strict=True,
+    there = batch.tracked.score.sigmoid()
+    signs = download(
+        above(owned.masks).sum((1, 2)).int(),
+        batch.tracked.predicted_iou,
+        there,
+        there > 0.5 if stream.tracker.weighs_signs else likeness_to_past(batch) >= least,
     )
-    for i, (track, embedding, area, predicted_iou, visibility) in enumerate(seen):
+    seen = zip(batch.tracks, *(sign.tolist() for sign in signs), strict=True)
+    for i, (track, area, predicted_iou, visibility, itself) in enumerate(seen):
         if i >= len(batch) - rested:
             objects.rest(track)
             continue
-        assert embedding is not None
         objects.rate(track, predicted_iou, visibility)
-        itself = (
-            visibility > 0.5
-            if stream.tracker.weighs_signs
-            else track.similarity(embedding) >= least
-        )
         if suspicious and not itself:
             objects.lose(track)
         else:

@@ -4,9 +4,9 @@ Every level keeps what those before it left out:
 
 1. discovery: new objects are looked for half as often, and only on schedule;
 2. memory: each object's memory is written half as often;
-3. interleave: small or steady objects are followed on every second frame, half of them at a time;
-   on the other they keep their last mask. An object that moves much, is hidden or is not confirmed
-   yet is followed on every frame.
+3. interleave: objects take turns, each is followed on every fourth frame; on the others its mask
+   moves with the image. An object that the image's motion does not carry, that is hidden or is not
+   confirmed yet is followed on every frame.
 
 An object that rests ages, is not missed, and stays in the answer: no level loses objects.
 """
@@ -17,7 +17,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
 
-from sam2vss_ros.stream.interleave import RestRule
+from sam2vss_ros.sam2.options import RestRule
 
 WINDOW = 8
 """Frames whose mean time is held against the target."""
@@ -25,7 +25,7 @@ SLACK = 0.8
 """Share of the time allowed below which a level may be taken back."""
 PATIENCE, MOST_PATIENCE = 32, 256
 """Frames with slack before a level is taken back; doubled whenever that did not last."""
-REST = RestRule(steady=0.85, small=0.5)
+REST = RestRule(agreement=0.8, turns=4)
 """Who rests at the third level."""
 
 
@@ -41,7 +41,7 @@ class Level(IntEnum):
 DEGRADED = {
     Level.DISCOVERY: "new objects are looked for less often",
     Level.MEMORY: "memory is written less often",
-    Level.INTERLEAVE: "small or steady objects are followed every second frame",
+    Level.INTERLEAVE: "objects are followed every fourth frame",
 }
 
 

@@ -9,6 +9,8 @@ camera that drives, it is the camera's motion as well.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import numpy.typing as npt
 
@@ -55,6 +57,7 @@ class Egomotion:
         return camera.astype(np.float32)
 
 
+@functools.lru_cache(maxsize=4)
 def _grid(shape: tuple[int, ...]) -> tuple[Array, Array]:
     """x and y of all places, (h, w) each, from -1 to 1 along the longer side of the image."""
     h, w = shape
@@ -72,7 +75,7 @@ def _sampled(shape: tuple[int, ...]) -> tuple[slice, slice]:
 def _quadratic(flow: Array, belief: Array, x: Array, y: Array) -> npt.NDArray[np.float64]:
     """The flow of a plane before a moving camera that fits most, robustly."""
     some = _sampled(belief.shape)
-    across, down = _basis(x[some].ravel(), y[some].ravel())
+    across, down = _basis(belief.shape, sampled=True)
     u, v = flow[0][some].ravel(), flow[1][some].ravel()
     inner = (np.abs(x) < BORDER * x.max()) & (np.abs(y) < BORDER * y.max())
     prior = (belief * np.where(inner, CENTRE_WEIGHT, 1))[some].ravel()
@@ -84,12 +87,16 @@ def _quadratic(flow: Array, belief: Array, x: Array, y: Array) -> npt.NDArray[np
         miss = np.square(u - across @ motion) + np.square(v - down @ motion)
         scale = np.clip(1.5 * np.sqrt(_median(miss, prior)), 0.4, 6.0)  # pixels
         weights = prior / np.square(1 + miss / scale**2)
-    across, down = _basis(x.ravel(), y.ravel())
+    across, down = _basis(belief.shape)
     return np.stack([across @ motion, down @ motion]).reshape(2, *x.shape)
 
 
-def _basis(x: Array, y: Array) -> tuple[Array, Array]:
-    """(N, 8) each: what the eight parameters of a plane's flow do to its two components."""
+@functools.lru_cache(maxsize=8)
+def _basis(shape: tuple[int, ...], sampled: bool = False) -> tuple[Array, Array]:
+    """(N, 8) each: what the eight parameters of a plane's flow do to its two components, at all
+    places of a grid or at those `_sampled`."""
+    some = _sampled(shape) if sampled else np.s_[:, :]
+    x, y = (axis[some].ravel() for axis in _grid(shape))
     none, one = np.zeros_like(x), np.ones_like(x)
     across = np.stack([one, x, y, none, none, none, x * x, x * y], 1)
     down = np.stack([none, none, none, one, x, y, x * y, y * y], 1)

@@ -1,35 +1,48 @@
-"""Who may rest: steady objects are followed on every second frame only."""
+"""Whose turn it is: some objects are followed, the masks of the others move with the image."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sam2vss_ros.sam2.masks import iou_of
-from sam2vss_ros.sam2.tracker import Tracked
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-SMALL_AREA = 0.01
-"""Share of the image below which an object is small."""
+from sam2vss_ros.sam2 import policy
+from sam2vss_ros.sam2.masks import iou_of
+from sam2vss_ros.sam2.options import RestRule
+from sam2vss_ros.sam2.tracker import Tracked
+from sam2vss_ros.stream.motion import Flow, carried
+from sam2vss_ros.transfer import upload_index
+
+BELIEVED = 0.6
+"""Least belief in the flow, as a mean over a mask and its border, for the mask to move by it."""
+
+BORDER = 2
+"""Width of the border in pixels of the masks."""
 
 
 @dataclass(frozen=True)
-class RestRule:
-    """Which objects may rest, by the least IoU of their mask with the one before.
+class _Followed:
+    """How an object was when it was last followed.
 
-    steady: for every object. small: for small ones; None: as for every object.
+    agreement: IoU of the mask that was found with the one that the flow had carried there; 0 where
+    the tracker was not sure of it. area: its pixels. rested: frames since.
     """
 
-    steady: float
-    small: float | None = None
-
-    def allows(self, overlap: float, small: bool) -> bool:
-        """Whether an object rests whose mask overlaps the one before by `overlap`."""
-        least = self.small if small and self.small is not None else self.steady
-        return overlap >= least
+    agreement: float
+    area: float
+    rested: int = 0
 
 
 class Interleave:
-    """Lets steady objects rest on every second frame, half of them at a time.
+    """Lets objects rest whose masks can be carried along the flow, in turns.
+
+    Who may rest: when the object was last followed, its carried mask agreed with what was found;
+    since then its area has stayed much the same; and the flow is believed on the mask and its
+    border. All of it is asked anew on each frame, and `RestRule` says how much is enough.
 
     Objects go by any number that is theirs for good. nothing: a batch without objects.
     """
@@ -37,29 +50,82 @@ class Interleave:
     def __init__(self, nothing: Tracked) -> None:
         self._last = nothing
         self._row: dict[int, int] = {}  # object -> its place in `_last`
-        self._motion: dict[int, tuple[float, bool]] = {}  # IoU with the mask before; is it small?
+        self._followed: dict[int, _Followed] = {}
+        self._carried: Tensor | None = None  # the masks of `_last` on this frame
         self._resting: list[int] = []  # objects, on this frame
-        self._rested: list[int] = []  # on the last
 
-    def rest(self, able: Sequence[int], rule: RestRule | None) -> tuple[list[int], Tracked]:
-        """Those of the objects `able` that rest on this frame, and how they were on the last.
+    def rest(
+        self, able: Sequence[int], rule: RestRule | None, flow: Flow | None
+    ) -> tuple[list[int], Tracked]:
+        """Those of the objects `able` that rest on this frame, and how they are on it.
 
-        Nobody rests on two frames in a row, and nobody at all without a rule.
+        flow: to the frame before. Nobody rests without a rule, or where there is no flow: on the
+        first frame and where the stream breaks.
         """
-        steady = [i for i in able if rule and i in self._motion and rule.allows(*self._motion[i])]
-        self._resting = [i for i in steady if i not in self._rested][: (len(steady) + 1) // 2]
-        return self._resting, self._last.take([self._row[i] for i in self._resting])
+        self._resting, self._carried = [], None
+        if rule is None or flow is None or not self._row:
+            return [], self._last.take([])
+        self._carried = _carried(self._last.masks, flow)
+        trust = self._trust(self._carried, flow)
+        may = [i for i in able if trust.get(i, 0.0) >= rule.agreement]
+        may.sort(key=lambda i: -self._followed[i].rested)
+        turns = turns_now([self._followed[i].rested for i in may], rule.turns)
+        self._resting = may[turns:]
+        moved = dataclasses.replace(self._last, masks=self._carried)
+        return self._resting, moved.take([self._row[i] for i in self._resting])
+
+    def _trust(self, masks: Tensor, flow: Flow) -> dict[int, float]:
+        """How far the carried masks are trusted to be right, as an IoU, by object."""
+        figures = torch.stack([_areas(masks), _belief(masks, flow)], 1).tolist()
+        trust = {}
+        for i, seen in self._followed.items():
+            area, belief = figures[self._row[i]]
+            alike = min(area, seen.area) / max(area, seen.area, 1)
+            trust[i] = min(seen.agreement, alike) if belief >= BELIEVED else 0.0
+        return trust
 
     def note(self, objects: Sequence[int], tracked: Tracked) -> None:
         """Remember the visible objects at the end of a frame, in the order of `tracked`."""
-        motion = {i: self._motion[i] for i in self._resting}
-        followed = [i for i in objects if i in self._row and i not in motion]
         row = {name: i for i, name in enumerate(objects)}
-        if followed:
-            before = self._last.masks[[self._row[i] for i in followed]] > 0
-            now = tracked.masks[[row[i] for i in followed]] > 0
-            overlap, small = iou_of(before, now), now.float().mean((1, 2)) < SMALL_AREA
-            motion |= zip(followed, zip(overlap.tolist(), small.tolist(), strict=True), strict=True)
-        self._rested, self._resting = self._resting, []
-        self._last, self._row = tracked, row
-        self._motion = {i: seen for i, seen in motion.items() if i in row}
+        known = {
+            i: dataclasses.replace(self._followed[i], rested=self._followed[i].rested + 1)
+            for i in self._resting
+            if i in row
+        }
+        found = [i for i in objects if i in self._row and i not in self._resting]
+        if found and self._carried is not None:
+            here = tracked.take([row[i] for i in found])
+            before = upload_index([self._row[i] for i in found], here.masks.device)
+            agreement = iou_of(self._carried[before] > 0, here.masks > 0)
+            sure = here.predicted_iou >= policy.LEAST_IOU
+            figures = torch.stack([agreement * sure, _areas(here.masks)], 1).tolist()
+            known |= {i: _Followed(*seen) for i, seen in zip(found, figures, strict=True)}
+        self._followed, self._last, self._row = known, tracked, row
+
+
+def turns_now(rested: Sequence[int], turns: int) -> int:
+    """How many objects are followed now, of some that have rested for so many frames.
+
+    Each is followed on one of `turns` frames at the least, and no frame has more than an even share
+    of them, where that can be.
+    """
+    least, share = len(rested) // turns, -(-len(rested) // turns)
+    # Those whose turn comes by the j-th frame from now, less what the frames until then can take.
+    due = (sum(r >= turns - 1 - j for r in rested) - j * share for j in range(turns))
+    return max(least, *due)
+
+
+def _carried(masks: Tensor, flow: Flow) -> Tensor:
+    return carried(masks, flow.at((masks.shape[-2], masks.shape[-1]), masks.device), "bilinear")
+
+
+def _areas(masks: Tensor) -> Tensor:
+    """(B,) pixels of (B, h, w) masks, float32."""
+    return (masks > 0).flatten(1).sum(1).float()
+
+
+def _belief(masks: Tensor, flow: Flow) -> Tensor:
+    """(B,) mean belief in the flow on (B, h, w) masks and their border; 0 where there is none."""
+    near = F.max_pool2d((masks > 0).float()[:, None], 2 * BORDER + 1, 2, BORDER)
+    belief = flow.at((near.shape[-2], near.shape[-1]), masks.device)[2]
+    return (near[:, 0] * belief).sum((1, 2)) / near.sum((1, 2, 3)).clamp(min=1)

@@ -71,12 +71,6 @@ class Track:
             return -self.missed
         return (self.state == TrackState.CONFIRMED) + self.predicted_iou * self.visibility
 
-    def similarity(self, embedding: Tensor) -> float:
-        """Cosine similarity of a unit vector (A,) to the mean of its own; 1 where it has none."""
-        if self.embedding is None:
-            return 1.0
-        return float(F.normalize(self.embedding, dim=0) @ embedding)
-
 
 class ObjectMemory:
     """At most `max_objects` objects, each in a slot of the memory bank."""

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.semantics.classifier import pool_features
+from sam2vss_ros.transfer import upload
 
 KEEP = 0.9
 """Share of the past that stays in an object's mean embedding from frame to frame."""
@@ -30,13 +31,13 @@ def colour_maps(
     """The coarse colour of each place of an (H, W, 3) image: (1, 64, *size) of 0 and 1."""
     small = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
     red, green, blue = np.moveaxis(small // (256 // _SHADES), 2, 0)
-    index = torch.from_numpy((red * _SHADES + green) * _SHADES + blue).to(device).long()
+    index = upload(torch.from_numpy((red * _SHADES + green) * _SHADES + blue), device).long()
     maps = torch.zeros(1, _SHADES**3, *size, device=device)
     return maps.scatter_(1, index[None, None], 1.0)
 
 
 def embed(pyramid: tuple[Tensor, ...], colours: Tensor, masks: Tensor) -> Tensor:
-    """Unit vectors (B, levels x C + 64) of what is inside (B, h, w) masks, float32.
+    """Unit vectors (B, levels x C + 64) of what is inside (B, h, w) masks, bool or soft, float32.
 
     pyramid: (1, C, ., .) maps of one image, the finest first; colours: its `colour_maps`, as large
     as the finest. What is common to everything in the image tells nothing, so each channel of the

@@ -17,21 +17,29 @@ def class_weights(counts: np.ndarray) -> Tensor:
     return torch.from_numpy(np.clip(weights, 0.2, 5.0).astype(np.float32))
 
 
+def class_shares(labels: Tensor, classes: int) -> Tensor:
+    """(B, H, W) class indices, VOID for none -> (B, classes, H/2, W/2) share of each 2x2 block."""
+    pixels = F.pixel_unshuffle(labels.where(labels != VOID, classes).unsqueeze(1), 2)
+    batch, four, height, width = pixels.shape
+    shares = torch.zeros(batch, classes + 1, height, width, device=labels.device)
+    return shares.scatter_add_(1, pixels, shares.new_full((1,), 1 / four).expand_as(pixels))[:, :-1]
+
+
 def dense_losses(logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Weighted cross entropy, and one minus the mean soft IoU of the batch's classes.
 
-    logits: (B, C, h, w), upsampled to half of the labels' size; labels: (B, H, W), VOID is skipped.
+    logits: (B, C, h, w), upsampled to half of the labels' size and compared with the `class_shares`
+    there; labels: (B, H, W), VOID is skipped.
     """
-    half = labels[:, ::2, ::2]
-    upsampled = F.interpolate(logits, size=half.shape[-2:], mode="bilinear", align_corners=False)
+    shares = class_shares(labels, logits.shape[1])
+    size = (shares.shape[-2], shares.shape[-1])
+    upsampled = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
     log_probability = upsampled.log_softmax(1)
-    entropy = F.nll_loss(log_probability, half, weights, ignore_index=VOID)
-    known = half != VOID
-    probability = log_probability.exp() * known.unsqueeze(1)
-    index = half.clamp(min=0)
-    right = probability.gather(1, index.unsqueeze(1)).flatten()
-    both = right.new_zeros(logits.shape[1]).index_add(0, index.flatten(), right)
-    area = torch.bincount(half[known], minlength=logits.shape[1])
-    iou = both / (probability.sum((0, 2, 3)) + area - both + 1)
+    weighted = shares * weights[:, None, None]
+    entropy = -(weighted * log_probability).sum() / weighted.sum().clamp(min=1e-6)
+    probability, known = log_probability.exp(), shares.sum(1, keepdim=True)
+    both = (probability * shares).sum((0, 2, 3))
+    area = shares.sum((0, 2, 3))
+    iou = both / ((probability * known).sum((0, 2, 3)) + area - both + 1)
     there = area > 0
     return entropy, 1 - (iou * there).sum() / there.sum().clamp(min=1)

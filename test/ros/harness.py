@@ -116,7 +116,7 @@ class Harness:
     def state(self) -> str:
         """The label of the lifecycle state."""
         self.spin()
-        return str(self.ros.call(self._get_state, GetState.Request()).current_state.label)
+        return str(self.ros.ask(self._get_state, GetState.Request()).current_state.label)
 
     def change(self, transition: str) -> bool:
         """Ask for a transition: configure, activate, deactivate, cleanup."""

@@ -14,8 +14,8 @@ from rclpy.client import Client
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
-TIMEOUT = 30.0
-"""Seconds that a test waits for something that normally takes milliseconds."""
+TIMEOUT = 90.0
+"""Seconds that a test waits for what normally takes milliseconds: machines may be very busy."""
 ASK_AGAIN = 2.0
 """Seconds after which a question without an answer is asked once more."""
 

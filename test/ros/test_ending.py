@@ -140,5 +140,5 @@ def test_unconfigured(ros: RosSession, root: Path, number: int) -> None:
             state = ros.ask(client, GetState.Request()).current_state
             return bool(state.label == "unconfigured")
 
-        ros.wait_until(unconfigured, "an unconfigured node", 30)
+        ros.wait_until(unconfigured, "an unconfigured node")
         assert_ends(process, number)

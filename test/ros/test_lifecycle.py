@@ -155,7 +155,7 @@ def test_executable_ends_with_code_0(ros: RosSession, root: Path, number: int) -
             assert process.poll() is None, process.communicate()[1]
             return ros.ask(client, GetState.Request()).current_state.label == "active"
 
-        ros.wait_until(active, "an active node", 30)
+        ros.wait_until(active, "an active node")
         process.send_signal(number)
         process.send_signal(number)  # as under `ros2 launch`
         _, errors = process.communicate(timeout=20)

@@ -49,11 +49,11 @@ class Manager:
         self.state()  # once it is answered, no answer to a change can get lost
 
     def state(self) -> int:
-        return int(self._ros.ask(self._state, GetState.Request(), 60).current_state.id)
+        return int(self._ros.ask(self._state, GetState.Request()).current_state.id)
 
     def change(self, transition: int) -> bool:
         request = ChangeState.Request(transition=Transition(id=transition))
-        return self._ros.call(self._change, request, 60).success and (
+        return self._ros.call(self._change, request).success and (
             self.state() == LEADS_TO[transition]
         )
 
@@ -95,7 +95,7 @@ def test_nav2s_manager_leads_the_node_through_its_life(
 
     def answers() -> None:
         """Show it images until one is answered: it may not know of its subscriber yet."""
-        ros.wait_until(camera.get_subscription_count, "the node's subscription", 30)
+        ros.wait_until(camera.get_subscription_count, "the node's subscription")
         before = len(labels)
 
         def answered() -> bool:
@@ -126,7 +126,7 @@ def test_the_parameters_for_nav2_are_taken(ros: RosSession, root: Path) -> None:
     try:
         client = ros.node("watcher").create_client(GetParameters, "/nav2/vss/get_parameters")
         names = ["output_width", "cloud_size", "autostart"]
-        width, size, autostart = ros.ask(client, GetParameters.Request(names=names), 60).values
+        width, size, autostart = ros.ask(client, GetParameters.Request(names=names)).values
         assert (width.integer_value, size.string_value, autostart.bool_value) == (
             320, "labels", False,
         )  # fmt: skip

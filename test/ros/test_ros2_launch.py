@@ -72,7 +72,7 @@ def test_the_node_runs_as_told_and_ends_with_the_launch(ros: RosSession, root: P
     try:
         watcher = ros.node("watcher")
         state = watcher.create_client(GetState, "/eyes/get_state")
-        answer = ros.ask(state, GetState.Request(), 60)
+        answer = ros.ask(state, GetState.Request())
         assert answer.current_state.label == "unconfigured"
         get = watcher.create_client(GetParameters, "/eyes/get_parameters")
         mode, masks = ros.ask(get, GetParameters.Request(names=["mode", "masks"])).values

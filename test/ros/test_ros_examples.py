@@ -39,7 +39,7 @@ class Script:
 
     def end(self) -> tuple[str, str]:
         """What it has printed, once it has ended by itself."""
-        return self.process.communicate(timeout=30)
+        return self.process.communicate(timeout=90)
 
 
 @pytest.fixture
@@ -117,10 +117,12 @@ def test_blur_people(ros: RosSession, script: Any) -> None:
     assert seen[mask > 0].std() < image[mask > 0].std()
 
 
-@pytest.mark.parametrize("name", ["blur_people", "listen_to_objects"])
-def test_ctrl_c(name: str, ros: RosSession, script: Any) -> None:
+@pytest.mark.parametrize(
+    ("name", "topic"), [("blur_people", "/vss/mask/people"), ("listen_to_objects", "/vss/objects")]
+)
+def test_ctrl_c(name: str, topic: str, ros: RosSession, script: Any) -> None:
     node, example = ros.node("ears"), script(name)
-    ros.wait_until(lambda: name in node.get_node_names(), f"the node {name}")
+    ros.wait_until(lambda: node.count_subscribers(topic), f"the subscription of {name}")
     example.process.send_signal(signal.SIGINT)
     assert example.end() == ("", "")
     assert example.process.returncode == 0

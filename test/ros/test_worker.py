@@ -54,7 +54,7 @@ class Camera:
         self.elsewhere.append(elsewhere)
         self.features.append(image)
         self.begun.release()
-        assert self.go.acquire(timeout=10)
+        assert self.go.acquire(timeout=60)
         self._log.append(f"{self._name}{frame.stamp_ns}")
 
     def rest(self, now: float) -> None:
@@ -111,7 +111,7 @@ def test_overload(
     camera = Camera(log, "a", size, latest)
     office = Office(log, [camera])
     assert office.worker.put(camera, arrival(9))
-    assert camera.begun.acquire(timeout=10)
+    assert camera.begun.acquire(timeout=60)
     assert [office.worker.put(camera, arrival(i)) for i in (1, 2, 3, 4)] == put
     assert office.finish(len(answered)) == answered
 
@@ -151,7 +151,7 @@ def test_stop_finishes_the_image_in_hand_and_leaves_the_others(one: Office) -> N
     (camera,) = one.cameras
     for i in (1, 2, 3, 4):
         one.worker.put(camera, arrival(i))
-    assert camera.begun.acquire(timeout=10)
+    assert camera.begun.acquire(timeout=60)
     threading.Timer(0.05, camera.go.release).start()
     one.worker.stop()
     assert one.log == ["a1"] and camera.mailbox.clear() == 3
@@ -168,7 +168,7 @@ def test_the_camera_served_longest_ago_comes_first(log: list[str]) -> None:
     a, b, c = (Camera(log, name) for name in "abc")
     office = Office(log, [a, b, c])
     office.worker.put(a, arrival(1))
-    assert a.begun.acquire(timeout=10)
+    assert a.begun.acquire(timeout=60)
     for number in (2, 3, 4):
         office.worker.put(a, arrival(number))
     for number in (1, 2):
@@ -188,7 +188,7 @@ def test_a_camera_that_waits_for_something_keeps_nobody_waiting(log: list[str]) 
     assert b.rested.wait(10), "the worker has looked at both"
     assert office.worker.put(a, arrival(2)) and not office.worker.put(a, arrival(3))
     office.worker.put(b, arrival(1))
-    assert b.begun.acquire(timeout=10)
+    assert b.begun.acquire(timeout=60)
     a.blocked.clear()
     office.worker.wake()
     assert office.finish(3) == ["b1", "a1", "a3"]
@@ -199,7 +199,7 @@ def test_waiting_ends(log: list[str]) -> None:
     camera.blocked, camera.limit = {1}, time.monotonic() + 0.1
     office = Office(log, [camera])
     office.worker.put(camera, arrival(1))
-    assert camera.begun.acquire(timeout=10)
+    assert camera.begun.acquire(timeout=60)
     assert time.monotonic() >= camera.limit
     assert office.finish(1) == ["a1"]
 
@@ -213,7 +213,7 @@ def test_what_others_took_is_told(log: list[str]) -> None:
     a, b = (Camera(log, name) for name in "ab")
     office = Office(log, [a, b])
     office.worker.put(a, arrival(1))
-    assert a.begun.acquire(timeout=10)
+    assert a.begun.acquire(timeout=60)
     time.sleep(0.1)
     office.worker.put(b, arrival(1))
     time.sleep(0.05)
@@ -226,7 +226,7 @@ def test_images_that_wait_together_are_encoded_together(log: list[str]) -> None:
     a.wants = b.wants = True
     office = Office(log, [a, b, c], batch=True)
     office.worker.put(c, arrival(1))
-    assert c.begun.acquire(timeout=10)
+    assert c.begun.acquire(timeout=60)
     for camera in (a, b):
         office.worker.put(camera, arrival(200))
     office.worker.put(c, arrival(2))

@@ -15,7 +15,7 @@ from sam2vss_ros.affinity.model import AffinityModel, load_affinity_model
 from sam2vss_ros.affinity.tracker import TrunkFeatures
 from sam2vss_ros.affinity.trunk import CHANNELS, Bottleneck, Trunk, folded_weights
 from sam2vss_ros.errors import ModelUnavailableError
-from sam2vss_ros.sam2.functional import image_tensor
+from sam2vss_ros.sam2.functional import image_tensor, normalise
 from sam2vss_ros.sam2.options import PRESETS
 from sam2vss_ros.stream.motion import Flow, Motion
 from sam2vss_ros.training.procedural import make_clip
@@ -53,6 +53,14 @@ def square(x: int, y: int, side: int) -> Tensor:
 
 def iou(one: Tensor, other: Tensor) -> float:
     return float((one & other).sum() / (one | other).sum())
+
+
+def test_pixels_are_looked_up_as_they_would_be_normalised() -> None:
+    values = np.random.default_rng(0).permutation(np.arange(256, dtype=np.uint8).repeat(3))
+    image = values.reshape(16, 16, 3)
+    pixels = image_tensor(image, 16, CPU)
+    assert torch.equal(pixels, normalise(torch.from_numpy(image)[None].permute(0, 3, 1, 2)))
+    assert pixels.is_contiguous(memory_format=torch.channels_last)
 
 
 class Film:
@@ -101,7 +109,7 @@ def test_folded_weights_are_convolution_and_normalisation() -> None:
     first = folded.blocks[1]
     assert isinstance(first, Bottleneck) and first.expand is None
     with torch.inference_mode():
-        torch.testing.assert_close(folded.blocks[0](x), layers["0.0"](x))
+        torch.testing.assert_close(folded.blocks[0](x), layers["0.0"](x).clamp(0, 6))
         y = torch.randn(1, 32, 16, 16)
         expected = layers["1.1"](layers["1.0"](y).clamp(0, 6))
         torch.testing.assert_close(first(y), expected, atol=1e-4, rtol=1e-4)
@@ -323,7 +331,8 @@ def test_older_frames_are_kept_at_intervals() -> None:
         memory.remember(keys, torch.ones(1, 32, 48))
     assert memory._known.any(1).tolist() == [True, False, False, True, True, True]
     memory.remove_object(0)
-    assert not memory._known.any() and not memory.read(keys, None).any()
+    assert not memory._known.any()
+    assert not len(memory.read(keys, torch.zeros(1, 32, 48), None).objects)
 
 
 # -- the model

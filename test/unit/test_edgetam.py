@@ -268,7 +268,8 @@ def test_card_says_what_meta_publishes() -> None:
 
 def test_speed_is_measured_beside_upstreams_smallest() -> None:
     model = untrained_model("edgetam", "cpu", image_size=SIZE)
-    first, second = speed._rows(model, 1, untrained=True)[:2]
+    rows = speed._rows(model, 1, True, speed.engines(), upstream=True)
+    first, second = rows[:2]
     assert (first.name, second.name) == (f"upstream {TINY}", "exact")
     assert first.stream.predictor.image_size == SIZE  # type: ignore[attr-defined]
 

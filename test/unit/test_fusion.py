@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from sam2vss_ros.semantics.fusion import fuse, owners
+from sam2vss_ros.semantics.fusion import fuse, owners, strongest, upsample
 from squares import box
 
 SIZE = (8, 8)
@@ -113,9 +114,41 @@ def test_the_purer_an_object_the_more_it_counts() -> None:
 def test_a_pixel_belongs_to_the_strongest_mask_above_zero() -> None:
     first, second = box(0, 0, 6, 8, side=8).float() * 4 - 2, box(4, 0, 8, 8, side=8).float() * 6 - 3
     first[0, 0] = 0.0
-    owner = owners(torch.stack([first, second]))
+    owner = owners(torch.stack([first, second]), SIZE)
     assert owner[0, 0] == -1, "0 is not inside"
     assert (owner[1:, :4] == 0).all() and (owner[:, 4:] == 1).all()
+
+
+@pytest.mark.parametrize("size", [(12, 20), (24, 40), (36, 40), (17, 33), (7, 40)])
+def test_masks_are_looked_at_where_they_are(size: tuple[int, int]) -> None:
+    """At the edges of the image, empty, one inside another: as all of them upsampled whole."""
+    torch.manual_seed(1)
+    masks = torch.full((5, 12, 20), -4.0)
+    masks[0, :5, :7], masks[1, 4:, 15:], masks[2, 3:9, 2:18] = 3.0, 2.0, 1.0
+    masks[3, 5, 5:8] = 9.0
+    masks[:4] += torch.randn(4, 12, 20) / 2
+    owner = owners(masks, size)
+    best, which = F.interpolate(masks[None], size, mode="bilinear")[0].max(0)
+    assert torch.equal(owner, torch.where(best > 0, which, -1))
+    assert set(owner.unique().tolist()) >= {-1, 0, 1, 2} and 4 not in owner
+    assert torch.equal(owners(masks[:0], size), torch.full(size, -1))
+
+
+@pytest.mark.parametrize("count", [1, 2, 300])
+def test_of_equals_the_first_is_the_strongest(count: int) -> None:
+    torch.manual_seed(2)
+    maps = torch.randint(-3, 3, (count, 6, 9)).float()
+    best, which = strongest(maps)
+    assert torch.equal(best, maps.amax(0)) and which.dtype == torch.int64
+    assert torch.equal(which, (maps == best).int().argmax(0))
+
+
+def test_maps_are_upsampled_as_torch_does() -> None:
+    torch.manual_seed(3)
+    for size in ((12, 20), (9, 31), (3, 5), (4, 40)):
+        maps = torch.randn(3, 6, 10)
+        expected = F.interpolate(maps[None], size, mode="bilinear")[0]
+        torch.testing.assert_close(upsample(maps, size), expected)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -31,7 +31,15 @@ def start(bank: MemoryBank, slot: int, value: float) -> None:
 
 
 def write(bank: MemoryBank, values: dict[int, float]) -> None:
+    """On a frame of their own."""
+    bank.begin_frame()
     bank.write(*seen(values))
+
+
+def recall_next(bank: MemoryBank, slots: list[int]) -> list[Recall]:
+    """On the frame after."""
+    bank.begin_frame()
+    return bank.recall(slots)
 
 
 def seen(values: dict[int, float]) -> tuple[Tensor, ...]:
@@ -57,11 +65,11 @@ def memories(recall: Recall, row: int = 0) -> list[float]:
 
 def test_a_new_object_remembers_its_conditioning_frame_alone(bank: MemoryBank) -> None:
     start(bank, 2, 100)
-    recall = only(bank.recall([2]))
+    recall = only(recall_next(bank, [2]))
     assert recall.slots.tolist() == [2]
     assert recall.memories.shape == (1, 1, 16, 32) and recall.pointers.shape == (1, 1, 64)
     assert memories(recall) == [100] and recall.pointers[0, :, 0].tolist() == [100]
-    assert recall.memory_times.tolist() == [RECENT]
+    assert recall.memory_times.tolist() == [[RECENT]]
     assert recall.pointer_ages.tolist() == [[1]]
 
 
@@ -70,14 +78,25 @@ def test_the_newest_come_first_and_the_oldest_are_forgotten(frames: int, bank: M
     start(bank, 0, 100)
     for t in range(1, frames + 1):
         write(bank, {0: t})
-    recall = only(bank.recall([0]))
+    recall = only(recall_next(bank, [0]))
     recent = [float(t) for t in range(frames, max(0, frames - RECENT), -1)]
     assert memories(recall) == [100, *recent]
-    assert recall.memory_times.tolist() == [RECENT, *range(len(recent))]
+    assert recall.memory_times.tolist() == [[RECENT, *range(len(recent))]]
     seen = [float(t) for t in range(frames, max(0, frames - POINTERS), -1)]
     assert recall.pointers[0, :, 0].tolist() == [100, *seen]
     # The conditioning frame was `frames` + 1 frames before the one being asked about.
     assert recall.pointer_ages[0].tolist() == [frames + 1, *range(1, len(seen) + 1)]
+
+
+def test_a_memory_has_the_time_code_of_its_age_in_frames(bank: MemoryBank) -> None:
+    """Two objects that take turns; what is older than the oldest code has the oldest."""
+    start(bank, 0, 100)
+    start(bank, 1, 200)
+    for t in range(1, 9):
+        write(bank, {t % 2: t})
+    recall = only(recall_next(bank, [0, 1]))
+    assert [memories(recall, row)[1:] for row in (0, 1)] == [[8, 6, 4], [7, 5, 3]]
+    assert recall.memory_times.tolist() == [[RECENT, 0, 2, 2], [RECENT, 1, 2, 2]]
 
 
 def test_slots_are_grouped_by_how_much_they_remember(bank: MemoryBank) -> None:
@@ -119,8 +138,8 @@ def test_a_slot_that_starts_again_remembers_nothing_of_before(bank: MemoryBank) 
 
 
 def test_memory_is_bounded(bank: MemoryBank) -> None:
-    """The figure is that of the shapes: 4 memories and boxes, 8 pointers, box and age."""
-    per_slot = 4 * (4 * 32 * 4 * 4 + 8 * 64) + 8 * (4 * 4 + 4 + 1)
+    """The figure is that of the shapes: 4 memories, boxes and times, 8 pointers, box and age."""
+    per_slot = 4 * (4 * 32 * 4 * 4 + 8 * 64) + 8 * (4 * 4 + 4 + 4 + 1)
     assert bank.nbytes() == SLOTS * per_slot
     for slot in range(SLOTS):
         start(bank, slot, slot)

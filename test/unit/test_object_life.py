@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,12 @@ import pytest
 import torch
 
 from pipelines import sam2_tracker
-from sam2vss_ros.types import Frame, Prompt, TrackState
+from sam2vss_ros.sam2.functional import ImageFeatures
+from sam2vss_ros.sam2.options import RestRule, TrackingOptions
+from sam2vss_ros.sam2.tracker import Tracked
+from sam2vss_ros.stream.motion import Flow
+from sam2vss_ros.training.procedural import make_clip
+from sam2vss_ros.types import Frame, Prompt, TrackedObject, TrackState
 from small_sam2 import SMALL_SAM2
 from streams import Eyes, assert_consistent, box, find, ids, pipeline, run
 
@@ -195,3 +201,39 @@ def test_something_else_in_its_place_is_another_object(
     negative = 255 - street[0][::-1, ::-1]
     other = pipe.process(Frame(negative, 7))
     assert other.keyframe and ids(other) == [track_id + 1], "the lost one gave its place"
+
+
+# -- rest
+
+
+def test_who_rests_moves_with_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The camera pans over a picture: masks go with it, whether their objects are followed or not,
+    and each is followed again in time."""
+    pan, frames, rule = 2, 10, RestRule(agreement=0.6, turns=3)
+    picture = make_clip(11, 1, (96, 128 + pan * frames), kind="street").frames[0]
+    views = [np.ascontiguousarray(picture[:, pan * t : pan * t + 128]) for t in range(frames)]
+    pipe = pipeline(model=SMALL_SAM2, engine="exact")
+    tracker = sam2_tracker(pipe)
+    tracker.options = TrackingOptions(rest=rule)
+    asked: list[list[int]] = []
+    step = tracker.step
+
+    def noted_step(features: ImageFeatures, slots: list[int], flow: Flow | None) -> Tracked:
+        asked.append(slots)
+        return step(features, slots, flow)
+
+    monkeypatch.setattr(tracker, "step", noted_step)
+    before: dict[int, TrackedObject] = {}
+    moves: list[int] = []
+    waited = Counter[int]()
+    for t, view in enumerate(views):
+        now = {o.track_id: o for o in pipe.process(Frame(view, t + 1)).objects if o.area}
+        for track in pipe.stream.objects.active():
+            i = track.track_id
+            waited[i] = 0 if track.slot in asked[-1] else waited[i] + 1
+            if waited[i] and i in now and i in before:
+                moves.append(now[i].box[0] + now[i].box[2] - before[i].box[0] - before[i].box[2])
+        assert max(waited.values(), default=0) < rule.turns
+        before = now
+    assert len(moves) >= frames, "the test needs somebody who rests"
+    assert np.median(moves) / 2 == pytest.approx(-pan, abs=1), "in the middle of x"

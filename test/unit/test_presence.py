@@ -16,7 +16,7 @@ from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.semantics.posterior import ClassPosterior
 from sam2vss_ros.stages import features
 from sam2vss_ros.stages.batch import ObjectBatch
-from sam2vss_ros.stages.presence import MOST_CHANGE, signs_of
+from sam2vss_ros.stages.presence import MOST_CHANGE, looked_at, signs_of
 from sam2vss_ros.training import presence
 from sam2vss_ros.training.leaving import SIZES, leaving_clip
 from sam2vss_ros.training.pasted import Pictures
@@ -101,8 +101,8 @@ def signs_at(*places: Box) -> torch.Tensor:
             pipe.stream.objects.find(track, pipe.config)
             pipe.stream.objects.observe(track, area, pipe.config)
             pipe.stream.objects.learn(track, embedding)
-        batch = at(places).embedded(seen)
-        return signs_of(seen, batch, batch.without_overlaps())
+        batch, around = looked_at(seen, at(places))
+        return signs_of(batch, batch.without_overlaps(), around)
 
 
 def test_signs_of_masks_where_their_objects_are() -> None:

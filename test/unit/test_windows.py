@@ -110,7 +110,7 @@ def test_attention_in_a_window_of_everything_is_attention(
     torch.manual_seed(0)
     recall = (
         torch.randn(2, 3, GRID * GRID, 32),
-        torch.tensor([3, 0, 1]),
+        torch.tensor([[3, 0, 1], [3, 1, 2]]),
         torch.randn(2, 3, 64),
         torch.tensor([[5.0, 1, 2], [9, 1, 2]]),
     )

@@ -11,6 +11,7 @@ from typing import Any
 from sam2vss_ros.commands.arguments import Parser, add_command
 from sam2vss_ros.commands.bench.abstention import add_abstention
 from sam2vss_ros.commands.bench.depth import add_depth
+from sam2vss_ros.commands.bench.gpu import add_gpu
 from sam2vss_ros.commands.bench.identity import add_identity
 from sam2vss_ros.commands.bench.memory import add_memory
 from sam2vss_ros.commands.bench.parity import add_parity
@@ -21,11 +22,11 @@ from sam2vss_ros.commands.bench.tracking import add_tracking
 
 def add_bench(commands: Any) -> None:
     """Declare `sam2vss bench parity`, `speed`, `memory`, `pipeline`, `identity`, `tracking`,
-    `depth` and `abstention`."""
+    `depth`, `abstention` and `gpu`."""
     parser = add_command(
         commands,
         "bench",
-        usage="parity|speed|memory|pipeline|identity|tracking|depth|abstention ...",
+        usage="parity|speed|memory|pipeline|identity|tracking|depth|abstention|gpu ...",
         help_="measure the engine: parity with upstream, speed, memory, tracking",
         description=(
             "parity    are our masks those of SAM 2's own video predictor?\n"
@@ -35,7 +36,8 @@ def add_bench(commands: Any) -> None:
             "identity  do objects keep their ids when they leave and return?\n"
             "tracking  are objects followed on real video?\n"
             "depth     what do objects in space and clouds cost?\n"
-            "abstention  is nothing said of scenes that the semantics do not know?"
+            "abstention  is nothing said of scenes that the semantics do not know?\n"
+            "gpu       every model, size and number of objects on a GPU, in one folder"
         ),
         examples=(
             "  sam2vss bench parity --video street.mp4 --objects 8 --frames 40 --add-at 20\n"
@@ -52,3 +54,4 @@ def add_bench(commands: Any) -> None:
     add_tracking(kinds)
     add_depth(kinds)
     add_abstention(kinds)
+    add_gpu(kinds)

@@ -50,7 +50,7 @@ def add_speed(kinds: Any) -> None:
             "  stages        p50 / p95 in milliseconds, of the frames that they ran on\n\n"
             "Beside edgetam, which upstream has not, upstream runs sam2.1_hiera_tiny.\n"
             "Several models, sizes and numbers of objects make one table of all combinations.\n"
-            "With --random-weights only the speed means something: objects are held where their\n"
+            "With --random-weights only the speed means something: objects are found where their\n"
             "prompts are, and masks are not compared."
         ),
         examples=(

@@ -1,0 +1,93 @@
+"""Convolutions made ready for a CPU: weights as oneDNN wants them, and the activation in its pass.
+
+PyTorch arranges the weights anew for every image, and clips in a pass of its own over maps that the
+cache does not hold; with float32 and one thread it does not even ask oneDNN for 1x1 convolutions.
+"""
+
+from __future__ import annotations
+
+import platform
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SIZES = 4
+"""Of inputs for which weights are kept. Cameras of more than these would pack anew each time."""
+
+
+class Clipped(nn.Conv2d):
+    """A convolution whose output is clipped to 0..6, as MobileNets do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu6(super().forward(x))
+
+
+class PackedConvolution(nn.Module):
+    """A convolution, for inference; activation: `none`, `relu` or, clipped to 0..6, `hardtanh`.
+
+    How weights lie best depends on the size of the input: they are kept for the last few.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, activation: str) -> None:
+        super().__init__()
+        self.weight, self.bias = convolution.weight, convolution.bias
+        c = convolution
+        self._settings: list[Any] = [c.padding, c.stride, c.dilation, c.groups]
+        self._activation = activation, [0.0, 6.0] if activation == "hardtanh" else [], ""
+        self._packed: dict[torch.Size, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self._packed.get(x.shape)
+        if weight is None:
+            weight = self._pack(x.shape)
+        made: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x, weight, self.bias, *self._settings, *self._activation
+        )
+        return made
+
+    def _pack(self, size: torch.Size) -> Tensor:
+        if len(self._packed) == SIZES:
+            del self._packed[next(iter(self._packed))]
+        weight: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight(
+            self.weight.to_mkldnn(), *self._settings, list(size)
+        )
+        self._packed[size] = weight
+        return weight
+
+
+def can_pack(weight: Tensor) -> bool:
+    """Whether convolutions can be packed: on x86-64 processors, others were not tried, and in
+    float32, or bfloat16 where oneDNN has it there."""
+    if not (
+        weight.device.type == "cpu"
+        and platform.machine() in ("x86_64", "AMD64")
+        and torch.backends.mkldnn.is_available()
+        # What torch.compile uses, of no promised interface.
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    ):
+        return False
+    if weight.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return weight.dtype == torch.float32
+
+
+def pack(network: nn.Module) -> None:
+    """Pack the convolutions inside a network in place, where `can_pack` its weights.
+
+    It computes the same but for rounding, in the type of its weights, without gradients.
+    """
+    if not can_pack(next(network.parameters())):
+        return
+    for module in list(network.modules()):
+        children = [*module.named_children(), ("", None)]
+        for (name, child), (after, follower) in pairwise(children):
+            if not isinstance(child, nn.Conv2d):
+                continue
+            activation = "hardtanh" if isinstance(child, Clipped) else "none"
+            if isinstance(module, nn.Sequential) and isinstance(follower, nn.ReLU):
+                activation = "relu"
+                setattr(module, after, nn.Identity())
+            setattr(module, name, PackedConvolution(child, activation))
