@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sam2vss_ros.bench.measure import summarise
+from sam2vss_ros.bench.memory import resident_bytes
 from sam2vss_ros.io.results import RunSummary
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.types import Frame
@@ -18,8 +19,8 @@ def time_pipeline(pipeline: VssPipeline, frames: Iterable[Frame], warm_up: int) 
     """Process all frames; those after the first `warm_up` are timed.
 
     Returns fps, frames, objects (most at a time), in_sight (those that are seen, the mean of the
-    frames), ids, and stage_ms with p50 and p95 of the frames and their mean, by stage and for the
-    `frame` as a whole.
+    frames), ids, resident_mb (what the process holds at the end), and stage_ms with p50 and p95 of
+    the frames and their mean, by stage and for the `frame` as a whole.
     """
     summary = RunSummary()
     whole: list[float] = []
@@ -41,6 +42,7 @@ def time_pipeline(pipeline: VssPipeline, frames: Iterable[Frame], warm_up: int) 
         "objects": summary.objects_max,
         "in_sight": in_sight / summary.frames,
         "ids": len(summary.track_ids),
+        "resident_mb": round(resident_bytes() / 1e6, 1),
         "median_fps": 1e3 / float(np.median(whole)),
         "stage_ms": {name: summarise(ms, len(whole)) for name, ms in stages.items()},
     }

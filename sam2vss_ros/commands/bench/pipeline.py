@@ -27,7 +27,8 @@ def add_pipeline(kinds: Any) -> None:
         parent="sam2vss bench",
         description=(
             "Run the whole pipeline over a recording and print p50, p95 and mean of the\n"
-            "milliseconds that its stages take, without reading and drawing."
+            "milliseconds that its stages take, without reading and drawing, and what the process\n"
+            "holds in the end."
         ),
         examples=(
             "  sam2vss bench pipeline --video street.mp4 --frames 100\n"
@@ -66,7 +67,8 @@ def _pipeline(args: argparse.Namespace) -> Report:
             raise InputError(str(error)) from error
     summary = (
         f"{result['fps']:.1f} frames/s over {result['frames']} frames, at most "
-        f"{result['objects']} objects at a time, {result['ids']} in all"
+        f"{result['objects']} objects at a time, {result['ids']} in all; the process holds "
+        f"{result['resident_mb']:.0f} MB"
     )
     stages = Table(
         ["stage", "p50 ms", "p95 ms", "mean ms"],
