@@ -37,4 +37,6 @@ for name, topic in (("image", "/image"), ("mask", "/vss/mask/people"), ("out", "
 args = parser.parse_args()
 rclpy.init()
 with contextlib.suppress(KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
-    rclpy.spin(Blur(args.image, args.mask, args.out))
+    node = Blur(args.image, args.mask, args.out)
+    while rclpy.ok():  # not spin: the middleware now and then wakes nobody for a signal
+        rclpy.spin_once(node, timeout_sec=0.2)

@@ -55,7 +55,10 @@ def script() -> Iterator[Any]:
     for one in started:
         if one.running:
             one.process.terminate()
-        one.process.communicate()
+        try:
+            one.process.communicate(timeout=60)
+        finally:
+            one.process.kill()
 
 
 def test_listen_to_objects(start: Start, script: Any) -> None:
