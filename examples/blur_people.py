@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+from collections import deque
 
 import cv2
 import rclpy.executors
@@ -15,17 +16,13 @@ from sam2vss_ros.ros.conversions import image_message, image_to_rgb
 class Blur(Node):
     def __init__(self, image: str, mask: str, out: str) -> None:
         super().__init__("blur_people")
-        self.waiting: dict[tuple[int, int], Image] = {}  # the last images by their stamps
+        self.waiting: deque[Image] = deque(maxlen=60)  # until their masks come
         self.publisher = self.create_publisher(Image, out, 10)
-        self.create_subscription(Image, image, self.keep, 10)
+        self.create_subscription(Image, image, lambda i: self.waiting.append(i), 10)
         self.create_subscription(Image, mask, self.blur, 10)
 
-    def keep(self, image: Image) -> None:
-        self.waiting[image.header.stamp.sec, image.header.stamp.nanosec] = image
-        self.waiting = dict(list(self.waiting.items())[-60:])
-
     def blur(self, mask: Image) -> None:
-        if image := self.waiting.get((mask.header.stamp.sec, mask.header.stamp.nanosec)):
+        for image in (i for i in self.waiting if i.header.stamp == mask.header.stamp):
             rgb = image_to_rgb(image)
             rgb = cv2.copyTo(cv2.blur(rgb, (31, 31)), pixels_of(mask), rgb.copy())
             self.publisher.publish(image_message(rgb, "rgb8", image.header))

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -21,10 +22,13 @@ def executables(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_lifecycle_cycles_give_their_memory_back(tmp_path: Path) -> None:
-    part = cycles(12, (160, 120), tmp_path)
-    assert part.frames_in == part.processed == 120
-    assert len(part.memory_mb) == 12
-    assert part.memory_mb[-1] - part.memory_mb[3] < 20, f"MB by cycle: {part.memory_mb}"
+    part = cycles(16, (160, 120), tmp_path)
+    assert part.frames_in == part.processed == 160
+    assert len(part.memory_mb) == 16
+    # Threads come and go in malloc's arenas, by 40 MB from life to life: halves say more than ends.
+    # Had each life kept its networks, 8 MB, the second half would hold 64 MB more.
+    grown = median(part.memory_mb[8:]) - median(part.memory_mb[:8])
+    assert grown < 32, f"MB by cycle: {part.memory_mb}"
 
 
 def test_a_short_soak(tmp_path: Path) -> None:
