@@ -32,6 +32,7 @@ setup(
         "PyYAML>=5.4",
         "Pillow>=9.0",
         "tqdm>=4.66.1",
+        "threadpoolctl>=3.1",
         "rosbags>=0.11.9",
     ],
     extras_require={

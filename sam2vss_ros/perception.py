@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sam2vss_ros import heap, libraries
+from sam2vss_ros import heap, libraries, threads
 from sam2vss_ros.affinity.discovery import ObjectSource
 from sam2vss_ros.affinity.model import AffinityModel, load_affinity_model
 from sam2vss_ros.config import DENSE_MODES, PipelineConfig
@@ -102,7 +102,7 @@ class Perception:
     def load(
         config: PipelineConfig, ids: WordIds | None = None, model: TrackingModel | None = None
     ) -> Perception:
-        """Load the networks; on a CPU this also sets torch's number of threads.
+        """Load the networks; this also sets the libraries' numbers of CPU threads.
 
         ids: those that words already have in this run. model: that of `config`, where it is loaded
         already.
@@ -112,8 +112,7 @@ class Perception:
         heap.reuse()
         model = model or _load_model(config)
         resolved = _resolve(config, model)
-        if resolved.threads:
-            torch.set_num_threads(resolved.threads)
+        threads.use(resolved.threads)
         trunk = (
             model
             if isinstance(model, AffinityModel)
@@ -329,9 +328,19 @@ def _resolve(config: PipelineConfig, model: TrackingModel) -> PipelineConfig:
         engine=card.engine if config.engine == "auto" else config.engine,
         discovery=card.discovery if config.discovery == "auto" else config.discovery,
         max_objects=config.max_objects or card.max_objects,
-        # What suits a small model does not suit a large network beside it.
-        threads=config.threads or (card.cpu_threads if config.network == "head" else 0),
+        threads=config.threads or _threads(card, config.network),
     )
+
+
+def _threads(card: ModelCard, network: str) -> int:
+    """CPU threads that suit the model, 0 for all.
+
+    Half the processors are left to who looks at the next frame (`lookahead`): threads that share
+    the small operations of a small model wait for each other for longer than they gain.
+    """
+    if network != "head":  # what suits a small model does not suit a large network beside it
+        return 0
+    return min(card.cpu_threads, max(1, threads.processors() // 2))
 
 
 def _published_classes(

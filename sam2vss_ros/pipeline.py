@@ -21,6 +21,7 @@ from sam2vss_ros.sam2.discovery import Source
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.stages import classify, compose, discover, features, track
 from sam2vss_ros.stages.batch import ObjectBatch
+from sam2vss_ros.stages.features import FrameFeatures, Looked
 from sam2vss_ros.stream.requests import Requests
 from sam2vss_ros.stream.state import FrameContext, StreamState
 from sam2vss_ros.stream.stopwatch import Clock, Stopwatch
@@ -34,7 +35,7 @@ class VssPipeline:
 
     `process` belongs to one thread, the same for all pipelines of a Perception; `reset`,
     `add_prompt`, `remove_object` and `reconfigure` may be called from any other and take effect
-    before the next frame.
+    before the next frame, `look` at any time.
 
     Raises ValueError for options that do not fit the networks. seconds: the clock of a CPU, of
     which the frame-time budget and `timings_ms` are told. source: where new objects come from,
@@ -75,12 +76,26 @@ class VssPipeline:
         """Where the networks run."""
         return self.perception.device
 
+    def look(self, frame: Frame, image: Features | None = None) -> FrameFeatures | None:
+        """What the networks say of a frame that `process` is to have later; None in mode network,
+        where that asks them itself.
+
+        image: its `Perception.encode_images`, where they are known already. Raises what a network
+        raises.
+        """
+        mode = self.config.mode
+        if mode == "network":
+            return None
+        perception = self.perception
+        with perception.arithmetic():
+            return features.extract(perception, frame, mode, perception.predict(frame), image)
+
     def process(
-        self, frame: Frame, image: Features | None = None, elsewhere: float = 0.0
+        self, frame: Frame, looked: Looked | None = None, elsewhere: float = 0.0
     ) -> SemanticFrame:
         """Segment the next frame of the stream.
 
-        image: its `Perception.encode_images`, where they are known already. elsewhere: seconds that
+        looked: hands over its `look`, where that was asked for ahead. elsewhere: seconds that
         other streams have taken since this one's last frame; they count against `target_fps`.
 
         A frame that is `out_of_order` is not looked at: the answer is the last one's, marked so.
@@ -109,7 +124,7 @@ class VssPipeline:
                 if context.config.mode == "network":
                     answer = self._label_alone(context, watch)
                 else:
-                    answer = self._follow_objects(context, image, watch)
+                    answer = self._follow_objects(context, looked, watch)
         except Exception:
             # The memory may be half updated.
             self.requests.begin_anew(context.prompts)
@@ -132,10 +147,10 @@ class VssPipeline:
         return self.stream.timeline.place(stamp_ns) == Place.LATE
 
     def _follow_objects(
-        self, context: FrameContext, image: Features | None, watch: Stopwatch
+        self, context: FrameContext, looked: Looked | None, watch: Stopwatch
     ) -> SemanticFrame:
         perception, stream = self.perception, self.stream
-        seen = features.see(perception, stream, context, image, watch)
+        seen = features.see(perception, stream, context, looked, watch)
 
         batch = track.follow(stream, context, seen)
         watch.lap("track")

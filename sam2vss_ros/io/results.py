@@ -100,12 +100,12 @@ def write_results(
         if prompts is not None:
             pipeline.reserve_ids(prompts.largest)
         (stage.folder / LABELS).mkdir()
-        for index, frame in enumerate(frames):
+        for index, (frame, looked) in enumerate(looking_ahead(pipeline, frames)):
             if prompts is not None:
                 height, width = frame.image.shape[:2]
                 prompts.ask(pipeline, index, (width, height))
             start = time.perf_counter()
-            answer = pipeline.process(frame)
+            answer = pipeline.process(frame, looked)
             summary.add(answer, time.perf_counter() - start)
             if in_space is not None:
                 summary.note(in_space.add(index, frame, answer))

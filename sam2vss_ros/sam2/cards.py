@@ -18,7 +18,7 @@ class ModelCard:
     that keeps the camera's aspect; `parameters` their number, 0 where it is not known; `discovery`
     the best source of new objects (regions, objects or grid). `understands_points` says whether the
     model turns points and boxes into masks; if not, the dense region under them is used.
-    `cpu_threads` is the best number of threads on a CPU, 0 for all. `max_objects` and `engine` (a
+    `cpu_threads` is the best number of threads on many processors (of few: half of them), 0 for all. `max_objects` and `engine` (a
     preset in `options.PRESETS`) are the defaults of the options of the same name. `source` says who
     made the model, `licence` on what terms its weights may be used.
 

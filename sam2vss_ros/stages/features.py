@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -64,22 +65,30 @@ class FrameFeatures:
         return View(self.image, self.probabilities, self.middles, self.moving, self.familiar)
 
 
+Looked = Callable[[], FrameFeatures | None]
+"""Hands over what `VssPipeline.look` found; it may wait for that, and raises what that has."""
+
+
 def see(
     perception: Perception,
     stream: StreamState,
     context: FrameContext,
-    image: Features | None,
+    looked: Looked | None,
     watch: Stopwatch,
 ) -> FrameFeatures:
     """The frame's features; the dense evidence is joined with that of the frames before.
 
-    image: as for `extract`. watch: the dense network, where there is one, is a lap of its own, and
-    so are words.
+    looked: what the networks say of it, where they were asked ahead; who looked in another mode may
+    not have asked them all. watch: the dense network, where there is one and it is asked here, is a
+    lap of its own, and so are words.
     """
-    dense = perception.predict(context.frame)
-    if dense is not None:
-        watch.lap("network")
-    features = extract(perception, context.frame, context.config.mode, dense, image)
+    mode = context.config.mode
+    features = None if looked is None else looked()
+    if features is None or (features.hidden is None and perception.classifies_masks(mode)):
+        dense = perception.predict(context.frame)
+        if dense is not None:
+            watch.lap("network")
+        features = extract(perception, context.frame, mode, dense)
     flow = stream.motion.follow(context.frame.image)
     moving = None
     if context.config.discovery == "objects":

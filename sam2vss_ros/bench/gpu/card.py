@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from sam2vss_ros.errors import one_line
+from sam2vss_ros.threads import processors
 
 READINGS = {
     "driver": "driver_version",
@@ -33,7 +33,7 @@ def describe(device: torch.device) -> dict[str, Any]:
     """The card, its driver and what runs on it; of a CPU only what holds of that."""
     about = {
         "device": f"CPU ({platform.machine()})",
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": processors(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if torch.backends.cudnn.is_available() else None,

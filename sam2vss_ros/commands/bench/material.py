@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -90,6 +89,6 @@ def load(args: argparse.Namespace, model: str, image_size: int, precision: str) 
 
 def use_threads(threads: int) -> None:
     """Set torch's CPU threads, 0: all. After discovery, whose pipeline takes as many as suit it."""
-    import torch
+    from sam2vss_ros.threads import processors, use
 
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    use(threads or processors())
