@@ -87,7 +87,7 @@ class PipelineConfig(Checked):
     )
     threads: int = option(
         0,
-        "CPU threads of the model; 0: what suits it (mobile half of the processors, two at most; others all)",
+        "CPU threads of the model; 0: what suits it (mobile one or two, others all cores)",
         low=0,
         high=256,
     )

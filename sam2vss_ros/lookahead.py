@@ -9,23 +9,18 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import torch
-
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.stages.features import Looked
 from sam2vss_ros.types import Frame
 
 
-def looking_ahead(
-    pipeline: VssPipeline, frames: Iterable[Frame]
-) -> Iterator[tuple[Frame, Looked]]:
+def looking_ahead(pipeline: VssPipeline, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Looked]]:
     """Each of the frames, with what `VssPipeline.process` is to take as `looked`.
 
     A second thread looks at the next frame from the moment that one is handed out. Raises what
     `frames` raises, once the frame before has been handed out.
     """
-    threads = torch.get_num_threads()
-    with ThreadPoolExecutor(1, "look", torch.set_num_threads, (threads,)) as pool:
+    with ThreadPoolExecutor(1, "look") as pool:
         waiting: deque[tuple[Frame, Looked]] = deque()
         try:
             for frame in frames:

@@ -23,7 +23,7 @@ from sam2vss_ros.config import DENSE_MODES, PipelineConfig
 from sam2vss_ros.errors import MissingLabelsError, one_line
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.build import Sam2Model, load_model
-from sam2vss_ros.sam2.cards import model_card
+from sam2vss_ros.sam2.cards import ModelCard, model_card
 from sam2vss_ros.sam2.discovery import GridSource, RegionSource, Source
 from sam2vss_ros.sam2.options import PRESETS
 from sam2vss_ros.semantics import second_look

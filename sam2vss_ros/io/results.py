@@ -31,6 +31,7 @@ from sam2vss_ros.io.prompt_folder import PromptFolder
 from sam2vss_ros.io.readers import FrameSource
 from sam2vss_ros.io.results_3d import CLOUDS, OBJECTS_3D, Results3D
 from sam2vss_ros.io.video_writer import VideoWriter
+from sam2vss_ros.lookahead import looking_ahead
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.types import SemanticFrame, TrackedObject
 

@@ -27,9 +27,10 @@ from sam2vss_ros.ros.mailbox import MOST_BYTES, Arrival, Mailbox
 from sam2vss_ros.ros.outputs import Answer, Outputs, output_size
 from sam2vss_ros.ros.services import Services
 from sam2vss_ros.ros.space import NoDepthError, PairedDepth, Space
-from sam2vss_ros.ros.worker import Worker
+from sam2vss_ros.ros.worker import Taken, Worker
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.semantics.groups import mask_ids
+from sam2vss_ros.stages.features import FrameFeatures, Looked
 from sam2vss_ros.tracking import Features
 from sam2vss_ros.types import Frame, SemanticFrame
 
@@ -93,7 +94,6 @@ class Channel:
         self._last_time = time.monotonic()
         self._released = False
         self._logged: set[str] = set()
-        self._depth: PairedDepth | None = None  # of the image in hand
         self._tell_classes()
         self._contrast = Contrast()
 
@@ -189,8 +189,8 @@ class Channel:
             longest = max(longest, self.config.depth_slop)
         return max(0.0, arrival.time + longest - now) if longest else 0.0
 
-    def read(self, arrival: Arrival) -> Frame | None:
-        """The frame of a message; None where it is broken or out of order."""
+    def read(self, arrival: Arrival) -> Taken | None:
+        """The frame of a message, with its depth; None where it is broken."""
         message = arrival.message
         assert self.pipeline is not None
         most = self.pipeline.config.max_image_pixels
@@ -199,12 +199,10 @@ class Channel:
             image = decode(message, most, self._contrast)
             stamp = header_stamp_ns(message)
             time_ns = self._times.of(stamp, WALL_NS + round(arrival.time * 1e9))
-            if self._is_late(time_ns):
-                return None
             if self._times.unstamped:
                 self._note_no_stamp(stamp)
-            self._depth = self.space.take(stamp, self.config)
-            return Frame(image, time_ns, self._take_labels(stamp))
+            depth = self.space.take(stamp, self.config)
+            return Taken(arrival, Frame(image, time_ns, self._take_labels(stamp)), depth)
         except ImageError as error:
             self._skip(error.reason, str(error))
         except Exception as error:  # whatever happens to one frame, the next one is processed
@@ -215,16 +213,21 @@ class Channel:
         """Whether objects are followed."""
         return self.pipeline is not None and self.pipeline.config.mode != "network"
 
-    def answer(
-        self, arrival: Arrival, frame: Frame, image: Features | None, elsewhere: float
-    ) -> None:
-        """Process a frame and publish the answer."""
+    def look(self, taken: Taken, image: Features | None) -> FrameFeatures | None:
+        """What the networks say of a frame that is to be answered later."""
+        assert self.pipeline is not None
+        return self.pipeline.look(taken.frame, image)
+
+    def answer(self, taken: Taken, looked: Looked | None, elsewhere: float) -> None:
+        """Process a frame and publish the answer, unless it is out of order."""
         assert self.pipeline is not None
         self._last_time, self._released = time.monotonic(), False
         try:
+            if self._is_late(taken.frame.stamp_ns):
+                return
             self.pipeline.wants_entropy = self.space.wants_entropy(self.config)
-            semantic = self.pipeline.process(frame, image, elsewhere)
-            self._publish(arrival, frame, semantic)
+            semantic = self.pipeline.process(taken.frame, looked, elsewhere)
+            self._publish(taken, semantic)
         except MissingLabelsError as error:
             self._skip("no labels", str(error))
         except NetworkError as error:
@@ -240,7 +243,8 @@ class Channel:
             self.pipeline.release()
             self._released = True
 
-    def _publish(self, arrival: Arrival, frame: Frame, semantic: SemanticFrame) -> None:
+    def _publish(self, taken: Taken, semantic: SemanticFrame) -> None:
+        arrival, frame, depth = taken
         self._report_breaks(frame, semantic)
         height, width = frame.image.shape[:2]
         size = output_size(self.config.output_width, self.config.output_height, (width, height))
@@ -249,9 +253,9 @@ class Channel:
         answer = Answer(arrival.message.header, frame.image, semantic, info, size)
         self.outputs.publish(answer)
         milliseconds = dict(semantic.timings_ms)
-        if self._depth is not None:
+        if depth is not None:
             start = time.monotonic()
-            self._publish_space(answer, self._depth)
+            self._publish_space(answer, depth)
             milliseconds["3-D"] = (time.monotonic() - start) * 1e3
         milliseconds["arrival to publish"] = (time.monotonic() - arrival.time) * 1e3
         if not self._times.unstamped:

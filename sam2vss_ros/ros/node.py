@@ -44,6 +44,7 @@ from sam2vss_ros.ros.parameters import Parameters
 from sam2vss_ros.ros.vocabulary import VocabularyService
 from sam2vss_ros.ros.worker import Worker
 from sam2vss_ros.semantics.vocabulary.ids import WordIds
+from sam2vss_ros.threads import processors
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE  # the node stays in the state it was in
@@ -192,7 +193,9 @@ class VssNode(LifecycleNode):
             self._open(self._load(pipeline_config), pipeline_config)
         perception = self._perception
         assert perception is not None
-        worker = Worker(perception, self._channels, batch=perception.device.type == "cuda")
+        on_gpu = perception.device.type == "cuda"
+        ahead = not on_gpu and processors() > 1
+        worker = Worker(perception, self._channels, batch=on_gpu, ahead=ahead)
         undo.callback(worker.stop)
         topics = []
         for channel in self._channels:

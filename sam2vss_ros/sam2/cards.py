@@ -18,9 +18,10 @@ class ModelCard:
     that keeps the camera's aspect; `parameters` their number, 0 where it is not known; `discovery`
     the best source of new objects (regions, objects or grid). `understands_points` says whether the
     model turns points and boxes into masks; if not, the dense region under them is used.
-    `cpu_threads` is the best number of threads on many processors (of few: half of them), 0 for all. `max_objects` and `engine` (a
-    preset in `options.PRESETS`) are the defaults of the options of the same name. `source` says who
-    made the model, `licence` on what terms its weights may be used.
+    `cpu_threads` is the best number of threads on many processors, of few it is half of them; 0 for
+    all. `max_objects` and `engine` (a preset in `options.PRESETS`) are the defaults of the options
+    of the same name. `source` says who made the model, `licence` on what terms its weights may be
+    used.
 
     Meta's models have `config` (a YAML file in the `sam2` package), `file`, its `file_bytes` and
     `sha256`, and `hub_id`; other people's SAM 2 has `model_file`, their YAML file, see

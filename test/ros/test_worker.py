@@ -14,7 +14,8 @@ from harness import header
 from pipelines import shared_perception
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.ros.mailbox import Arrival, Mailbox
-from sam2vss_ros.ros.worker import Worker
+from sam2vss_ros.ros.worker import Taken, Worker
+from sam2vss_ros.stages.features import FrameFeatures, Looked
 from sam2vss_ros.tracking import Features
 from sam2vss_ros.types import Frame
 from small_sam2 import SMALL_SAM2
@@ -33,6 +34,9 @@ class Camera:
         self.rested = threading.Event()
         self.elsewhere: list[float] = []
         self.features: list[Features | None] = []
+        self.looks: list[int] = []
+        self.looked, self.broken = threading.Semaphore(0), False
+        self.found: list[str] = []
         self._log, self._name = log, name
 
     def ready(self, arrival: Arrival, now: float) -> bool:
@@ -41,21 +45,32 @@ class Camera:
     def patience(self, arrival: Arrival, now: float) -> float:
         return max(0.0, self.limit - now)
 
-    def read(self, arrival: Arrival) -> Frame | None:
+    def read(self, arrival: Arrival) -> Taken | None:
         number = arrival.message.width
-        return Frame(np.full((8, 8, 3), number, np.uint8), number) if number else None
+        image = np.full((8, 8, 3), number, np.uint8)
+        return Taken(arrival, Frame(image, number)) if number else None
 
     def wants_features(self) -> bool:
         return self.wants
 
-    def answer(
-        self, arrival: Arrival, frame: Frame, image: Features | None, elsewhere: float
-    ) -> None:
-        self.elsewhere.append(elsewhere)
+    def look(self, taken: Taken, image: Features | None) -> FrameFeatures | None:
         self.features.append(image)
+        self.looks.append(taken.frame.stamp_ns)
+        self.looked.release()
+        if self.broken:
+            raise ValueError("no look")
+        return None
+
+    def answer(self, taken: Taken, looked: Looked | None, elsewhere: float) -> None:
+        self.elsewhere.append(elsewhere)
         self.begun.release()
         assert self.go.acquire(timeout=60)
-        self._log.append(f"{self._name}{frame.stamp_ns}")
+        try:
+            found = "" if looked is None else str(looked())
+        except ValueError as error:
+            found = str(error)
+        self._log.append(f"{self._name}{taken.frame.stamp_ns}")
+        self.found.append(found)
 
     def rest(self, now: float) -> None:
         self.rested.set()
@@ -73,10 +88,12 @@ def log() -> list[str]:
 class Office:
     """Cameras a, b, ... and their worker."""
 
-    def __init__(self, log: list[str], cameras: list[Camera], batch: bool = False) -> None:
+    def __init__(
+        self, log: list[str], cameras: list[Camera], batch: bool = False, ahead: bool = False
+    ) -> None:
         perception = shared_perception(PipelineConfig(model=SMALL_SAM2, device="cpu"))
         self.cameras, self.log = cameras, log
-        self.worker = Worker(perception, cameras, batch)
+        self.worker = Worker(perception, cameras, batch, ahead)
 
     def finish(self, count: int) -> list[str]:
         """Let everything be answered until there are so many answers, and end."""
@@ -231,9 +248,93 @@ def test_images_that_wait_together_are_encoded_together(log: list[str]) -> None:
         office.worker.put(camera, arrival(200))
     office.worker.put(c, arrival(2))
     assert office.finish(4) == ["c1", "a200", "b200", "c2"]
-    assert c.features == [None, None]
+    assert not c.features
     first, second = a.features[0], b.features[0]
     assert first is not None and second is not None
     for one, other in zip(first.pyramid, second.pyramid, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
         assert one.shape[0] == 1
+
+
+class TestLookingAhead:
+    """A second thread looks at the next image while one is being answered."""
+
+    @pytest.fixture
+    def camera(self, log: list[str]) -> Camera:
+        return Camera(log, "a", 1, latest=True)
+
+    @pytest.fixture
+    def office(self, log: list[str], camera: Camera) -> Iterator[Office]:
+        """One that knows already how long an answer takes."""
+        office = Office(log, [camera], ahead=True)
+        self.begin(office, 100)
+        self.end(camera)
+        yield office
+        camera.go.release()
+        office.worker.stop()
+
+    def begin(self, office: Office, number: int) -> None:
+        (camera,) = office.cameras
+        office.worker.put(camera, arrival(number))
+        assert camera.begun.acquire(timeout=60)
+
+    def end(self, camera: Camera) -> None:
+        camera.rested.clear()
+        camera.go.release()
+        assert camera.rested.wait(60), "the worker is free"
+
+    def test_the_next_image_is_looked_at_once(self, office: Office, camera: Camera) -> None:
+        self.begin(office, 1)
+        office.worker.put(camera, arrival(2))
+        assert camera.looked.acquire(timeout=60), "while the first is in hand"
+        assert office.worker.put(camera, arrival(3)), "the second does not wait any more"
+        assert not office.worker.put(camera, arrival(4))
+        assert office.finish(4) == ["a100", "a1", "a2", "a4"]
+        assert camera.looks[0] == 2 and 1 not in camera.looks
+
+    def test_nobody_looks_while_there_is_time(self, office: Office, camera: Camera) -> None:
+        """An image that comes when the worker is free is answered as ever."""
+        for number in (1, 2, 3):
+            self.begin(office, number)
+            self.end(camera)
+        assert office.log == ["a100", "a1", "a2", "a3"] and not camera.looks
+
+    def test_a_broken_image_is_passed_over(self, office: Office, camera: Camera) -> None:
+        self.begin(office, 1)
+        office.worker.put(camera, arrival(0))
+        end = time.monotonic() + 60
+        while camera.mailbox.first() is not None and time.monotonic() < end:
+            time.sleep(0.001)
+        office.worker.put(camera, arrival(2))
+        assert office.finish(3) == ["a100", "a1", "a2"]
+
+    def test_a_look_that_fails_fails_its_image(self, office: Office, camera: Camera) -> None:
+        camera.broken = True
+        self.begin(office, 1)
+        office.worker.put(camera, arrival(2))
+        assert camera.looked.acquire(timeout=60)
+        assert office.finish(3) == ["a100", "a1", "a2"]
+        assert camera.found[1:] == ["", "no look"]
+
+    def test_stop_finishes_what_was_looked_at(self, office: Office, camera: Camera) -> None:
+        self.begin(office, 1)
+        office.worker.put(camera, arrival(2))
+        assert camera.looked.acquire(timeout=60)
+        office.worker.put(camera, arrival(3))
+        threading.Timer(0.05, camera.go.release, ()).start()
+        threading.Timer(0.1, camera.go.release, ()).start()
+        office.worker.stop()
+        assert office.log == ["a100", "a1", "a2"] and camera.mailbox.clear() == 1
+
+    def test_what_others_took_is_told(self, log: list[str]) -> None:
+        a, b = Camera(log, "a"), Camera(log, "b")
+        office = Office(log, [a, b], ahead=True)
+        a.go.release()
+        for number in (100, 1):
+            office.worker.put(a, arrival(number))
+            assert a.begun.acquire(timeout=60)
+        office.worker.put(b, arrival(1))
+        assert b.looked.acquire(timeout=60)
+        time.sleep(0.1)
+        assert office.finish(3) == ["a100", "a1", "b1"]
+        assert b.elsewhere[0] >= 0.1

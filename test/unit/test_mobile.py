@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 
 import cv2
 import numpy as np
@@ -116,10 +117,10 @@ def test_cameras_of_two_aspects_on_one_perception(street: Images) -> None:
             encoded = perception.encode_images(images)
         assert [e.pyramid[0].shape[-2:] for e in encoded] == [(32, 48), (48, 32), (32, 48)]
         pipes = (wide, tall, again)
-        answers = [
-            pipe.process(Frame(picture, t), features)
-            for pipe, picture, features in zip(pipes, images, encoded, strict=True)
-        ]
+        answers = []
+        for pipe, picture, features in zip(pipes, images, encoded, strict=True):
+            looked = partial(pipe.look, Frame(picture, t), features)
+            answers.append(pipe.process(Frame(picture, t), looked))
         for pipe, picture, answer in ((alone, image, answers[0]), (alone_tall, narrow, answers[1])):
             expected = pipe.process(Frame(picture, t))
             assert answer.label_image.shape == picture.shape[:2]
