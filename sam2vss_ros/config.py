@@ -270,6 +270,11 @@ class NodeConfig(Checked):
         low=1,
         high=100000,
     )
+    look_ahead: bool = option(
+        False,
+        "on a CPU, run the networks on the next image while one is answered, as overload all "
+        "always does: more answers, but later ones where the two share a core",
+    )
     start_enabled: bool = option(
         True, "process images from the start; otherwise wait for the service ~/enable"
     )

@@ -44,7 +44,6 @@ from sam2vss_ros.ros.parameters import Parameters
 from sam2vss_ros.ros.vocabulary import VocabularyService
 from sam2vss_ros.ros.worker import Worker
 from sam2vss_ros.semantics.vocabulary.ids import WordIds
-from sam2vss_ros.threads import processors
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE  # the node stays in the state it was in
@@ -194,7 +193,7 @@ class VssNode(LifecycleNode):
         perception = self._perception
         assert perception is not None
         on_gpu = perception.device.type == "cuda"
-        ahead = not on_gpu and processors() > 1
+        ahead = not on_gpu and (self._config.look_ahead or self._config.overload == "all")
         worker = Worker(perception, self._channels, batch=on_gpu, ahead=ahead)
         undo.callback(worker.stop)
         topics = []
