@@ -14,6 +14,7 @@ from ros_session import RosSession
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
+from sam2vss_ros.stages.features import FrameFeatures
 from sam2vss_ros.types import Frame, SemanticFrame
 
 
@@ -23,6 +24,11 @@ class Valve(VssPipeline):
     def __init__(self, perception: Perception, config: PipelineConfig) -> None:
         super().__init__(perception, config)
         self.begun, self.opened = threading.Semaphore(0), threading.Semaphore(0)
+        self.looks: list[int] = []
+
+    def look(self, frame: Frame, *args: Any) -> FrameFeatures | None:
+        self.looks.append(frame.stamp_ns)
+        return super().look(frame, *args)
 
     def process(self, frame: Frame, *args: Any) -> SemanticFrame:
         self.begun.release()
@@ -30,14 +36,17 @@ class Valve(VssPipeline):
         return super().process(frame, *args)
 
 
-def start_with_valve(start: Start, overload: str, queue_size: int) -> tuple[Harness, list[Valve]]:
+def start_with_valve(
+    start: Start, overload: str, queue_size: int, **options: Any
+) -> tuple[Harness, list[Valve]]:
     made: list[Valve] = []
 
     def make(perception: Perception, config: PipelineConfig) -> VssPipeline:
         made.append(Valve(perception, config))
         return made[-1]
 
-    return start(make_pipeline=make, overload=overload, queue_size=queue_size), made
+    bench = start(make_pipeline=make, overload=overload, queue_size=queue_size, **options)
+    return bench, made
 
 
 def send_one_by_one(bench: Harness, stamps: range, before: int) -> None:
@@ -64,6 +73,27 @@ def test_latest_takes_the_newest(ros: RosSession, start: Start) -> None:
     assert [m.header for m in labels] == [header(0), header(400)]
     bench.wait_for_value("frames processed", "2")
     assert bench.diagnostics()["frames dropped"] == "3"
+
+
+def test_latest_with_a_look_ahead(ros: RosSession, start: Start) -> None:
+    """One image more is in hand; of those that come then, the newest is still the one taken."""
+    bench, made = start_with_valve(start, "latest", 5, look_ahead=True)
+    labels = bench.record("/vss/label_image", Image)
+    bench.active()
+    bench.send(0)
+    assert made[0].begun.acquire(timeout=60)
+    made[0].opened.release()
+    bench.wait_for_value("frames processed", "1")
+    send_one_by_one(bench, range(100, 101), before=1)
+    assert made[0].begun.acquire(timeout=60)
+    send_one_by_one(bench, range(200, 201), before=2)
+    ros.wait_until(lambda: 200_000_000 in made[0].looks, "a look at the third image")
+    send_one_by_one(bench, range(300, 500, 100), before=3)
+    bench.wait_for_value("frames dropped", "1")
+    for _ in range(3):
+        made[0].opened.release()
+    ros.wait_until(lambda: len(labels) == 4, "four label images")
+    assert [m.header for m in labels] == [header(s) for s in (0, 100, 200, 400)]
 
 
 def test_all_takes_every_image_in_order(ros: RosSession, start: Start) -> None:

@@ -283,6 +283,7 @@ def test_pipeline_by_stage(video: Path, tmp_path: Path) -> None:
     spent = report["stage_ms"]
     assert {"encode", "track", "discover", "classify", "fuse", "frame"} <= spent.keys()
     assert spent["encode"]["p50"] < spent["frame"]["p50"]
+    assert report["ahead_fps"] > 0
 
 
 # --- material and scales
