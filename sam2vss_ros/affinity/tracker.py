@@ -27,6 +27,7 @@ from sam2vss_ros.sam2.masks import above
 from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.stream.motion import Flow, carried
+from sam2vss_ros.transfer import upload_index
 from sam2vss_ros.types import Prompt
 
 SMALL_AREA = 0.008
@@ -113,7 +114,8 @@ class AffinityTracker:
         self.bank.keep(slots)
         if not slots:
             return self.nothing()
-        logits, crisp = (of_slots[slots] for of_slots in self.bank.read(flow))
+        asked = upload_index(slots, self.device)
+        logits, crisp = (of_slots[asked] for of_slots in self.bank.read(flow))
         score = logits.flatten(1).amax(1)
         return Tracked(tuple(slots), logits, crisp, score, logits.new_zeros(len(slots), 1))
 
@@ -238,7 +240,7 @@ class AffinityBank:
 
     def correct(self, slots: Sequence[int], logits: Tensor) -> None:
         """The objects of `slots` have these (B, h, w) masks on the frame in hand."""
-        self._logits[list(slots)] = logits
+        self._logits[upload_index(slots, logits.device)] = logits
 
     def start(self, slots: Sequence[int], logits: Tensor) -> None:
         """Objects begin with these (B, h, w) masks on the frame in hand."""
