@@ -64,7 +64,7 @@ class AffinityModel:
 
 
 def input_size(size: tuple[int, int], longer: int) -> tuple[int, int]:
-    """Height and width of the input in the aspect of images of `size`; its longer side: `longer`."""
+    """Height and width of the input, the larger one `longer`, in the aspect of images of `size`."""
     scale = longer / max(size) / SIZE_STEP
     height, width = (max(1, round(side * scale)) * SIZE_STEP for side in size)
     return height, width

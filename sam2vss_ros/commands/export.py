@@ -32,12 +32,14 @@ def add_export(commands: Any) -> None:
         usage="onnx ...",
         help_="write the embedded model as ONNX, for TensorRT and others",
         description="onnx  the networks of the model mobile, a file each",
-        examples=(
-            "  sam2vss export onnx --out onnx --size 1280x720\n  sam2vss export onnx --help"
-        ),
+        examples=("  sam2vss export onnx --out onnx --size 1280x720\n  sam2vss export onnx --help"),
     )
     kinds = parser.add_subparsers(
-        title="format", metavar="FORMAT", required=True, parser_class=Parser
+        title="format",
+        metavar="FORMAT",
+        required=True,
+        parser_class=Parser,
+        prog="sam2vss export",
     )
     _add_onnx(kinds)
 
@@ -50,18 +52,19 @@ def _add_onnx(kinds: Any) -> None:
         help_="ONNX files, one for each network",
         parent="sam2vss export",
         description=(
-            "Write the networks of the embedded model `mobile` into DIR, in float32, for images of\n"
-            "one size, for TensorRT, onnxruntime, OpenVINO and others:\n"
+            "Write the networks of the embedded model `mobile` into DIR, in float32, for images\n"
+            "of one size, for TensorRT, onnxruntime, OpenVINO and others:\n"
             "  trunk.onnx    image -> fine, middle, coarse (features), keys, fine_keys (what\n"
             "                objects are followed by)\n"
             "  head.onnx     fine, middle, coarse -> logits (of the classes), hidden, middles,\n"
             "                summary\n"
-            "  outline.onnx  fine, middle, coarse, image, points, labels, box -> masks, contrast:\n"
-            "                what a click or a box means\n"
+            "  outline.onnx  fine, middle, coarse, image, points, labels, box -> masks, contrast\n"
+            "                (what a click or a box means)\n"
             "The image is RGB, (1, 3, height, width) floats from 0 to 255, squashed to the size\n"
-            "that is printed. Each file's metadata say what its tensors are, and the classes.\n"
+            "that is printed. The metadata of a file say what its tensors are, and the classes.\n"
             "Each is run by onnxruntime, where that is installed, on a drawn street: the largest\n"
-            "difference from PyTorch is printed.\n"
+            "difference from PyTorch is printed. What follows objects by the keys is no network\n"
+            "and stays here.\n"
             'It needs pip install "sam2vss_ros[export]".'
         ),
         examples=(

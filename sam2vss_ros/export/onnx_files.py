@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from itertools import chain
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from sam2vss_ros import __version__
-from sam2vss_ros.errors import InputError, needs_extra
+from sam2vss_ros.errors import InputError, needs_extra, one_line
 from sam2vss_ros.export.stages import Stage
 from sam2vss_ros.io.outputs import check_folder, refuse_foreign
 
@@ -35,6 +36,8 @@ MOST_BYTES = 1 << 28
 TOLERANCE = 1e-3
 """By how much an answer may differ from PyTorch's, as a share of its largest value."""
 
+VERSIONS = "take the versions of requirements.txt"
+
 
 def check_export(folder: Path, overwrite: bool) -> None:
     """Raise InputError where files cannot be written into `folder`, or would take the place of
@@ -54,17 +57,22 @@ def _is_ours(path: Path) -> bool:
 
 
 def onnx_bytes(stage: Stage) -> bytes:
-    """The content of a stage's ONNX file."""
-    with _quiet():
-        program = torch.onnx.export(
-            stage.module,
-            stage.examples[0],
-            input_names=list(stage.inputs),
-            output_names=list(stage.outputs),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
+    """The content of a stage's ONNX file. Raises InputError where torch cannot make it."""
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                stage.module,
+                stage.examples[0],
+                input_names=list(stage.inputs),
+                output_names=list(stage.outputs),
+                opset_version=OPSET,
+                dynamo=True,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise InputError(
+            f"{stage.name}: torch {torch.__version__} cannot export it; {VERSIONS}: "
+            f"{one_line(error.__cause__ or error)}"
+        ) from error
     assert program is not None
     model = program.model_proto
     _forget_source(model.graph)
@@ -87,11 +95,12 @@ def _forget_source(graph: onnx.GraphProto) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what the exporter says to its own makers."""
-    log = logging.getLogger("torch.onnx")
+    log = logging.getLogger("torch")
     level = log.level
     log.setLevel(logging.ERROR)
+    said = io.StringIO()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -128,6 +137,6 @@ def _difference(what: str, ours: npt.NDArray[np.float32], theirs: npt.NDArray[np
     if not difference <= TOLERANCE * max(scale, 1.0):
         raise InputError(
             f"{what} by onnxruntime differs from PyTorch's by {difference:.2g}, of values up to "
-            f"{scale:.2g}; nothing was written: take the versions of requirements.txt"
+            f"{scale:.2g}; nothing was written; {VERSIONS}"
         )
     return difference
