@@ -24,7 +24,7 @@ with needs_extra("export"):
     import onnxscript  # noqa: F401  # which torch's exporter imports
 
 OPSET = 18
-"""The first opset of torch's exporter; TensorRT reads it from 8.6 on."""
+"""The lowest that torch's exporter writes; TensorRT reads it from 10 on."""
 
 NAMES = ("trunk.onnx", "head.onnx", "outline.onnx")
 

@@ -7,7 +7,7 @@ Python.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from sam2vss_ros.affinity.keys import KeyNet, load_keys
 from sam2vss_ros.affinity.model import input_size, longer_side, read_trunk
 from sam2vss_ros.affinity.outline import OutlineNet, contrast, load_outline
-from sam2vss_ros.affinity.pointing import NOWHERE, Pointers, points_of_box
+from sam2vss_ros.affinity.pointing import INSIDE, NOWHERE, OUTSIDE, Pointers, points_of_box
 from sam2vss_ros.affinity.trunk import Trunk
 from sam2vss_ros.sam2.cards import ModelCard, model_card
 from sam2vss_ros.sam2.functional import PIXEL_MEAN, PIXEL_STD, normalise
 from sam2vss_ros.sam2.weights import EMBEDDED_FOLDER
-from sam2vss_ros.semantics.catalog import ClassCatalog, catalog_data
+from sam2vss_ros.semantics.catalog import catalog_data
 from sam2vss_ros.semantics.model import read_semantics
-from sam2vss_ros.semantics.segmenter import DenseHead, folded
+from sam2vss_ros.semantics.segmenter import MIDDLE_SCALE, DenseHead, folded
 from sam2vss_ros.training.procedural import make_clip
 
 POINTS = 16
@@ -41,6 +41,12 @@ PYRAMID = {
     "fine": "the trunk's features at stride 4",
     "middle": "the trunk's features at stride 8",
     "coarse": "the trunk's features at stride 16",
+}
+
+IMAGE = {
+    "image": "the camera's image, squashed to input_size (OpenCV's INTER_AREA; INTER_LINEAR where "
+    "a side grows); NCHW, RGB, float32 from 0 to 255; normalised in the network: value / 255, less "
+    f"{PIXEL_MEAN}, divided by {PIXEL_STD}"
 }
 
 
@@ -127,96 +133,78 @@ def load_stages(
     Raises ValueError, naming the option, for another model, and for what cannot be used;
     FileNotFoundError for a file that is missing; ModelUnavailableError for damaged weights.
     """
-    card, cpu = model_card(model), torch.device("cpu")
+    card = model_card(model)
     if not card.by_affinity:
         raise ValueError(f"model: {model} cannot be exported, only mobile, the embedded one")
     size = input_size(camera, longer_side(card, image_size))
-    known = read_semantics(semantics)
-    key_net = load_keys(EMBEDDED_FOLDER / f"{card.name}_keys.safetensors", cpu)
-    outline = load_outline(EMBEDDED_FOLDER / f"{card.name}_outline.safetensors", cpu)
-    with torch.no_grad():
-        return list(
-            _stages(
-                TrunkStage(read_trunk(card), key_net),
-                HeadStage(folded(known.head)),
-                OutlineStage(outline),
-                size,
-                _about(card, camera, size),
-                known.catalog,
-                semantics == "street",
-            )
-        )
-
-
-def _about(card: ModelCard, camera: tuple[int, int], size: tuple[int, int]) -> dict[str, str]:
-    """What counts for every stage."""
-    return {
+    about = {
         "model": card.name,
         "camera_size": f"{camera[1]}x{camera[0]}",
         "input_size": f"{size[1]}x{size[0]}",
-        "licence": NON_COMMERCIAL,
-    }
-
-
-def _stages(
-    trunk: TrunkStage,
-    head: HeadStage,
-    outline: OutlineStage,
-    size: tuple[int, int],
-    about: Mapping[str, str],
-    catalog: ClassCatalog,
-    embedded: bool,
-) -> Iterator[Stage]:
-    image = {
-        "image": "the camera's image, squashed to input_size (OpenCV's INTER_AREA; INTER_LINEAR "
-        "where a side grows); NCHW, RGB, float32 from 0 to 255; normalised in the network: "
-        f"value / 255, less {PIXEL_MEAN}, divided by {PIXEL_STD}"
     }
     picture = _street(size)
-    yield Stage(
+    with torch.no_grad():
+        trunk = _trunk_stage(card, picture, about)
+        pyramid = trunk.module(picture)[:3]
+    head = _head_stage(semantics, pyramid, about)
+    return [trunk, head, _outline_stage(card, pyramid, picture, about)]
+
+
+def _trunk_stage(card: ModelCard, picture: Tensor, about: Mapping[str, str]) -> Stage:
+    key_net = load_keys(EMBEDDED_FOLDER / f"{card.name}_keys.safetensors", torch.device("cpu"))
+    return Stage(
         "trunk",
-        trunk,
-        image,
-        PYRAMID
-        | {
+        TrunkStage(read_trunk(card), key_net),
+        IMAGE,
+        {
+            **PYRAMID,
             "keys": "what places are compared by: vectors of length 1, last, at stride 8",
             "fine_keys": "the same for small objects, at stride 4",
         },
         ((picture,),),
-        about,
+        {**about, "licence": NON_COMMERCIAL},
     )
-    pyramid = trunk(picture)[:3]
-    yield Stage(
+
+
+def _head_stage(semantics: str, pyramid: tuple[Tensor, ...], about: Mapping[str, str]) -> Stage:
+    known = read_semantics(semantics)
+    return Stage(
         "head",
-        head,
+        HeadStage(folded(known.head)),
         PYRAMID,
         {
             "logits": "of the classes, in the order of `classes`, at stride 4",
             "hidden": "what the logits are made of, at stride 4",
             "middles": "at stride 4: a logit of being the middle of a thing, and x and y from "
-            "here to the middle of the thing here, in 64 pixels",
+            f"here to the middle of the thing here, in {round(4 * MIDDLE_SCALE)} pixels",
             "summary": "means of the deepest features: how familiar the scene is",
         },
         (pyramid,),
         {
             **about,
-            "classes": json.dumps(catalog_data(catalog)),
-            "licence": NON_COMMERCIAL if embedded else "weights: of who trained them",
+            "classes": json.dumps(catalog_data(known.catalog)),
+            "licence": NON_COMMERCIAL if semantics == "street" else "weights: of who trained them",
         },
     )
-    nothing = torch.zeros(1, POINTS, 2), torch.full((1, POINTS), NOWHERE, dtype=torch.int32)
-    click, boxed = torch.zeros(1, 4), torch.tensor([[0.3, 0.4, 0.6, 0.8]])
-    points, labels = (part.clone() for part in nothing)
+
+
+def _outline_stage(
+    card: ModelCard, pyramid: tuple[Tensor, ...], picture: Tensor, about: Mapping[str, str]
+) -> Stage:
+    path = EMBEDDED_FOLDER / f"{card.name}_outline.safetensors"
+    points, no_points = torch.zeros(1, POINTS, 2), torch.full((1, POINTS), NOWHERE)
     points[0, :2] = torch.tensor([[0.5, 0.6], [0.2, 0.1]])
-    labels[0, :2] = torch.tensor([1, 0])
-    yield Stage(
+    labels = no_points.clone()
+    labels[0, :2] = torch.tensor([INSIDE, OUTSIDE])
+    box, no_box = torch.tensor([[0.3, 0.4, 0.6, 0.8]]), torch.zeros(1, 4)
+    return Stage(
         "outline",
-        outline,
+        OutlineStage(load_outline(path, torch.device("cpu"))),
         {
             **PYRAMID,
-            **image,
+            **IMAGE,
             "points": "x and y of points, in shares of the image's width and height",
-            "labels": "of the points: 1 inside, 0 outside, -1 no point",
+            "labels": f"of the points: {INSIDE} inside, {OUTSIDE} outside, {NOWHERE} no point",
             "box": "x0, y0, x1, y1 in the same shares; all 0 for none",
         },
         {
@@ -224,8 +212,11 @@ def _stages(
             "contrast": "how much each differs from its surroundings: of points, the engine takes "
             "the mask where it is highest; of a box, the one whose own box fits it best",
         },
-        ((*pyramid, picture, points, labels, click), (*pyramid, picture, *nothing, boxed)),
-        about,
+        (
+            (*pyramid, picture, points, labels.int(), no_box),
+            (*pyramid, picture, points, no_points.int(), box),
+        ),
+        {**about, "licence": NON_COMMERCIAL},
     )
 
 
