@@ -37,6 +37,8 @@ setup(
     ],
     extras_require={
         "networks": ["transformers>=5", "onnxruntime>=1.16", "scipy>=1.9"],
+        # `sam2vss export onnx`; onnxruntime checks what was written.
+        "export": ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.18"],
         # The report of `sam2vss evaluate` and the curves of `sam2vss train`.
         "report": ["jinja2>=3.0", "matplotlib>=3.5"],
         # Many bags on many workers: `sam2vss evaluate --bags` and `sam2vss label`.

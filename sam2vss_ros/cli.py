@@ -67,6 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
     from sam2vss_ros.commands.bench import add_bench
     from sam2vss_ros.commands.config import add_config
     from sam2vss_ros.commands.evaluate import add_evaluate
+    from sam2vss_ros.commands.export import add_export
     from sam2vss_ros.commands.label import add_label
     from sam2vss_ros.commands.metrics import add_metrics
     from sam2vss_ros.commands.models import add_models
@@ -89,6 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_config(commands)
     add_models(commands)
     add_train(commands)
+    add_export(commands)
     add_bench(commands)
     return parser
 

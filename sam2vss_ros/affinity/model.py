@@ -44,9 +44,7 @@ class AffinityModel:
 
     def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the input, in the aspect of an image of `size`."""
-        scale = self.image_size / max(size) / SIZE_STEP
-        height, width = (max(1, round(side * scale)) * SIZE_STEP for side in size)
-        return height, width
+        return input_size(size, self.image_size)
 
     def mask_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the masks: half of the input's."""
@@ -65,6 +63,34 @@ class AffinityModel:
         )
 
 
+def input_size(size: tuple[int, int], longer: int) -> tuple[int, int]:
+    """Height and width of the input, the larger one `longer`, in the aspect of images of `size`."""
+    scale = longer / max(size) / SIZE_STEP
+    height, width = (max(1, round(side * scale)) * SIZE_STEP for side in size)
+    return height, width
+
+
+def longer_side(card: ModelCard, image_size: int = 0) -> int:
+    """Pixels of the longer side of the input; 0: the model's own. Raises ValueError."""
+    if image_size % SIZE_STEP:
+        raise ValueError(
+            f"image_size: {image_size} is not a multiple of {SIZE_STEP} (0: the model's own, "
+            f"{card.image_size})"
+        )
+    return image_size or card.image_size
+
+
+def read_trunk(card: ModelCard, checkpoint: str = "") -> Trunk:
+    """The trunk as it was trained, in float32 on the CPU.
+
+    checkpoint: as `load_affinity_model` takes it. Raises ModelUnavailableError.
+    """
+    network = Trunk()
+    path = existing_weights(card, checkpoint)
+    load_weights(network, read_weights(path), path, card.name)
+    return network.eval().requires_grad_(False)
+
+
 def load_affinity_model(
     name: str, checkpoint: str = "", device: str = "auto", image_size: int = 0
 ) -> AffinityModel:
@@ -76,20 +102,13 @@ def load_affinity_model(
     Raises ValueError, naming the argument; ModelUnavailableError for missing or wrong weights.
     """
     card, target = model_card(name), resolve_device(device)
-    if image_size % SIZE_STEP:
-        raise ValueError(
-            f"image_size: {image_size} is not a multiple of {SIZE_STEP} (0: the model's own, "
-            f"{card.image_size})"
-        )
-    network = Trunk()
-    path = existing_weights(card, checkpoint)
-    load_weights(network, read_weights(path), path, name)
+    size = longer_side(card, image_size)
+    network = read_trunk(card, checkpoint)
     dtype = torch.bfloat16 if native_bfloat16(target) else torch.float32
-    network = network.to(target, dtype).eval().requires_grad_(False)
+    network = network.to(target, dtype)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     pack(network)
     keys = load_keys(EMBEDDED_FOLDER / f"{card.name}_keys.safetensors", target)
     outline = load_outline(EMBEDDED_FOLDER / f"{card.name}_outline.safetensors", target)
     presence = load_presence(EMBEDDED_FOLDER / f"{card.name}_presence.safetensors", target)
-    size = image_size or card.image_size
     return AffinityModel(card, network, keys, outline, presence, target, size, dtype)

@@ -131,7 +131,7 @@ def outline(
         box = _filled(masks[0], pointers.boxes[0])
         mask = _redrawn(_fitting(masks, box, pointers.boxes[0]), colours[0], box > 0)
     else:
-        mask = masks[_contrast(pyramid, masks.sigmoid()).argmax()]
+        mask = masks[contrast(pyramid, masks.sigmoid()).argmax()]
         mask = _heeding(_redrawn(mask, colours[0]), pointers)
     return mask, _sureness(mask.sigmoid())
 
@@ -158,7 +158,7 @@ def _fitting(masks: Tensor, filled: Tensor, box: Tensor) -> Tensor:
     return torch.minimum(masks[(fit * _sureness(masks.sigmoid())).argmax()], filled)
 
 
-def _contrast(pyramid: tuple[Tensor, Tensor, Tensor], masks: Tensor) -> Tensor:
+def contrast(pyramid: tuple[Tensor, Tensor, Tensor], masks: Tensor) -> Tensor:
     """(K,): how much what is in each of (K, h, w) soft masks differs from what is around it."""
     fine, _, coarse = (_difference(unit_keys(level), masks) for level in pyramid)
     return coarse - TEXTURE * fine

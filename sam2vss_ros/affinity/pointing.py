@@ -74,8 +74,7 @@ def points_of_box(box: Tensor) -> tuple[Tensor, Tensor]:
     low, high = sides - MARGIN, sides + MARGIN
     lines = torch.stack([low[0], sides.mean(0), high[1]])  # (3, 2): three columns, three rows
     points = torch.cartesian_prod(lines[:, 0], lines[:, 1])
-    labels = torch.full((9,), OUTSIDE)
-    labels[~((points > 0) & (points < 1)).all(1)] = NOWHERE
+    labels = torch.where(((points > 0) & (points < 1)).all(1), OUTSIDE, NOWHERE)
     labels[4] = INSIDE
     return points, labels
 

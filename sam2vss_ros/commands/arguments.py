@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sam2vss_ros.commands import BAD_INPUT
 from sam2vss_ros.config import PipelineConfig
-from sam2vss_ros.errors import InputError, ModelUnavailableError
+from sam2vss_ros.errors import InputError, ModelUnavailableError, brief
 from sam2vss_ros.io.outputs import check_file, check_folder, refuse_foreign, write_text
 from sam2vss_ros.options import options_of, read_as
 from sam2vss_ros.spelling import nearest
@@ -93,6 +94,16 @@ def pipeline_options(args: argparse.Namespace, **fixed: object) -> dict[str, obj
         name: value for name, value in vars(args).items() if name in options_of(PipelineConfig)
     }
     return given | fixed
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height of the option `--size`. Raises InputError."""
+    parts = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if parts is None:
+        raise InputError(
+            f"size: {brief(repr(text))} is not a width and a height in pixels, such as 768x576"
+        )
+    return int(parts[1]), int(parts[2])
 
 
 def build_pipeline(options: dict[str, object]) -> VssPipeline:

@@ -43,11 +43,11 @@ def test_help_answers_without_loading_anything() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("run", "evaluate", "config", "models", "train", "bench"):
+    for command in ("run", "evaluate", "config", "models", "train", "export", "bench"):
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "evaluate", "config", "models"])
+@pytest.mark.parametrize("command", ["run", "evaluate", "config", "models", "export"])
 def test_every_command_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         run(command, "--help")

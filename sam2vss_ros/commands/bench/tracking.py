@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +12,7 @@ from sam2vss_ros.commands.arguments import (
     add_command,
     add_pipeline_options,
     build_pipeline,
+    parse_size,
     pipeline_options,
 )
 from sam2vss_ros.commands.bench.report import Report, Table, add_report
@@ -96,7 +96,7 @@ def _tracking(args: argparse.Namespace) -> Report:
 
     if args.frames < 0 or args.frames == 1:
         raise InputError(f"frames: {args.frames} leaves nothing to follow; give 2 or more, 0: all")
-    size = None if args.size is None else _size(args.size)
+    size = None if args.size is None else parse_size(args.size)
     clips = open_clips(args.data, args.frames)
     options = pipeline_options(args)
     with closing(build_pipeline(options)) as pipeline:
@@ -115,14 +115,6 @@ def _tracking(args: argparse.Namespace) -> Report:
         parts.append(f"one click in the middle: mean IoU {figures['click_iou']:.3f}")
     about = {"frames": args.frames, "size": size, "options": options}
     return Report(parts, {**figures, **about}, perception.device)
-
-
-def _size(text: str) -> tuple[int, int]:
-    """Width and height. Raises InputError."""
-    parts = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
-    if parts is None:
-        raise InputError(f"size: {text!r} is not a width and a height in pixels, such as 768x576")
-    return int(parts[1]), int(parts[2])
 
 
 def _sequences(figures: Mapping[str, Any]) -> Table:
