@@ -179,15 +179,22 @@ class Worker:
         return min(patience)
 
     def _encode_together(self, images: list[_Image]) -> None:
-        """Put the image features of several cameras, made in one batch, to the images."""
+        """Look at the images of several cameras, whose image features are made in one batch."""
         together = [i for i, image in enumerate(images) if image.channel.wants_features()]
         if len(together) < 2:
             return
-        with self._perception.arithmetic():
-            found = self._perception.encode_images([images[i].taken.frame.image for i in together])
-        for i, features in zip(together, found, strict=True):
+        for i in together:
             images[i] = images[i]._replace(found=Future())
-            _look(images[i], features)
+        wanting = [images[i] for i in together]
+        try:
+            with self._perception.arithmetic():
+                found = self._perception.encode_images([w.taken.frame.image for w in wanting])
+        except Exception as error:
+            for image in wanting:
+                _found(image).set_exception(error)
+            return
+        for image, features in zip(wanting, found, strict=True):
+            _look(image, features)
 
     def _note(self, served: Served, start: float, end: float) -> None:
         """The time of one camera is what the others have waited for."""
@@ -264,8 +271,13 @@ class Worker:
 
 def _look(image: _Image, features: Features | None) -> None:
     """Let the networks look at an image; what they raise goes to who asks what they found."""
-    assert image.found is not None
+    found = _found(image)
     try:
-        image.found.set_result(image.channel.look(image.taken, features))
+        found.set_result(image.channel.look(image.taken, features))
     except Exception as error:
-        image.found.set_exception(error)
+        found.set_exception(error)
+
+
+def _found(image: _Image) -> Future[FrameFeatures | None]:
+    assert image.found is not None
+    return image.found

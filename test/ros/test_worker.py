@@ -85,13 +85,16 @@ def log() -> list[str]:
     return []
 
 
+OF_OFFICES = PipelineConfig(model=SMALL_SAM2, device="cpu")
+
+
 class Office:
     """Cameras a, b, ... and their worker."""
 
     def __init__(
         self, log: list[str], cameras: list[Camera], batch: bool = False, ahead: bool = False
     ) -> None:
-        perception = shared_perception(PipelineConfig(model=SMALL_SAM2, device="cpu"))
+        perception = shared_perception(OF_OFFICES)
         self.cameras, self.log = cameras, log
         self.worker = Worker(perception, cameras, batch, ahead)
 
@@ -254,6 +257,24 @@ def test_images_that_wait_together_are_encoded_together(log: list[str]) -> None:
     for one, other in zip(first.pyramid, second.pyramid, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
         assert one.shape[0] == 1
+
+
+def test_a_batch_that_fails_fails_its_images(
+    log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise ValueError("out of memory")
+
+    a, b = (Camera(log, name) for name in "ab")
+    a.wants = b.wants = True
+    office = Office(log, [a, b], batch=True)
+    monkeypatch.setattr(shared_perception(OF_OFFICES), "encode_images", fails)
+    office.worker.put(a, arrival(1))
+    assert a.begun.acquire(timeout=60)
+    for camera in (a, b):
+        office.worker.put(camera, arrival(2))
+    assert office.finish(3) == ["a1", "a2", "b2"] or log == ["a1", "b2", "a2"]
+    assert a.found == ["", "out of memory"] and b.found == ["out of memory"]
 
 
 class TestLookingAhead:
