@@ -26,7 +26,8 @@ RUN /usr/bin/python3 -m venv --system-site-packages .venv && touch .venv/COLCON_
     && numpy="numpy<$(/usr/bin/python3 -c 'import numpy; print(int(numpy.__version__.split(".")[0]) + 1)')" \
     && .venv/bin/pip install --no-cache-dir --index-url "$TORCH_INDEX" "torch>=2.5.1" "$numpy" \
     && .venv/bin/pip install --no-cache-dir \
-       "safetensors>=0.4" "rosbags>=0.11.9" "setuptools>=64" "wheel>=0.40" "$numpy" \
+       "safetensors>=0.4" "rosbags>=0.11.9" "threadpoolctl>=3.1" \
+       "setuptools>=64" "wheel>=0.40" "$numpy" \
     && SAM2_BUILD_CUDA=0 .venv/bin/pip install --no-cache-dir --no-build-isolation \
        "sam2>=1.1.0,<2" "$numpy"
 

@@ -46,6 +46,23 @@ def test_both_pages_tell_the_same(root: Path) -> None:
     assert set(short.splitlines()) < set(long.splitlines())
 
 
+APT = {"numpy": "numpy", "opencv-python-headless": "opencv", "PyYAML": "yaml", "Pillow": "pil"}
+"""Packages whose name at apt, after python3-, is another."""
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/install.md", "docs/howto/jetson.md", "Dockerfile"]
+)
+def test_pip_is_told_of_all_that_rosdep_does_not_bring(page: str, root: Path) -> None:
+    (required,) = re.findall(r"install_requires=\[(.*?)\]", (root / "setup.py").read_text(), re.S)
+    manifest, text = (root / "package.xml").read_text(), (root / page).read_text(encoding="utf-8")
+    told = " ".join(re.findall(r"pip install((?:\\\n|[^\n])*)", text))
+    for name in re.findall(r'"([\w-]+)', required):
+        by_rosdep = f"<exec_depend>python3-{APT.get(name, name)}<" in manifest
+        by_sam2 = name == "omegaconf"  # hydra's
+        assert by_rosdep or by_sam2 or re.search(rf"\b{name}\b", told), name
+
+
 def test_the_environment_takes_packages_and_sees_those_of_the_system(
     root: Path, tmp_path: Path
 ) -> None:
