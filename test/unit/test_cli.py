@@ -247,7 +247,7 @@ def test_a_missing_library_is_told_before_the_work(
 def test_bugs_keep_their_traceback(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(pipeline: VssPipeline, frame: Frame) -> SemanticFrame:
+    def broken(pipeline: VssPipeline, frame: Frame, *_: object) -> SemanticFrame:
         raise ValueError("a bug")
 
     monkeypatch.setattr(VssPipeline, "process", broken)

@@ -15,6 +15,7 @@ from sam2vss_ros.io.image_folders import list_images
 from sam2vss_ros.io.label_files import read_labels
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.semantics.catalog import load_catalog
+from sam2vss_ros.stages.features import Looked
 from sam2vss_ros.types import Frame, SemanticFrame
 
 UNLABELLED = 255
@@ -90,10 +91,10 @@ def test_interrupted_run_keeps_what_it_has(
 ) -> None:
     process = VssPipeline.process
 
-    def interrupted(pipeline: VssPipeline, frame: Frame) -> SemanticFrame:
+    def interrupted(pipeline: VssPipeline, frame: Frame, looked: Looked) -> SemanticFrame:
         if frame.stamp_ns == 100_000_000:
             raise KeyboardInterrupt
-        return process(pipeline, frame)
+        return process(pipeline, frame, looked)
 
     monkeypatch.setattr(VssPipeline, "process", interrupted)
     assert run("run", video, "--out", tmp_path, "--device", "cpu") == 130
