@@ -6,7 +6,7 @@ What they say of a frame does not depend on the frames before it, so the answers
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from sam2vss_ros.pipeline import VssPipeline
@@ -14,7 +14,9 @@ from sam2vss_ros.stages.features import Looked
 from sam2vss_ros.types import Frame
 
 
-def looking_ahead(pipeline: VssPipeline, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Looked]]:
+def looking_ahead(
+    pipeline: VssPipeline, frames: Iterable[Frame]
+) -> Generator[tuple[Frame, Looked], None, None]:
     """Each of the frames, with what `VssPipeline.process` is to take as `looked`.
 
     A second thread looks at the next frame from the moment that one is handed out. Raises what

@@ -13,7 +13,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,7 @@ def write_results(
         staged(out, RESULTS) as stage,
         VideoWriter(stage.folder / OVERLAY, source.rate) as video,
         LineFile(stage.folder / OBJECTS) as lines,
+        closing(looking_ahead(pipeline, frames)) as ahead,
         ExitStack() as opened,
     ):
         in_space = None
@@ -101,7 +102,7 @@ def write_results(
         if prompts is not None:
             pipeline.reserve_ids(prompts.largest)
         (stage.folder / LABELS).mkdir()
-        for index, (frame, looked) in enumerate(looking_ahead(pipeline, frames)):
+        for index, (frame, looked) in enumerate(ahead):
             if prompts is not None:
                 height, width = frame.image.shape[:2]
                 prompts.ask(pipeline, index, (width, height))

@@ -20,7 +20,8 @@ from sam2vss_ros.io.image_folders import list_images
 from sam2vss_ros.io.label_files import read_labels
 
 CPU = ("--device", "cpu", "--threads", "1", "--mode", "network")
-IMAGES = 40
+IMAGES = 600
+"""So many that nobody is through with them before a busy machine gets round to a signal."""
 
 
 def write_data(root: Path) -> Path:
