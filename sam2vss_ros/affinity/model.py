@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sam2vss_ros.affinity.decoder import MaskDecoder, load_decoder
 from sam2vss_ros.affinity.keys import KeyNet, load_keys
 from sam2vss_ros.affinity.outline import OutlineNet, load_outline
 from sam2vss_ros.affinity.presence import PresenceNet, load_presence
@@ -28,14 +29,15 @@ class AffinityModel:
     """A loaded model, ready for inference on images of `image_size` pixels on the longer side.
 
     network is the trunk, key_net makes what is compared of its features, outline finds masks by
-    points and boxes, presence says whether objects are there. The trunk computes in `trunk_dtype`,
-    bfloat16 where the device has it; `dtype` is that of everything else.
+    points and boxes, decoder corrects masks, presence says whether objects are there. The trunk
+    computes in `trunk_dtype`, bfloat16 where the device has it; `dtype` is that of everything else.
     """
 
     card: ModelCard
     network: Trunk
     key_net: KeyNet
     outline: OutlineNet
+    decoder: MaskDecoder
     presence: PresenceNet
     device: torch.device
     image_size: int
@@ -59,7 +61,13 @@ class AffinityModel:
     def new_tracker(self, slots: int, options: TrackingOptions) -> AffinityTracker:
         """A tracker with a memory of its own."""
         return AffinityTracker(
-            self.outline, self.presence, slots, options, self.device, self.trunk_dtype
+            self.outline,
+            self.decoder,
+            self.presence,
+            slots,
+            options,
+            self.device,
+            self.trunk_dtype,
         )
 
 
@@ -110,5 +118,6 @@ def load_affinity_model(
     pack(network)
     keys = load_keys(EMBEDDED_FOLDER / f"{card.name}_keys.safetensors", target)
     outline = load_outline(EMBEDDED_FOLDER / f"{card.name}_outline.safetensors", target)
+    decoder = load_decoder(EMBEDDED_FOLDER / f"{card.name}_decoder.safetensors", target)
     presence = load_presence(EMBEDDED_FOLDER / f"{card.name}_presence.safetensors", target)
-    return AffinityModel(card, network, keys, outline, presence, target, size, dtype)
+    return AffinityModel(card, network, keys, outline, decoder, presence, target, size, dtype)

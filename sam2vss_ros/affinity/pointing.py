@@ -95,7 +95,7 @@ def compare(pyramid: tuple[Tensor, Tensor, Tensor], colours: Tensor, pointers: P
     ]
     image_maps = [
         *_likeness_to_the_rim(keys[2]),
-        *(m for level in keys[:2] for m in _changes(level)),
+        *(m for level in keys[:2] for m in changes(level)),
         _changes_of_colours(small),
     ]
     shared = [_resized(m, size).expand(len(pointers.points), -1, -1, -1) for m in image_maps]
@@ -182,7 +182,7 @@ def _likeness_to_the_rim(keys: Tensor) -> list[Tensor]:
     return [like.topk(3, 0).values[2][None, None], like.mean(0)[None, None]]
 
 
-def _changes(keys: Tensor) -> list[Tensor]:
+def changes(keys: Tensor) -> list[Tensor]:
     """How unlike its neighbours a place is: those at its sides, those above and below."""
     across = 1 - (keys[..., 1:] * keys[..., :-1]).sum(1, keepdim=True)
     along = 1 - (keys[..., 1:, :] * keys[..., :-1, :]).sum(1, keepdim=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2vss_ros.affinity import decoder
+from sam2vss_ros.affinity.decoder import MaskDecoder, Windows
 from sam2vss_ros.affinity.keys import KeyNet
 from sam2vss_ros.affinity.memory import (
     COARSE,
@@ -20,8 +23,9 @@ from sam2vss_ros.affinity.memory import (
     Found,
     Reading,
 )
+from sam2vss_ros.affinity.object_pointers import Keys, ObjectPointers
 from sam2vss_ros.affinity.outline import OutlineNet, outline
-from sam2vss_ros.affinity.pointing import pointers_of
+from sam2vss_ros.affinity.pointing import pointers_of, unit_keys
 from sam2vss_ros.affinity.presence import PresenceNet
 from sam2vss_ros.sam2.masks import above
 from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
@@ -55,6 +59,12 @@ class TrunkFeatures:
         keys: Tensor = self.key_net(self.pyramid)
         return keys[0]
 
+    @functools.cached_property
+    def unit_keys(self) -> Keys:
+        """Of the first image, for comparisons within it and with object pointers."""
+        fine, middle, coarse = (unit_keys(level[:1]) for level in self.pyramid)
+        return fine, middle, coarse
+
     @property
     def colours(self) -> Tensor:
         """(B, 3, ., .) images at stride 2, as fine as masks; made for prompts alone."""
@@ -79,8 +89,11 @@ class AffinityTracker:
     No object rests: one comparison serves all, and who is not asked for is forgotten; tiles of the
     image rest, whatever `options` say.
     Where SAM 2's tracker keeps memories by object, frames are remembered here, with the soft masks
-    of the objects on them. Images of another size are another stream: objects are forgotten.
-    outline: finds masks by points and boxes. presence: says whether what was found is the object.
+    of the objects on them: those that were read. What the decoder makes of them is for others to
+    see; remembered, its errors would add up. Images of another size are another stream: objects are
+    forgotten.
+    outline: finds masks by points and boxes. mask_decoder: corrects what was read. presence: says
+    whether what was found is the object.
     """
 
     may_rest = False
@@ -89,6 +102,7 @@ class AffinityTracker:
     def __init__(
         self,
         outline: OutlineNet,
+        mask_decoder: MaskDecoder,
         presence: PresenceNet,
         slots: int,
         options: TrackingOptions = PRESETS["exact"],
@@ -98,7 +112,7 @@ class AffinityTracker:
         self.options = options
         self.device = device
         self.bank = AffinityBank(slots, device, dtype)
-        self._outline, self._presence = outline, presence
+        self._outline, self._decoder, self._presence = outline, mask_decoder, presence
 
     def nothing(self) -> Tracked:
         """A batch without objects; its masks are as large as those of the last frame."""
@@ -115,9 +129,34 @@ class AffinityTracker:
         if not slots:
             return self.nothing()
         asked = upload_index(slots, self.device)
-        logits, crisp = (of_slots[asked] for of_slots in self.bank.read(flow))
+        read, crisp, carried_ = (of_slots[asked] for of_slots in self.bank.read(flow))
+        logits = self.decode(features, asked, read, carried_)
         score = logits.flatten(1).amax(1)
         return Tracked(tuple(slots), logits, crisp, score, logits.new_zeros(len(slots), 1))
+
+    def decode(
+        self, features: TrunkFeatures, objects: Tensor, read: Tensor, before: Tensor
+    ) -> Tensor:
+        """(B, h, w) logits of objects, (B,) int64, as the decoder corrects what was read of them.
+
+        before: (B, h, w) soft masks of the last frame, moved along the flow.
+        """
+        there = (read > 0) | (before > 0.5)
+        some = there.flatten(1).any(1).nonzero()[:, 0]
+        if not len(some):
+            return read
+        windows = Windows.around(there[some])
+        seen = decoder.see(
+            features.unit_keys,
+            features.colours,
+            self.bank.pointers.likeness(objects[some], features.unit_keys),
+            read[some],
+            before[some],
+            decoder.strongest_other(read)[some],
+            windows,
+        )
+        logits = decoder.corrected(read[some], self._decoder(seen), windows)
+        return read.index_copy(0, some, logits.clamp(NOTHING, -NOTHING))
 
     def weigh(self, tracked: Tracked, signs: Tensor) -> Tracked:
         """The objects of `step` with scores by (B, signs), see `affinity.presence.Sign`.
@@ -128,13 +167,17 @@ class AffinityTracker:
         return dataclasses.replace(tracked, score=score)
 
     def commit(self, features: TrunkFeatures, tracked: Tracked) -> None:
-        """Remember objects as was decided on this frame, not as they were found."""
-        self.bank.correct(tracked.slots, tracked.masks)
+        """Remember what objects look like; their masks are remembered as they were read."""
+        self.bank.pointers.learn(
+            upload_index(tracked.slots, self.device), features.unit_keys, tracked.masks > 0
+        )
 
     def start(self, features: TrunkFeatures, seen: Tracked) -> None:
         """Begin objects whose conditioning frame is this one."""
         self.bank.begin(features)
         self.bank.start(seen.slots, seen.masks)
+        objects = upload_index(seen.slots, self.device)
+        self.bank.pointers.begin(objects, features.unit_keys, seen.masks > 0)
 
     def from_masks(self, features: TrunkFeatures, slots: list[int], masks: Tensor) -> Tracked:
         """Take (B, h, w) bool masks of any size as given; they are not empty."""
@@ -168,15 +211,16 @@ class AffinityTracker:
 
 
 class AffinityBank:
-    """The memories of one stream: of all objects on coarse keys, but for the small ones on fine.
+    """The memories of one stream: of all objects on coarse keys, but for the small ones on fine;
+    and the objects' pointers.
 
-    A frame is begun with its features; until the next one, its objects may be read, corrected and
-    started.
+    A frame is begun with its features; until the next one, its objects may be read and started.
     """
 
     def __init__(self, slots: int, device: torch.device, dtype: torch.dtype) -> None:
         self.mask_size = (0, 0)  # of the last frame
         self._slots, self._device, self._dtype = slots, device, dtype
+        self.pointers = ObjectPointers(0, device)
         self._memories: list[_Followed] = []
         self._features: TrunkFeatures | None = None
         # Of the masks on the frame in hand; and those on the last, soft.
@@ -189,6 +233,7 @@ class AffinityBank:
                 _Followed(reading, self.mask_size, self._slots, self._device, self._dtype)
                 for reading in (COARSE, FINE)
             ]
+            self.pointers = ObjectPointers(self._slots, self._device)
             size = (self._slots, *self.mask_size)
             self._logits = torch.full(size, NOTHING, device=self._device)
             self._last_masks = torch.zeros(size, device=self._device)
@@ -196,12 +241,13 @@ class AffinityBank:
     def release(self) -> None:
         """Give the memory back; what it held is gone."""
         self._memories, self._features = [], None
+        self.pointers = ObjectPointers(0, self._device)
         self._logits = self._last_masks = torch.zeros(0)
 
     def nbytes(self) -> int:
         """Bytes of the tensors; constant while frames have the same size, 0 once released."""
-        masks = self._logits.nbytes + self._last_masks.nbytes
-        return masks + sum(m.memory.nbytes() for m in self._memories)
+        own = self._logits.nbytes + self._last_masks.nbytes + self.pointers.nbytes()
+        return own + sum(m.memory.nbytes() for m in self._memories)
 
     def begin(self, features: TrunkFeatures) -> None:
         """A frame is in hand, unless it is already; the one before is remembered.
@@ -223,9 +269,9 @@ class AffinityBank:
         for memory in self._memories:
             memory.keep(slots)
 
-    def read(self, flow: Flow | None) -> tuple[Tensor, Tensor]:
-        """(slots, h, w) logits of masks on the frame in hand, and (slots,) how far these are from
-        one half, from 0 to 1."""
+    def read(self, flow: Flow | None) -> tuple[Tensor, Tensor, Tensor]:
+        """(slots, h, w) logits of masks on the frame in hand; (slots,) how far these are from one
+        half, from 0 to 1; and (slots, h, w) soft masks of the last frame, moved along the flow."""
         masks = self._last_masks
         if flow is not None:
             masks = carried(masks, flow.at(self.mask_size, masks.device), "bilinear")
@@ -236,15 +282,11 @@ class AffinityBank:
             if found is not None:
                 self._logits[found.objects] = found.logits
                 crisp[found.objects] = found.crisp
-        return self._logits, crisp
-
-    def correct(self, slots: Sequence[int], logits: Tensor) -> None:
-        """The objects of `slots` have these (B, h, w) masks on the frame in hand."""
-        self._logits[upload_index(slots, logits.device)] = logits
+        return self._logits, crisp, masks
 
     def start(self, slots: Sequence[int], logits: Tensor) -> None:
         """Objects begin with these (B, h, w) masks on the frame in hand."""
-        self.correct(slots, logits)
+        self._logits[upload_index(slots, logits.device)] = logits
         areas = above(logits).mean((1, 2)).tolist()
         small = [slot for slot, area in zip(slots, areas, strict=True) if area < SMALL_AREA]
         large = [slot for slot in slots if slot not in small]

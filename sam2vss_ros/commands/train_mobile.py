@@ -1,4 +1,5 @@
-"""`sam2vss train keys`, `outline` and `presence`: the trained parts of the tracker mobile."""
+"""`sam2vss train keys`, `outline`, `decoder` and `presence`: the trained parts of the tracker
+mobile."""
 
 from __future__ import annotations
 
@@ -16,12 +17,15 @@ KEYS_STEPS = 6000
 OUTLINE_STEPS = 1200
 """Of two pictures with six prompts each."""
 
+DECODER_STEPS = 4000
+"""Of 48 samples each."""
+
 PRESENCE_STEPS = 700
 """Of 512 samples each; more fit the clips, not their likes."""
 
 
 def add_train_mobile(kinds: Any) -> None:
-    """Declare `sam2vss train keys`, `outline` and `presence`."""
+    """Declare `sam2vss train keys`, `outline`, `decoder` and `presence`."""
     keys = add_command(
         kinds,
         "keys",
@@ -57,6 +61,26 @@ def add_train_mobile(kinds: Any) -> None:
     )
     _add_options(outline, OUTLINE_STEPS)
     outline.set_defaults(command=_train_outline)
+    decoder = add_command(
+        kinds,
+        "decoder",
+        usage="--data DIR --out FILE [option ...]",
+        help_="what corrects the masks of followed things",
+        parent="sam2vss train",
+        description=(
+            "Train the network that looks at the image to correct what mobile's memory finds: on\n"
+            "clips of things that move, bend, leave and return before others of their kind. They\n"
+            "are cut from DIR/images with DIR/labels or made up, and move on stills and videos.\n"
+            "Follow them with the keys you will use: train those first.\n"
+            f"{RUNS}"
+        ),
+        examples=(
+            "  sam2vss train decoder --data camvid/train --videos clips \\\n"
+            "      --out mobile_decoder.safetensors"
+        ),
+    )
+    _add_options(decoder, DECODER_STEPS)
+    decoder.set_defaults(command=_train_decoder)
     presence = add_command(
         kinds,
         "presence",
@@ -108,6 +132,12 @@ def _train_outline(args: argparse.Namespace) -> None:
     _train(args, train_outline)
 
 
+def _train_decoder(args: argparse.Namespace) -> None:
+    from sam2vss_ros.training.decoder import train_decoder
+
+    _train(args, train_decoder)
+
+
 def _train_presence(args: argparse.Namespace) -> None:
     from sam2vss_ros.training.presence import train_presence
 
@@ -115,7 +145,7 @@ def _train_presence(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace, train: Any) -> None:
-    """Run `train_keys`, `train_outline` or `train_presence` as asked, and save what it returns."""
+    """Run one of the trainings, such as `train_keys`, as asked, and save what it returns."""
     from sam2vss_ros.affinity.model import load_affinity_model
     from sam2vss_ros.semantics.catalog import load_catalog
     from sam2vss_ros.semantics.weights_file import save_weights

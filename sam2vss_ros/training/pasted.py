@@ -7,6 +7,7 @@ outlines that are known to the pixel, on backgrounds that need no labels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +34,9 @@ PASTED_AREA = (0.002, 0.22)
 """Bounds of the area of a pasted thing as a share of the picture."""
 
 FRAMES_PER_VIDEO = 25
+MOST_STEP = 2
+"""Frames of a video from one that is shown to the next."""
+
 FRAME_SIDE = 640
 """Pixels of the longer side of a video's frame."""
 
@@ -68,13 +72,14 @@ class Scene(NamedTuple):
 class Pictures:
     """Labelled stills, the things to be cut out of them, and unlabelled frames.
 
-    things: class indices that are things.
+    things: class indices that are things. videos: files of which `frames` are.
     """
 
     stills: list[LabelledStill]
     things: tuple[int, ...]
     cutouts: list[Cutout]
     frames: list[Rgb]
+    videos: tuple[Path, ...] = ()
 
     @staticmethod
     def collect(
@@ -85,7 +90,23 @@ class Pictures:
         cutouts = [c for still in stills for c in _cut_out(still, things)]
         files = [] if videos is None else sorted(videos.glob("*.mp4"))
         frames = [frame for file in files for frame in _some_frames(file)]
-        return Pictures(stills, things, cutouts, frames)
+        return Pictures(stills, things, cutouts, frames, tuple(files))
+
+    def footage(self, rng: np.random.Generator, frames: int, size: tuple[int, int]) -> list[Rgb]:
+        """Consecutive frames of a video, or every second one of it, forwards or backwards, a random
+        part of each of `size` (height, width). A short video has fewer. There must be a video.
+        """
+        source = open_frames(self.videos[rng.integers(len(self.videos))])
+        step = int(rng.integers(1, MOST_STEP + 1))
+        first = int(rng.integers(max(1, (source.count or 0) - frames * step + 1)))
+        taken = islice(source.read(), first, first + frames * step, step)
+        part: Affine | None = None
+        shown = []
+        for image in taken:
+            small = _bounded(image)
+            part = _part(small.shape, size, rng) if part is None else part
+            shown.append(warped(small, part, size))
+        return shown if rng.random() < 0.5 else shown[::-1]
 
     def scene(self, rng: np.random.Generator, size: tuple[int, int]) -> Scene:
         """A random picture of `size` (height, width)."""
@@ -220,10 +241,15 @@ def _some_frames(video: Path) -> list[Rgb]:
     frames = []
     for i, image in enumerate(source.read()):
         if i % every == 0:
-            scale = min(1.0, FRAME_SIDE / max(image.shape[:2]))
-            small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            frames.append(np.asarray(small, np.uint8))
+            frames.append(_bounded(image))
     return frames
+
+
+def _bounded(image: Rgb) -> Rgb:
+    """An image whose longer side is FRAME_SIDE at the most."""
+    scale = min(1.0, FRAME_SIDE / max(image.shape[:2]))
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8)
 
 
 def _part(shape: tuple[int, ...], size: tuple[int, int], rng: np.random.Generator) -> Affine:

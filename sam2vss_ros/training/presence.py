@@ -103,7 +103,9 @@ def gather(
         path = out / f"clip_{clip:03}.f32"
         if not path.exists():
             rng = np.random.default_rng((seed, clip))
-            rows = np.stack([*observe(model, _video(pictures, rng, clip), rng)])
+            teacher = Teacher(model)
+            observe(teacher, model, _video(pictures, rng, clip), rng)
+            rows = np.stack(teacher.samples)
             write_bytes(path, rows.tobytes())
     return [
         torch.from_numpy(np.fromfile(path, np.float32).reshape(-1, len(Sign) + 1))
@@ -158,7 +160,13 @@ class Teacher(AffinityTracker):
 
     def __init__(self, model: AffinityModel) -> None:
         super().__init__(
-            model.outline, PresenceNet(), SLOTS, PRESETS["exact"], model.device, model.trunk_dtype
+            model.outline,
+            model.decoder,
+            PresenceNet(),
+            SLOTS,
+            PRESETS["exact"],
+            model.device,
+            model.trunk_dtype,
         )
         self.truth = torch.zeros(0)
         self.owner: dict[int, int] = {}
@@ -180,12 +188,12 @@ class Teacher(AffinityTracker):
 
 @torch.inference_mode()
 def observe(
+    tracker: Teacher,
     model: AffinityModel,
     video: Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]]],
     rng: np.random.Generator,
-) -> list[npt.NDArray[np.float32]]:
-    """Follow the things of a clip; returns a row of signs and answer for each mask found."""
-    tracker = Teacher(model)
+) -> None:
+    """Let a teacher follow the things of a clip."""
     config = PipelineConfig(max_objects=SLOTS)
     stream = StreamState(tracker, config, Words.fixed(load_catalog("camvid")))
     things: dict[int, Track] = {}
@@ -202,7 +210,6 @@ def observe(
         if time % SEARCH == 0:
             _search(stream, tracker, features, config, things, rng)
         stream.frames += 1
-    return tracker.samples
 
 
 def _seen(model: AffinityModel, stream: StreamState, image: npt.NDArray[np.uint8]) -> FrameFeatures:
