@@ -1,4 +1,5 @@
-"""Convolutions made ready for a CPU: weights as oneDNN wants them, and the activation in its pass.
+"""Convolutions made ready for inference: normalisation folded into them and, for a CPU, weights as
+oneDNN wants them and the activation in its pass.
 
 PyTorch arranges the weights anew for every image, and clips in a pass of its own over maps that the
 cache does not hold; with float32 and one thread it does not even ask oneDNN for 1x1 convolutions.
@@ -7,12 +8,16 @@ cache does not hold; with float32 and one thread it does not even ask oneDNN for
 from __future__ import annotations
 
 import platform
+from copy import deepcopy
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+N = TypeVar("N", bound=nn.Module)
 
 SIZES = 4
 """Of inputs for which weights are kept. Cameras of more than these would pack anew each time."""
@@ -23,6 +28,34 @@ class Clipped(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu6(super().forward(x))
+
+
+class Convolution(nn.Sequential):
+    """A convolution that keeps the size, but for its stride, and its normalisation."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> None:
+        convolution = nn.Conv2d(
+            inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False
+        )
+        super().__init__(convolution, nn.BatchNorm2d(outputs))
+
+    def folded(self) -> nn.Conv2d:
+        """Both as one convolution, for inference."""
+        convolution, norm = self
+        assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        return fuse_conv_bn_eval(convolution, norm)
+
+
+def folded(network: N) -> N:
+    """A copy for inference, in which normalisation is part of the convolutions."""
+    network = deepcopy(network).eval().requires_grad_(False)
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Convolution):
+                setattr(module, name, child.folded())
+    return network
 
 
 class PackedConvolution(nn.Module):

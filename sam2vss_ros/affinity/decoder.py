@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sam2vss_ros.affinity.object_pointers import Keys, sampled
 from sam2vss_ros.affinity.pointing import changes
+from sam2vss_ros.packing import Convolution, folded, pack
 from sam2vss_ros.sam2.checkpoint import load_weights, read_weights
 
 WINDOW = 64
@@ -92,22 +93,28 @@ class MaskDecoder(nn.Module):
         self.down8 = nn.Sequential(_layer(40, 56, 2), _layer(56, 56), _layer(56, 56))
         self.whole = nn.Linear(56, 56)
         self.up4 = _layer(56 + 40, 40)
-        self.up2 = _layer(40 + 32, 24)
-        self.up1 = _layer(24 + MASKS + COLOURS, 12)
-        self.change = nn.Conv2d(12, 1, 3, padding=1)
+        self.up2 = _layer(40 + 32, 16)
+        self.up1 = _layer(16 + MASKS + COLOURS, 8)
+        self.change = nn.Conv2d(8, 1, 3, padding=1)
         nn.init.zeros_(self.change.weight)
         nn.init.constant_(self.change.bias, 0.0)  # type: ignore[arg-type]
 
     def forward(self, seen: Seen) -> Tensor:
-        second = self.joined(torch.cat([self.masks(seen.fine), seen.cues], 1))
+        fine, cues = (_laid_out(part, self.whole.weight.dtype) for part in seen)
+        second = self.joined(torch.cat([self.masks(fine), cues], 1))
         fourth = self.down4(second)
         eighth = self.down8(fourth)
         eighth = eighth + self.whole(eighth.mean((2, 3)))[..., None, None]
         x = self.up4(_doubled(eighth, fourth))
         x = self.up2(_doubled(x, second))
-        x = self.up1(_doubled(x, seen.fine))
-        change: Tensor = UNIT * self.change(x)[:, 0]
+        x = self.up1(_doubled(x, fine))
+        change: Tensor = UNIT * self.change(x)[:, 0].float()
         return change
+
+
+def _laid_out(maps: Tensor, dtype: torch.dtype) -> Tensor:
+    """As convolutions take them fastest."""
+    return maps.to(dtype, memory_format=torch.channels_last)
 
 
 def _doubled(coarse: Tensor, fine: Tensor) -> Tensor:
@@ -116,21 +123,20 @@ def _doubled(coarse: Tensor, fine: Tensor) -> Tensor:
 
 
 def _layer(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
+    return nn.Sequential(Convolution(inputs, outputs, 3, stride), nn.ReLU())
 
 
-def load_decoder(path: Path, device: torch.device) -> MaskDecoder:
-    """The network with the weights of a file, ready for inference.
+def load_decoder(path: Path, device: torch.device, dtype: torch.dtype) -> MaskDecoder:
+    """The network with the weights of a file, ready for inference in `dtype`.
 
     Raises ModelUnavailableError for a file that cannot be read or holds something else.
     """
-    network = MaskDecoder()
-    load_weights(network, read_weights(path), path, "mobile")
-    return network.to(device).eval().requires_grad_(False)
+    trained = MaskDecoder()
+    load_weights(trained, read_weights(path), path, "mobile")
+    network = folded(trained).to(device, dtype)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pack(network)
+    return network
 
 
 def see(
@@ -156,28 +162,31 @@ def see(
     return Seen(fine, torch.cat([sampled(m, coarse) for m in (*likeness, *shared)], 1))
 
 
-def strongest_other(logits: Tensor) -> Tensor:
-    """(B, h, w): at each pixel the highest of (B, h, w) logits but for the object's own."""
-    if len(logits) < 2:
-        return torch.full_like(logits, -SUREST)
-    first, second = logits.topk(2, 0).values
-    return torch.where(logits == first, second, first)
+def strongest_other(logits: Tensor, objects: list[int]) -> Tensor:
+    """(objects, h, w): at each pixel the highest of (B, h, w) logits but for the object's own."""
+    first = torch.full_like(logits[0], -SUREST)
+    second = first.clone()
+    for own in logits:
+        torch.maximum(second, torch.minimum(first, own), out=second)
+        torch.maximum(first, own, out=first)
+    return torch.where(logits[objects] == first, second, first)
 
 
-def corrected(read: Tensor, change: Tensor, windows: Windows) -> Tensor:
-    """(B, h, w) logits: those read and, in windows, what (B, WINDOW, WINDOW) changes them by."""
-    height, width = read.shape[1:]
-    logits = read.clone()
+def spread(change: Tensor, windows: Windows, size: tuple[int, int]) -> Tensor:
+    """(B, h, w) maps of an image whose masks are of `size`: 0 but in windows, where they are as (B,
+    WINDOW, WINDOW) says."""
+    height, width = size
+    maps = change.new_zeros(len(change), height, width)
     for i, (left, top, side) in enumerate(torch.stack(windows, 1).tolist()):
         # Pixels whose middles are inside.
         rows = range(max(0, math.ceil(top - 0.5)), min(height, math.ceil(top + side - 0.5)))
         columns = range(max(0, math.ceil(left - 0.5)), min(width, math.ceil(left + side - 0.5)))
-        down = (torch.tensor(rows, device=read.device) + 0.5 - top) / side
-        across = (torch.tensor(columns, device=read.device) + 0.5 - left) / side
+        down = (torch.tensor(rows, device=change.device) + 0.5 - top) / side
+        across = (torch.tensor(columns, device=change.device) + 0.5 - left) / side
         grid = torch.stack(torch.meshgrid(across, down, indexing="xy"), 2)[None] * 2 - 1
-        part = logits[i, rows.start : rows.stop, columns.start : columns.stop]
-        part += sampled(change[i][None, None], grid)[0, 0]
-    return logits
+        inside = sampled(change[i][None, None], grid)[0, 0]
+        maps[i, rows.start : rows.stop, columns.start : columns.stop] = inside
+    return maps
 
 
 def _ends(line: Tensor) -> tuple[Tensor, Tensor]:

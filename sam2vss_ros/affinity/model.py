@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sam2vss_ros.affinity.correction import Correction
 from sam2vss_ros.affinity.decoder import MaskDecoder, load_decoder
+from sam2vss_ros.affinity.features import TrunkFeatures
 from sam2vss_ros.affinity.keys import KeyNet, load_keys
 from sam2vss_ros.affinity.outline import OutlineNet, load_outline
 from sam2vss_ros.affinity.presence import PresenceNet, load_presence
-from sam2vss_ros.affinity.tracker import AffinityTracker, TrunkFeatures
+from sam2vss_ros.affinity.tracker import AffinityTracker
 from sam2vss_ros.affinity.trunk import Trunk
 from sam2vss_ros.packing import pack
 from sam2vss_ros.sam2.build import native_bfloat16, resolve_device
@@ -62,8 +64,8 @@ class AffinityModel:
         """A tracker with a memory of its own."""
         return AffinityTracker(
             self.outline,
-            self.decoder,
             self.presence,
+            Correction(self.decoder, slots, self.device),
             slots,
             options,
             self.device,
@@ -118,6 +120,6 @@ def load_affinity_model(
     pack(network)
     keys = load_keys(EMBEDDED_FOLDER / f"{card.name}_keys.safetensors", target)
     outline = load_outline(EMBEDDED_FOLDER / f"{card.name}_outline.safetensors", target)
-    decoder = load_decoder(EMBEDDED_FOLDER / f"{card.name}_decoder.safetensors", target)
+    decoder = load_decoder(EMBEDDED_FOLDER / f"{card.name}_decoder.safetensors", target, dtype)
     presence = load_presence(EMBEDDED_FOLDER / f"{card.name}_presence.safetensors", target)
     return AffinityModel(card, network, keys, outline, decoder, presence, target, size, dtype)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2vss_ros.affinity import decoder
-from sam2vss_ros.affinity.decoder import MaskDecoder, Windows
-from sam2vss_ros.affinity.keys import KeyNet
+from sam2vss_ros.affinity.correction import Correction
+from sam2vss_ros.affinity.features import TrunkFeatures
 from sam2vss_ros.affinity.memory import (
     COARSE,
     CONDITIONING,
@@ -23,9 +20,8 @@ from sam2vss_ros.affinity.memory import (
     Found,
     Reading,
 )
-from sam2vss_ros.affinity.object_pointers import Keys, ObjectPointers
 from sam2vss_ros.affinity.outline import OutlineNet, outline
-from sam2vss_ros.affinity.pointing import pointers_of, unit_keys
+from sam2vss_ros.affinity.pointing import pointers_of
 from sam2vss_ros.affinity.presence import PresenceNet
 from sam2vss_ros.sam2.masks import above
 from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
@@ -41,48 +37,6 @@ SUREST = 10.0
 """Logits of a mask that is given."""
 
 
-@dataclass(frozen=True)
-class TrunkFeatures:
-    """pyramid: (B, C, ., .) maps at strides 4, 8 and 16, C different for each.
-
-    images: (B, 3, h, w), what they are of, normalised. key_net: makes keys of them.
-    """
-
-    pyramid: tuple[Tensor, Tensor, Tensor]
-    images: Tensor
-    key_net: KeyNet
-
-    def keys(self, reading: Reading) -> Tensor:
-        """(h, w, C) keys of the first image."""
-        if reading is FINE:
-            return self.key_net.fine_keys(self.pyramid)[0]
-        keys: Tensor = self.key_net(self.pyramid)
-        return keys[0]
-
-    @functools.cached_property
-    def unit_keys(self) -> Keys:
-        """Of the first image, for comparisons within it and with object pointers."""
-        fine, middle, coarse = (unit_keys(level[:1]) for level in self.pyramid)
-        return fine, middle, coarse
-
-    @property
-    def colours(self) -> Tensor:
-        """(B, 3, ., .) images at stride 2, as fine as masks; made for prompts alone."""
-        return F.avg_pool2d(self.images, 2)
-
-    @property
-    def mask_size(self) -> tuple[int, int]:
-        """Height and width of masks on the image: twice those of the finest map."""
-        height, width = self.pyramid[0].shape[-2:]
-        return 2 * height, 2 * width
-
-    def select(self, index: Tensor) -> TrunkFeatures:
-        """The features of images `index`, (N,) int64."""
-        fine, middle, coarse = self.pyramid
-        pyramid = fine[index], middle[index], coarse[index]
-        return TrunkFeatures(pyramid, self.images[index], self.key_net)
-
-
 class AffinityTracker:
     """Objects of one camera stream, followed by comparing frames.
 
@@ -92,8 +46,8 @@ class AffinityTracker:
     of the objects on them: those that were read. What the decoder makes of them is for others to
     see; remembered, its errors would add up. Images of another size are another stream: objects are
     forgotten.
-    outline: finds masks by points and boxes. mask_decoder: corrects what was read. presence: says
-    whether what was found is the object.
+    outline: finds masks by points and boxes. correction: corrects what was read, with room for
+    `slots` objects. presence: says whether what was found is the object.
     """
 
     may_rest = False
@@ -102,8 +56,8 @@ class AffinityTracker:
     def __init__(
         self,
         outline: OutlineNet,
-        mask_decoder: MaskDecoder,
         presence: PresenceNet,
+        correction: Correction,
         slots: int,
         options: TrackingOptions = PRESETS["exact"],
         device: torch.device = torch.device("cpu"),  # noqa: B008
@@ -111,8 +65,8 @@ class AffinityTracker:
     ) -> None:
         self.options = options
         self.device = device
-        self.bank = AffinityBank(slots, device, dtype)
-        self._outline, self._decoder, self._presence = outline, mask_decoder, presence
+        self.bank = AffinityBank(slots, correction, device, dtype)
+        self._outline, self._presence, self._correction = outline, presence, correction
 
     def nothing(self) -> Tracked:
         """A batch without objects; its masks are as large as those of the last frame."""
@@ -129,34 +83,10 @@ class AffinityTracker:
         if not slots:
             return self.nothing()
         asked = upload_index(slots, self.device)
-        read, crisp, carried_ = (of_slots[asked] for of_slots in self.bank.read(flow))
-        logits = self.decode(features, asked, read, carried_)
+        read, crisp, before = (of_slots[asked] for of_slots in self.bank.read(flow))
+        logits = self._correction.correct(features, slots, read, before, flow)
         score = logits.flatten(1).amax(1)
         return Tracked(tuple(slots), logits, crisp, score, logits.new_zeros(len(slots), 1))
-
-    def decode(
-        self, features: TrunkFeatures, objects: Tensor, read: Tensor, before: Tensor
-    ) -> Tensor:
-        """(B, h, w) logits of objects, (B,) int64, as the decoder corrects what was read of them.
-
-        before: (B, h, w) soft masks of the last frame, moved along the flow.
-        """
-        there = (read > 0) | (before > 0.5)
-        some = there.flatten(1).any(1).nonzero()[:, 0]
-        if not len(some):
-            return read
-        windows = Windows.around(there[some])
-        seen = decoder.see(
-            features.unit_keys,
-            features.colours,
-            self.bank.pointers.likeness(objects[some], features.unit_keys),
-            read[some],
-            before[some],
-            decoder.strongest_other(read)[some],
-            windows,
-        )
-        logits = decoder.corrected(read[some], self._decoder(seen), windows)
-        return read.index_copy(0, some, logits.clamp(NOTHING, -NOTHING))
 
     def weigh(self, tracked: Tracked, signs: Tensor) -> Tracked:
         """The objects of `step` with scores by (B, signs), see `affinity.presence.Sign`.
@@ -168,16 +98,13 @@ class AffinityTracker:
 
     def commit(self, features: TrunkFeatures, tracked: Tracked) -> None:
         """Remember what objects look like; their masks are remembered as they were read."""
-        self.bank.pointers.learn(
-            upload_index(tracked.slots, self.device), features.unit_keys, tracked.masks > 0
-        )
+        self._correction.learn(features, tracked.slots, tracked.masks > 0)
 
     def start(self, features: TrunkFeatures, seen: Tracked) -> None:
         """Begin objects whose conditioning frame is this one."""
         self.bank.begin(features)
         self.bank.start(seen.slots, seen.masks)
-        objects = upload_index(seen.slots, self.device)
-        self.bank.pointers.begin(objects, features.unit_keys, seen.masks > 0)
+        self._correction.begin(features, seen.slots, seen.masks > 0)
 
     def from_masks(self, features: TrunkFeatures, slots: list[int], masks: Tensor) -> Tracked:
         """Take (B, h, w) bool masks of any size as given; they are not empty."""
@@ -212,15 +139,17 @@ class AffinityTracker:
 
 class AffinityBank:
     """The memories of one stream: of all objects on coarse keys, but for the small ones on fine;
-    and the objects' pointers.
+    and what `correction` remembers of them.
 
     A frame is begun with its features; until the next one, its objects may be read and started.
     """
 
-    def __init__(self, slots: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, slots: int, correction: Correction, device: torch.device, dtype: torch.dtype
+    ) -> None:
         self.mask_size = (0, 0)  # of the last frame
         self._slots, self._device, self._dtype = slots, device, dtype
-        self.pointers = ObjectPointers(0, device)
+        self._correction = correction
         self._memories: list[_Followed] = []
         self._features: TrunkFeatures | None = None
         # Of the masks on the frame in hand; and those on the last, soft.
@@ -233,7 +162,7 @@ class AffinityBank:
                 _Followed(reading, self.mask_size, self._slots, self._device, self._dtype)
                 for reading in (COARSE, FINE)
             ]
-            self.pointers = ObjectPointers(self._slots, self._device)
+            self._correction.allocate(self.mask_size)
             size = (self._slots, *self.mask_size)
             self._logits = torch.full(size, NOTHING, device=self._device)
             self._last_masks = torch.zeros(size, device=self._device)
@@ -241,12 +170,12 @@ class AffinityBank:
     def release(self) -> None:
         """Give the memory back; what it held is gone."""
         self._memories, self._features = [], None
-        self.pointers = ObjectPointers(0, self._device)
+        self._correction.release()
         self._logits = self._last_masks = torch.zeros(0)
 
     def nbytes(self) -> int:
         """Bytes of the tensors; constant while frames have the same size, 0 once released."""
-        own = self._logits.nbytes + self._last_masks.nbytes + self.pointers.nbytes()
+        own = self._logits.nbytes + self._last_masks.nbytes + self._correction.nbytes()
         return own + sum(m.memory.nbytes() for m in self._memories)
 
     def begin(self, features: TrunkFeatures) -> None:

@@ -21,12 +21,13 @@ from sam2vss_ros.affinity.model import input_size, longer_side, read_trunk
 from sam2vss_ros.affinity.outline import OutlineNet, contrast, load_outline
 from sam2vss_ros.affinity.pointing import INSIDE, NOWHERE, OUTSIDE, Pointers, points_of_box
 from sam2vss_ros.affinity.trunk import Trunk
+from sam2vss_ros.packing import folded
 from sam2vss_ros.sam2.cards import ModelCard, model_card
 from sam2vss_ros.sam2.functional import PIXEL_MEAN, PIXEL_STD, normalise
 from sam2vss_ros.sam2.weights import EMBEDDED_FOLDER
 from sam2vss_ros.semantics.catalog import catalog_data
 from sam2vss_ros.semantics.model import read_semantics
-from sam2vss_ros.semantics.segmenter import MIDDLE_SCALE, DenseHead, folded
+from sam2vss_ros.semantics.segmenter import MIDDLE_SCALE, DenseHead
 from sam2vss_ros.training.procedural import make_clip
 
 POINTS = 16

@@ -14,11 +14,11 @@ import torch
 
 from sam2vss_ros.errors import one_line
 from sam2vss_ros.io.stand_ins import stand_in
-from sam2vss_ros.packing import pack
+from sam2vss_ros.packing import folded, pack
 from sam2vss_ros.semantics.catalog import ClassCatalog, catalog_data, parse_catalog
 from sam2vss_ros.semantics.classifier import MaskClassifier
 from sam2vss_ros.semantics.familiarity import World
-from sam2vss_ros.semantics.segmenter import DEEPEST, DenseHead, folded
+from sam2vss_ros.semantics.segmenter import DEEPEST, DenseHead
 from sam2vss_ros.semantics.weights_file import load_weights, refusing, save_weights
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "weights" / "street.safetensors"

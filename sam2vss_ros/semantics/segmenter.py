@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sam2vss_ros.affinity.trunk import CHANNELS, Bottleneck
+from sam2vss_ros.packing import Convolution
 
 DEEP_STAGES = ((6, 160, 3, 2), (6, 320, 1, 1))
 """The end of MobileNetV2, to stride 32: expansion, channels, blocks, stride of the first one."""
@@ -101,29 +100,3 @@ class Mix(nn.Sequential):
             Convolution(width, width, 1),
             nn.ReLU(),
         )
-
-
-class Convolution(nn.Sequential):
-    """A convolution that keeps the size, and its normalisation."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, groups: int = 1) -> None:
-        convolution = nn.Conv2d(
-            inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False
-        )
-        super().__init__(convolution, nn.BatchNorm2d(outputs))
-
-    def folded(self) -> nn.Conv2d:
-        """Both as one convolution, for inference."""
-        convolution, norm = self
-        assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-        return fuse_conv_bn_eval(convolution, norm)
-
-
-def folded(head: DenseHead) -> DenseHead:
-    """A copy for inference, in which normalisation is part of the convolutions."""
-    head = deepcopy(head).eval().requires_grad_(False)
-    for module in list(head.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, Convolution):
-                setattr(module, name, child.folded())
-    return head

@@ -20,18 +20,28 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from sam2vss_ros.affinity import decoder
-from sam2vss_ros.affinity.decoder import COLOURS, CUES, MASKS, UNIT, WINDOW, MaskDecoder, Seen
+from sam2vss_ros.affinity.correction import Correction
+from sam2vss_ros.affinity.decoder import (
+    COLOURS,
+    CUES,
+    MASKS,
+    UNIT,
+    WINDOW,
+    MaskDecoder,
+    Seen,
+    Windows,
+)
+from sam2vss_ros.affinity.features import TrunkFeatures
 from sam2vss_ros.affinity.model import AffinityModel
 from sam2vss_ros.affinity.object_pointers import sampled
-from sam2vss_ros.affinity.tracker import TrunkFeatures
 from sam2vss_ros.io.outputs import write_bytes
 from sam2vss_ros.sam2.build import native_bfloat16
+from sam2vss_ros.stream.motion import Flow
 from sam2vss_ros.training.data import SeededStream
 from sam2vss_ros.training.leaving import leaving_clip
 from sam2vss_ros.training.loop import run_steps
 from sam2vss_ros.training.pasted import Pictures
-from sam2vss_ros.training.presence import INPUT, Teacher, observe
+from sam2vss_ros.training.presence import INPUT, SLOTS, Teacher, observe
 from sam2vss_ros.training.procedural.returns import returns_video
 
 CLIPS, FRAMES = 320, 48
@@ -130,18 +140,19 @@ def gather(
             else:
                 video = returns_video(DRAWN_SEED + clip, FRAMES, (192, 256))
             recorder = Recorder(model, rng)
-            observe(recorder, model, video, rng)
+            observe(recorder.teacher, model, video, rng)
             whole = io.BytesIO()
             np.save(whole, recorder.rows())
             write_bytes(path, whole.getvalue())
     return [path for path in files if len(np.load(path, mmap_mode="r"))]
 
 
-class Recorder(Teacher):
-    """A teacher that notes what the decoder sees, and the truth."""
+class Recorder(Correction):
+    """Notes what the decoder would see, and the truth that `teacher` is told; corrects nothing."""
 
     def __init__(self, model: AffinityModel, rng: np.random.Generator) -> None:
-        super().__init__(model)
+        super().__init__(model.decoder, SLOTS, model.device)
+        self.teacher = Teacher(model, self)
         self._rng = rng
         self._noted: list[Rows] = []
 
@@ -149,36 +160,36 @@ class Recorder(Teacher):
         """All samples."""
         return np.concatenate([np.zeros((0, sum(LENGTHS)), np.float16), *self._noted])
 
-    def decode(
-        self, features: TrunkFeatures, objects: Tensor, read: Tensor, before: Tensor
+    def correct(
+        self,
+        features: TrunkFeatures,
+        objects: list[int],
+        read: Tensor,
+        before: Tensor,
+        flow: Flow | None,
     ) -> Tensor:
-        """As `AffinityTracker.decode`, but masks stay as they were read."""
+        """As `Correction.correct`, but masks stay as they were read."""
+        self._looked_at = set(objects)
         there = (read > 0) | (before > 0.5)
         chosen = torch.from_numpy(self._rng.random(len(read)) < NOTED).to(read.device)
-        some = (there.flatten(1).any(1) & chosen).nonzero()[:, 0]
-        if len(some):
-            windows = self._windows(there[some])
-            seen = decoder.see(
-                features.unit_keys,
-                features.colours,
-                self.bank.pointers.likeness(objects[some], features.unit_keys),
-                read[some],
-                before[some],
-                decoder.strongest_other(read)[some],
-                windows,
-            )
-            things = torch.tensor([self.owner[i] for i in objects[some].tolist()])
-            truth = (self.truth == things[:, None, None]).float().to(read.device)
-            cut = sampled(truth[:, None], windows.grid(WINDOW, (read.shape[1], read.shape[2])))
+        some: list[int] = (there.flatten(1).any(1) & chosen).nonzero()[:, 0].tolist()
+        if some:
+            windows = self._misplaced(Windows.around(there[some]))
+            things = [objects[n] for n in some]
+            seen = self.see(features, things, read, before, some, windows)
+            numbers = torch.tensor([self.teacher.owner[i] for i in things])[:, None, None]
+            truth = (self.teacher.truth == numbers).float().to(read.device)
+            size = (read.shape[-2], read.shape[-1])
+            cut = sampled(truth[:, None], windows.grid(WINDOW, size))
             parts = [part.flatten(1).half().cpu().numpy() for part in (*seen, cut)]
             self._noted.append(np.concatenate(parts, 1))
         return read
 
-    def _windows(self, masks: Tensor) -> decoder.Windows:
-        left, top, side = decoder.Windows.around(masks)
-        shift = self._rng.uniform(-MISPLACED, MISPLACED, (2, len(masks)))
+    def _misplaced(self, windows: Windows) -> Windows:
+        left, top, side = windows
+        shift = self._rng.uniform(-MISPLACED, MISPLACED, (2, len(side)))
         x, y = torch.from_numpy(shift).to(side)
-        return decoder.Windows(left + x * side, top + y * side, side)
+        return Windows(left + x * side, top + y * side, side)
 
 
 class SampleStream(SeededStream[Samples]):

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from sam2vss_ros.affinity.correction import Correction
 from sam2vss_ros.affinity.model import AffinityModel
 from sam2vss_ros.affinity.presence import PresenceNet, Sign
 from sam2vss_ros.affinity.tracker import AffinityTracker
@@ -158,11 +159,11 @@ class Teacher(AffinityTracker):
     whose presence the truth decides; others are there while they have a mask.
     """
 
-    def __init__(self, model: AffinityModel) -> None:
+    def __init__(self, model: AffinityModel, correction: Correction | None = None) -> None:
         super().__init__(
             model.outline,
-            model.decoder,
             PresenceNet(),
+            correction or Correction(model.decoder, SLOTS, model.device),
             SLOTS,
             PRESETS["exact"],
             model.device,

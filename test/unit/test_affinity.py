@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sam2vss_ros.affinity.features import TrunkFeatures
 from sam2vss_ros.affinity.keys import LEVEL_CHANNELS, KeyNet, plain_keys
 from sam2vss_ros.affinity.memory import COARSE, CONDITIONING, FINE, AffinityMemory
 from sam2vss_ros.affinity.model import AffinityModel, load_affinity_model
-from sam2vss_ros.affinity.tracker import TrunkFeatures
 from sam2vss_ros.affinity.trunk import CHANNELS, Bottleneck, Trunk, folded_weights
 from sam2vss_ros.errors import ModelUnavailableError
 from sam2vss_ros.sam2.functional import image_tensor, normalise

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from cli_streams import WITHOUT_LIBRARIES, run
 from sam2vss_ros import __version__
+from sam2vss_ros.affinity.features import TrunkFeatures
 from sam2vss_ros.affinity.model import AffinityModel
 from sam2vss_ros.affinity.outline import contrast
 from sam2vss_ros.affinity.pointing import pointers_of
-from sam2vss_ros.affinity.tracker import TrunkFeatures
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.export.onnx_files import (

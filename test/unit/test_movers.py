@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from sam2vss_ros.affinity.discovery import MOST_MOVING, ObjectSource, moving_regions
+from sam2vss_ros.affinity.features import TrunkFeatures
 from sam2vss_ros.affinity.keys import plain_keys
 from sam2vss_ros.affinity.model import AffinityModel, load_affinity_model
-from sam2vss_ros.affinity.tracker import TrunkFeatures
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.sam2 import functional
 from sam2vss_ros.sam2.discovery import View

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from sam2vss_ros.affinity.borders import redrawn
+from sam2vss_ros.affinity.features import TrunkFeatures
 from sam2vss_ros.affinity.model import AffinityModel, load_affinity_model
 from sam2vss_ros.affinity.outline import OutlineNet, outline
 from sam2vss_ros.affinity.pointing import (
@@ -22,7 +23,6 @@ from sam2vss_ros.affinity.pointing import (
     pointers_of,
     points_of_box,
 )
-from sam2vss_ros.affinity.tracker import TrunkFeatures
 from sam2vss_ros.bench.clips import read_sequences
 from sam2vss_ros.bench.tracking import click
 from sam2vss_ros.evaluation.mask_scores import mask_iou

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sam2vss_ros.affinity.model import load_affinity_model
 from sam2vss_ros.affinity.trunk import CHANNELS
+from sam2vss_ros.packing import Convolution, folded
 from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass, catalog_data
 from sam2vss_ros.semantics.classifier import (
     GEOMETRY,
@@ -28,7 +29,6 @@ from sam2vss_ros.semantics.model import (
     read_semantics,
     save_semantics,
 )
-from sam2vss_ros.semantics.segmenter import Convolution, folded
 from sam2vss_ros.semantics.weights_file import save_weights
 from sam2vss_ros.training.calibration import score
 from sam2vss_ros.training.data import load_stills

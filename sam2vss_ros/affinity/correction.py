@@ -1,0 +1,132 @@
+"""How the mask decoder is asked: about a few objects a frame, by turns.
+
+What it changed of an object's mask moves with the optical flow until the object's next turn, so a
+frame does not cost the more, the more objects are in sight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sam2vss_ros.affinity import decoder
+from sam2vss_ros.affinity.decoder import MaskDecoder, Seen, Windows
+from sam2vss_ros.affinity.features import TrunkFeatures
+from sam2vss_ros.affinity.memory import NOTHING
+from sam2vss_ros.affinity.object_pointers import ObjectPointers
+from sam2vss_ros.stream.motion import Flow, carried
+from sam2vss_ros.transfer import upload_index
+
+AT_ONCE = 4
+"""Objects that are looked at on a frame."""
+
+
+class Correction:
+    """Of one stream: what the decoder last changed of each of `slots` objects, and their pointers.
+
+    Images of one size, which `allocate` is told.
+    """
+
+    def __init__(self, network: MaskDecoder, slots: int, device: torch.device) -> None:
+        self._network, self._slots, self._device = network, slots, device
+        self.release()
+
+    def allocate(self, size: tuple[int, int]) -> None:
+        """Take the memory for masks of `size` (height, width)."""
+        self.pointers = ObjectPointers(self._slots, self._device)
+        self._changes = torch.zeros(self._slots, *size, device=self._device)
+        self._waiting = [0] * self._slots  # frames since the object was looked at
+        self._looked_at: set[int] = set()  # on this frame
+
+    def release(self) -> None:
+        """Give the memory back; what it held is gone."""
+        self.pointers = ObjectPointers(0, self._device)
+        self._changes = torch.zeros(0, device=self._device)
+
+    def nbytes(self) -> int:
+        """Bytes of the tensors; 0 once released."""
+        return self.pointers.nbytes() + self._changes.nbytes
+
+    def begin(self, features: TrunkFeatures, objects: Sequence[int], masks: Tensor) -> None:
+        """Objects begin with (B, h, w) bool masks, of which nothing is to be corrected."""
+        index = upload_index(objects, self._device)
+        self._changes[index] = 0.0
+        for i in objects:
+            self._waiting[i] = self._slots  # it is next
+        self.pointers.begin(index, features.unit_keys, masks)
+
+    def learn(self, features: TrunkFeatures, objects: Sequence[int], masks: Tensor) -> None:
+        """Objects were seen with (B, h, w) bool masks: those looked at now are learned from."""
+        new = [n for n, i in enumerate(objects) if i in self._looked_at]
+        if new:
+            index = upload_index([objects[n] for n in new], self._device)
+            self.pointers.learn(index, features.unit_keys, masks[new])
+
+    def correct(
+        self,
+        features: TrunkFeatures,
+        objects: list[int],
+        read: Tensor,
+        before: Tensor,
+        flow: Flow | None,
+    ) -> Tensor:
+        """(B, h, w) logits of objects, corrected.
+
+        read: (B, h, w) logits that memory gives. before: (B, h, w) soft masks of the last frame,
+        moved along the flow. flow: from this frame to the last.
+        """
+        changes = self._moved(objects, flow)
+        there = (read > 0) | (before > 0.5)
+        due = self._due(objects, there.flatten(1).any(1).tolist())
+        if due:
+            looked_at = [objects[n] for n in due]
+            windows = Windows.around(there[due])
+            seen = self.see(features, looked_at, read, before, due, windows)
+            size = (read.shape[-2], read.shape[-1])
+            changes[due] = decoder.spread(self._network(seen), windows, size)
+        self._changes[upload_index(objects, self._device)] = changes
+        return (read + changes).clamp_(NOTHING, -NOTHING)
+
+    def see(
+        self,
+        features: TrunkFeatures,
+        objects: list[int],
+        read: Tensor,
+        before: Tensor,
+        places: list[int],
+        windows: Windows,
+    ) -> Seen:
+        """What the decoder sees of objects in windows; `places`: theirs in `read` and `before`."""
+        likeness = self.pointers.likeness(upload_index(objects, self._device), features.unit_keys)
+        others = decoder.strongest_other(read, places)
+        return decoder.see(
+            features.unit_keys,
+            features.colours,
+            likeness,
+            read[places],
+            before[places],
+            others,
+            windows,
+        )
+
+    def _due(self, objects: list[int], there: list[bool]) -> list[int]:
+        """Places of those that are looked at now: who has waited longest."""
+        for i in objects:
+            self._waiting[i] += 1
+        able = [n for n, some in enumerate(there) if some]
+        able.sort(key=lambda n: -self._waiting[objects[n]])
+        due = sorted(able[:AT_ONCE])
+        self._looked_at = {objects[n] for n in due}
+        for i in self._looked_at:
+            self._waiting[i] = 0
+        return due
+
+    def _moved(self, objects: list[int], flow: Flow | None) -> Tensor:
+        """(B, h, w): what was changed last, moved along the flow; nothing where there is none."""
+        changes = self._changes[upload_index(objects, self._device)]
+        if flow is None:
+            return torch.zeros_like(changes)
+        size = (changes.shape[-2], changes.shape[-1])
+        return carried(changes, flow.at(size, self._device), "bilinear")
