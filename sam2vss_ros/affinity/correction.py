@@ -77,17 +77,19 @@ class Correction:
         read: (B, h, w) logits that memory gives. before: (B, h, w) soft masks of the last frame,
         moved along the flow. flow: from this frame to the last.
         """
-        changes = self._moved(objects, flow)
         there = (read > 0) | (before > 0.5)
         due = self._due(objects, there.flatten(1).any(1).tolist())
+        rest = [n for n in range(len(objects)) if n not in due]
+        changes = torch.zeros_like(read)
+        if rest and flow is not None:
+            changes[rest] = self._moved([objects[n] for n in rest], flow)
         if due:
-            looked_at = [objects[n] for n in due]
             windows = Windows.around(there[due])
-            seen = self.see(features, looked_at, read, before, due, windows)
+            seen = self.see(features, [objects[n] for n in due], read, before, due, windows)
             size = (read.shape[-2], read.shape[-1])
             changes[due] = decoder.spread(self._network(seen), windows, size)
         self._changes[upload_index(objects, self._device)] = changes
-        return (read + changes).clamp_(NOTHING, -NOTHING)
+        return changes.add_(read).clamp_(NOTHING, -NOTHING)
 
     def see(
         self,
@@ -123,10 +125,8 @@ class Correction:
             self._waiting[i] = 0
         return due
 
-    def _moved(self, objects: list[int], flow: Flow | None) -> Tensor:
-        """(B, h, w): what was changed last, moved along the flow; nothing where there is none."""
+    def _moved(self, objects: list[int], flow: Flow) -> Tensor:
+        """(B, h, w): what was changed of them last, moved along the flow."""
         changes = self._changes[upload_index(objects, self._device)]
-        if flow is None:
-            return torch.zeros_like(changes)
         size = (changes.shape[-2], changes.shape[-1])
         return carried(changes, flow.at(size, self._device), "bilinear")
