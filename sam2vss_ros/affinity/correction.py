@@ -19,7 +19,7 @@ from sam2vss_ros.affinity.object_pointers import ObjectPointers
 from sam2vss_ros.stream.motion import Flow, carried
 from sam2vss_ros.transfer import upload_index
 
-AT_ONCE = 4
+AT_ONCE = 2
 """Objects that are looked at on a frame."""
 
 BELIEF = 0.6
@@ -81,18 +81,18 @@ class Correction:
         read: (B, h, w) logits that memory gives. before: (B, h, w) soft masks of the last frame,
         moved along the flow. flow: from this frame to the last.
         """
-        there = (read > 0) | (before > 0.5)
-        due = self._due(objects, there.flatten(1).any(1).tolist())
-        rest = [n for n in range(len(objects)) if n not in due]
-        changes = torch.zeros_like(read)
-        if rest and flow is not None:
-            changes[rest] = self._moved([objects[n] for n in rest], flow)
+        due = self._due(objects, _somewhere(read, before))
+        rest = [objects[n] for n in range(len(objects)) if n not in due]
+        if rest:
+            self._move(rest, flow)
         if due:
-            windows = Windows.around(there[due])
-            seen = self.see(features, [objects[n] for n in due], read, before, due, windows)
+            looked_at = [objects[n] for n in due]
+            windows = Windows.around((read[due] > 0) | (before[due] > 0.5))
+            seen = self.see(features, looked_at, read, before, due, windows)
             size = (read.shape[-2], read.shape[-1])
-            changes[due] = BELIEF * decoder.spread(self._network(seen), windows, size)
-        self._changes[upload_index(objects, self._device)] = changes
+            changes = decoder.spread(BELIEF * self._network(seen), windows, size)
+            self._changes.index_copy_(0, upload_index(looked_at, self._device), changes)
+        changes = self._changes.index_select(0, upload_index(objects, self._device))
         return changes.add_(read).clamp_(NOTHING, -NOTHING)
 
     def see(
@@ -129,8 +129,20 @@ class Correction:
             self._waiting[i] = 0
         return due
 
-    def _moved(self, objects: list[int], flow: Flow) -> Tensor:
-        """(B, h, w): what was changed of them last, moved along the flow."""
-        changes = self._changes[upload_index(objects, self._device)]
+    def _move(self, objects: list[int], flow: Flow | None) -> None:
+        """Move what was changed of them last along the flow; without one it is gone."""
+        index = upload_index(objects, self._device)
+        if flow is None:
+            self._changes.index_fill_(0, index, 0.0)
+            return
+        changes = self._changes.index_select(0, index)
         size = (changes.shape[-2], changes.shape[-1])
-        return carried(changes, flow.at(size, self._device), "bilinear")
+        moved = carried(changes, flow.at(size, self._device), "bilinear")
+        self._changes.index_copy_(0, index, moved)
+
+
+def _somewhere(read: Tensor, before: Tensor) -> list[bool]:
+    """Of which objects there is anything, as read or before."""
+    found = (read.flatten(1).amax(1) > 0) | (before.flatten(1).amax(1) > 0.5)
+    there: list[bool] = found.tolist()
+    return there

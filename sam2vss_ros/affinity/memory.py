@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -113,18 +112,18 @@ class AffinityMemory:
             reading.last_radius,
         ]
         self._tiles = Tiles(grid, reading.patch)
-        self._sizes = [self._tiles.padded(r) for r in self._radii]
-        self._starts = [0, *accumulate(rows * columns for rows, columns in self._sizes)]
+        rows, columns = self._tiles.size
+        self._starts = range(0, len(self._radii) * (rows * columns + 1) + 1, rows * columns + 1)
         like = torch.zeros(0, dtype=dtype, device=device)
-        # One table of the places of all frames, each with the margin that windows reach into. Of
-        # masks, the last channel says whether the object is known on that frame.
+        # One table of the places of all frames, and of one after each that stands for all that is
+        # beyond it. Of masks, the last channel says whether the object is known on that frame.
         self._keys = like.new_zeros(self._starts[-1], reading.channels)
         self._masks = like.new_zeros(objects, self._starts[-1], reading.patch**2 + 1)
         self._bias = [_bias(r, 0.0).to(like) for r in self._radii[:-1]]
         self._bias.append(_bias(reading.last_radius, LOCALITY).to(like))
         self._windows = [
-            start + windows(size, r).to(device)
-            for start, size, r in zip(self._starts, self._sizes, self._radii, strict=False)
+            start + windows(self._tiles.size, r).to(device)
+            for start, r in zip(self._starts, self._radii, strict=False)
         ]
         # Which objects have a mask on which frame.
         self._known = torch.zeros(self._last + 1, objects, dtype=torch.bool, device=device)
@@ -153,7 +152,7 @@ class AffinityMemory:
         which is the present one: `remember` must follow."""
         self._store_masks(frame, mask[None], torch.tensor([index], device=mask.device))
         self._known[self._last, index] = True
-        self._of_frame(self._masks, self._last)[index, ..., -1] = 1
+        self._of_frame(self._masks, self._last)[index, :, -1] = 1
 
     def remove_object(self, index: int) -> None:
         """Forget object `index`; its place may be given to another."""
@@ -197,7 +196,7 @@ class AffinityMemory:
         found = tiles.cut(masks, row, tile)
         due = (~self._resting(belief, found, tile)).nonzero()[:, 0]
         if len(due):
-            last = self._inner(self._masks[..., :-1], self._last, tiles.padded(0))
+            last = self._inner(self._masks[..., :-1], self._last, tiles.size)
             tiles.put(last, here[row], tile, found.to(self._dtype))
             found[due] = self._read_pairs(tiles.queries(keys), here[row[due]], tile[due])
             tiles.put(last, here[row], tile, 0.0)
@@ -285,19 +284,19 @@ class AffinityMemory:
         """Keep the (B, h * patch, w * patch) masks of B objects on a frame but the last."""
         patches = F.pixel_unshuffle(masks[:, None], self.reading.patch).permute(0, 2, 3, 1)
         self._inner(self._masks, frame)[objects, ..., :-1] = patches.to(self._dtype)
-        self._of_frame(self._masks, frame)[objects, ..., -1] = 1
+        self._of_frame(self._masks, frame)[objects, :, -1] = 1
         self._known[frame, objects] = True
         self._reach[frame, objects] = self._tiles.near(masks, self._radii[frame], EMPTY)
 
     def _of_frame(self, table: Tensor, frame: int) -> Tensor:
-        """The (..., H, W, C) part of a table of places that is of a frame, with its margin."""
-        places = table[..., self._starts[frame] : self._starts[frame + 1], :]
-        return places.unflatten(-2, self._sizes[frame])
+        """The (..., N, C) part of a table of places that is of a frame, and of what is beyond."""
+        return table[..., self._starts[frame] : self._starts[frame + 1], :]
 
     def _inner(self, table: Tensor, frame: int, size: tuple[int, int] | None = None) -> Tensor:
-        """That without its margin, and so many places of it: the image's, unless said."""
-        r, (rows, columns) = self._radii[frame], size or self.grid
-        return self._of_frame(table, frame)[..., r : r + rows, r : r + columns, :]
+        """That without what is beyond, (..., h, w, C): so many places of it, or the image's."""
+        rows, columns = size or self.grid
+        places = self._of_frame(table, frame)[..., :-1, :].unflatten(-2, self._tiles.size)
+        return places[..., :rows, :columns, :]
 
 
 def _rows(table: Tensor, index: Tensor) -> Tensor:

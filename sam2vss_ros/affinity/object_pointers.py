@@ -81,7 +81,7 @@ def _compared(vectors: Tensor, level: Tensor) -> Tensor:
 
 def _inside_and_around(masks: Tensor, keys: Keys) -> Tensor:
     """(B, 2, ., .) at stride 4: soft masks of the objects, and rings around them."""
-    inside = F.interpolate(masks[:, None].float(), keys[0].shape[-2:], mode="area")
+    inside = F.interpolate(masks[:, None].float(), keys[0].shape[-2:], mode="bilinear")
     side = 2 * REACH + 1
     wide = F.max_pool2d(F.max_pool2d(inside, (1, side), 1, (0, REACH)), (side, 1), 1, (REACH, 0))
     return torch.cat([inside, wide - inside], 1)

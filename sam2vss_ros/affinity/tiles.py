@@ -26,10 +26,10 @@ class Tiles:
         self.count = self.shape[0] * self.shape[1]
         self.mask_size = (grid[0] * patch, grid[1] * patch)
 
-    def padded(self, radius: int) -> tuple[int, int]:
-        """Rows and columns of places of all tiles, and so many around them."""
-        down, across = self.shape
-        return TILE * down + 2 * radius, TILE * across + 2 * radius
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of places of all tiles."""
+        return TILE * self.shape[0], TILE * self.shape[1]
 
     def inside(self) -> Tensor:
         """(tiles, places of a tile, 1), 1 for what lies in the grid, 0 for what is beyond it."""
@@ -85,9 +85,15 @@ class Tiles:
 
 
 def windows(size: tuple[int, int], radius: int) -> Tensor:
-    """(tiles, N) positions of the places within `radius` of each tile, in a grid of `size`."""
-    rows, columns = (torch.arange(n).unfold(0, TILE + 2 * radius, TILE) for n in size)
-    squares = (rows[:, None, :, None] * size[1] + columns[None, :, None]).flatten(2).flatten(0, 1)
+    """(tiles, N) positions of the places within `radius` of each tile, in a grid of `size`, whole
+    tiles; what is beyond it is at the position after its last."""
+    rows, columns = (
+        torch.arange(-radius, n + radius).unfold(0, TILE + 2 * radius, TILE) for n in size
+    )
+    rows, columns = rows[:, None, :, None], columns[None, :, None]
+    inside = (rows >= 0) & (rows < size[0]) & (columns >= 0) & (columns < size[1])
+    places = torch.where(inside, rows * size[1] + columns, size[0] * size[1])
+    squares = places.flatten(2).flatten(0, 1)
     return squares[:, (_distances(radius) <= radius**2).any(0)]
 
 

@@ -83,7 +83,7 @@ class AffinityTracker:
         if not slots:
             return self.nothing()
         asked = upload_index(slots, self.device)
-        read, crisp, before = (of_slots[asked] for of_slots in self.bank.read(flow))
+        read, crisp, before = (part.index_select(0, asked) for part in self.bank.read(flow))
         logits = self._correction.correct(features, slots, read, before, flow)
         score = logits.flatten(1).amax(1)
         return Tracked(tuple(slots), logits, crisp, score, logits.new_zeros(len(slots), 1))

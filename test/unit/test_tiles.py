@@ -71,15 +71,24 @@ def test_near_is_within_so_many_places() -> None:
 
 def test_windows_are_round() -> None:
     tiles, radius = Tiles(GRID, 2), 5
-    size = tiles.padded(radius)
+    size, beyond = tiles.size, tiles.size[0] * tiles.size[1]
     places, distance = windows(size, radius), distances(radius)
-    assert places.shape == (tiles.count, distance.shape[1]) and places.max() < size[0] * size[1]
+    assert places.shape == (tiles.count, distance.shape[1]) and places.max() == beyond
     assert distance.shape[1] < (TILE + 2 * radius) ** 2
     assert (distance.amin(0) <= radius**2).all(), "a place is near some query"
     # The second tile's third query against its window, place by place.
-    query = torch.tensor([radius, TILE + radius + 2])
+    query, inside = torch.tensor([0, TILE + 2]), places[1] < beyond
     there = torch.stack([places[1] // size[1], places[1] % size[1]], 1)
-    assert torch.equal((there - query).square().sum(1), distance[2])
+    assert torch.equal((there - query).square().sum(1)[inside], distance[2][inside])
+    assert set(places[1][inside].tolist()) == {
+        row * size[1] + column
+        for row in range(size[0])
+        for column in range(size[1])
+        if min(
+            (row - r) ** 2 + (column - c) ** 2 for r in range(TILE) for c in range(TILE, 2 * TILE)
+        )
+        <= radius**2
+    }
 
 
 def plainly_read(
