@@ -35,14 +35,14 @@ class Correction:
 
     def __init__(self, network: MaskDecoder, slots: int, device: torch.device) -> None:
         self._network, self._slots, self._device = network, slots, device
+        self._waiting = [0] * slots  # frames since the object was looked at
+        self._looked_at: set[int] = set()  # on this frame
         self.release()
 
     def allocate(self, size: tuple[int, int]) -> None:
         """Take the memory for masks of `size` (height, width)."""
         self.pointers = ObjectPointers(self._slots, self._device)
         self._changes = torch.zeros(self._slots, *size, device=self._device)
-        self._waiting = [0] * self._slots  # frames since the object was looked at
-        self._looked_at: set[int] = set()  # on this frame
 
     def release(self) -> None:
         """Give the memory back; what it held is gone."""

@@ -40,7 +40,7 @@ class TrunkFeatures:
 
     @property
     def colours(self) -> Tensor:
-        """(B, 3, ., .) images at stride 2, as fine as masks; made for prompts alone."""
+        """(B, 3, ., .) images at stride 2, as fine as masks."""
         # The mean of four pixels, in a fifth of the time that pooling takes.
         return F.interpolate(self.images, scale_factor=0.5, mode="bilinear")
 
