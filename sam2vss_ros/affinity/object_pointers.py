@@ -53,6 +53,15 @@ class ObjectPointers:
         seen = _means(_inside_and_around(masks, keys), keys)
         self._means[objects] = self._means[objects].lerp(seen, 1 - KEEP)
 
+    def contrast(self, objects: Tensor) -> Tensor:
+        """(B,): how much objects differ from what is around them: 1 less the mean similarity of
+        both over the levels, 0 where nothing is seen."""
+        inside, around = (part.split(CHANNELS, 1) for part in self._means[objects].unbind(1))
+        levels = zip(inside, around, strict=True)
+        alike = [F.cosine_similarity(one, other, dim=1) for one, other in levels]
+        seen = self._means[objects].abs().amax((1, 2)) > 0
+        return (1 - torch.stack(alike).mean(0)) * seen
+
     def likeness(self, objects: Tensor, keys: Keys) -> list[Tensor]:
         """Where the image of `keys` is like the objects and like what is around them, -1 to 1.
 

@@ -18,8 +18,8 @@ from sam2vss_ros.types import TrackState
 
 LIKE_ITSELF = 0.6
 LIKE_ITSELF_AFTER_BREAK = 0.75
-"""Similarity to its past below which what is tracked is not the object, where the tracker does not
-weigh signs."""
+"""Similarity to its past below which what is tracked is not the object: after a break, and where
+the tracker does not weigh signs."""
 
 
 def follow(stream: StreamState, context: FrameContext, features: FrameFeatures) -> ObjectBatch:
@@ -90,13 +90,17 @@ def _observe(
     """Tell the object memory what was seen; the last `rested` were not followed."""
     objects = stream.objects
     suspicious = context.stream_break.suspicious
-    least = LIKE_ITSELF_AFTER_BREAK if suspicious else LIKE_ITSELF
     there = batch.tracked.score.sigmoid()
+    itself = there > 0.5
+    if suspicious or not stream.tracker.weighs_signs:
+        least = LIKE_ITSELF_AFTER_BREAK if suspicious else LIKE_ITSELF
+        alike = likeness_to_past(batch) >= least
+        itself = itself & alike if stream.tracker.weighs_signs else alike
     signs = download(
         above(owned.masks).sum((1, 2)).int(),
         batch.tracked.predicted_iou,
         there,
-        there > 0.5 if stream.tracker.weighs_signs else likeness_to_past(batch) >= least,
+        itself,
     )
     seen = zip(batch.tracks, *(sign.tolist() for sign in signs), strict=True)
     for i, (track, area, predicted_iou, visibility, itself) in enumerate(seen):

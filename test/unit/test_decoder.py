@@ -181,6 +181,17 @@ def test_what_was_changed_moves_along_the_flow(features: TrunkFeatures) -> None:
     assert (found[0, 41:49, 57:65] < 0).all() and (found[0, 52:60, 58:75] > 0).all()
 
 
+def test_of_what_looks_like_all_around_it_nothing_is_changed(model: AffinityModel) -> None:
+    """As on a blank image, where no outline can be seen."""
+    grey = np.full((192, 256, 3), 90, np.uint8)
+    with torch.inference_mode():
+        blank = model.encode(image_tensor(grey, (192, 256), CPU))
+        mask = box(40, 40, 60, 60)
+        made = begun(Eraser(), blank, mask)
+        found = made.correct(blank, [0], logits(mask), mask.float(), None)
+    assert torch.equal(found > 0, mask)
+
+
 def test_what_is_nowhere_is_not_looked_at(features: TrunkFeatures) -> None:
     network = Eraser()
     made = begun(network, features, box(40, 40, 60, 60))
