@@ -20,7 +20,11 @@ def classify(
     features: FrameFeatures,
     batch: ObjectBatch,
 ) -> None:
-    """Give each object this frame's evidence of its class, and its embedding where it is sure."""
+    """Give each object this frame's evidence of its class, and its embedding where it is sure.
+
+    One that others cover altogether shows none of either.
+    """
+    batch = batch.uncovered()
     if not len(batch):
         return
     shares = _class_shares(perception, context.config.mode, features, batch)

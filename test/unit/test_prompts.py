@@ -325,6 +325,21 @@ def test_a_prompt_whose_object_has_begun_is_not_lost_either(
     assert ids(pipe.process(Frame(street[0], 4))) == [second]
 
 
+def test_what_another_covers_altogether_says_nothing_of_its_class(
+    street: npt.NDArray[np.uint8],
+) -> None:
+    """Two users click on one thing at once: each pixel is one object's, and so is the evidence."""
+    pipe = pipeline(discovery="off")
+    pipe.process(Frame(street[0], 1))
+    for _ in range(2):
+        pipe.add_prompt(Prompt(mask=box(5, 10, 35, 50)))
+    result = pipe.process(Frame(street[0], 2))
+    assert sorted(o.area > 0 for o in result.objects) == [False, True]
+    assert_consistent(result, street[0], pipe)
+    (covered,) = (o for o in result.objects if not o.area)
+    assert np.ptp(covered.class_probabilities) == 0, "nothing is known of it"
+
+
 @pytest.mark.parametrize("discovery", ["off", "regions"])
 def test_prompts_and_removals_from_other_threads(
     discovery: str, street: npt.NDArray[np.uint8]
@@ -362,15 +377,17 @@ def test_prompts_and_removals_from_other_threads(
     for user in users:
         user.start()
     seen: set[int] = set()
-    for t, image in enumerate(np.concatenate([street, street[:6]])):
-        result = pipe.process(Frame(image, t + 2))
-        assert_consistent(result, image, pipe)
-        seen |= set(ids(result))
-        if result.objects:
-            pipe.remove_object(ids(result)[0])
-    done.set()
-    for user in users:
-        user.join()
+    try:
+        for t, image in enumerate(np.concatenate([street, street[:6]])):
+            result = pipe.process(Frame(image, t + 2))
+            assert_consistent(result, image, pipe)
+            seen |= set(ids(result))
+            if result.objects:
+                pipe.remove_object(ids(result)[0])
+    finally:
+        done.set()
+        for user in users:
+            user.join()
     seen |= set(ids(pipe.process(Frame(street[0], 100))))
     assert not errors
     assert len(accepted) > 5 and len(set(accepted)) == len(accepted)
