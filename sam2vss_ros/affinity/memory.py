@@ -46,7 +46,8 @@ class Reading:
     stride: pixels of the input from place to place. channels: of a key. patch: mask pixels on the
     side of a place. older: frames kept beside the last, one of every `spacing`. radius,
     older_radius, last_radius: how far from its place a thing may be on a conditioning frame, an
-    older one, and on the last around where the flow leads. reach: how much less similar than the
+    older one, and on the last around where the flow leads. around: how far from where the flow
+    leads masks are looked for at all. reach: how much less similar than the
     most similar place is still read. turn: where the flow is believed, a tile with a border
     of a mask is read on every so many frames.
     """
@@ -59,12 +60,13 @@ class Reading:
     radius: int
     older_radius: int
     last_radius: int
+    around: int
     reach: float
     turn: int
 
 
-COARSE = Reading(8, 64, 4, 2, 4, 10, 6, 4, 0.25, 2)
-FINE = Reading(4, 64, 2, 0, 1, 6, 3, 3, 0.15, 1)
+COARSE = Reading(8, 64, 4, 2, 4, 10, 6, 4, 3, 0.25, 2)
+FINE = Reading(4, 64, 2, 0, 1, 6, 3, 3, 1, 0.15, 1)
 """For small objects; what is large would blur."""
 
 LOCALITY = 0.01
@@ -189,7 +191,7 @@ class AffinityMemory:
             places = flow.at(self.grid, past.device)
             past, belief = F.normalize(_gathered(past, places).float(), dim=2), places[2:]
         self._inner(self._keys, self._last).copy_(past)
-        near = tiles.near(masks, self.reading.older_radius, EMPTY)
+        near = tiles.near(masks, self.reading.around, EMPTY)
         # Who was out of sight is looked for wherever it was remembered.
         near |= self._reach[:, here].any(0) & ~near.any(1, keepdim=True)
         tile, row = near.T.nonzero(as_tuple=True)

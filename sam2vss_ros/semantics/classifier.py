@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam2vss_ros.sam2.masks import above
+
 GEOMETRY = 8
 
 
@@ -45,8 +47,8 @@ class MaskClassifier(nn.Module):
         reach = max(size) // RING
         # Counted by matrix products: several times as fast on a CPU as looking for the greatest.
         down, across = (_band(n, reach, inside.device) for n in size)
-        ring = (down @ (inside @ across) > 0) & (inside == 0)
-        features = pool_features((hidden,), torch.cat([inside, ring.to(inside)]))
+        ring = above(down @ (inside @ across)).sub_(above(inside))
+        features = pool_features((hidden,), torch.cat([inside, ring]))
         features = torch.cat([*features.chunk(2)], 1)
         logits: Tensor = self.layers(torch.cat([self.norm(features), geometry(masks)], 1))
         return logits

@@ -71,7 +71,7 @@ class ObjectBatch:
 
     def uncovered(self) -> ObjectBatch:
         """Those to which `without_overlaps` has left pixels."""
-        return self.take(above(self.masks).flatten(1).any(1).nonzero().flatten().tolist())
+        return self.take((self.masks.flatten(1).amax(1) > 0).nonzero()[:, 0].tolist())
 
     def embedded(self, features: FrameFeatures) -> ObjectBatch:
         """The same with the embeddings that were not known yet."""

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2 import policy
+from sam2vss_ros.sam2.masks import above
 from sam2vss_ros.semantics.classifier import pool_features
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.features import FrameFeatures
@@ -44,7 +45,7 @@ def _class_shares(
     perception: Perception, mode: str, features: FrameFeatures, batch: ObjectBatch
 ) -> Tensor:
     """(B, C) shares of the fixed classes in the masks of B objects, from this frame alone."""
-    masks = (batch.masks > 0).float()
+    masks = above(batch.masks)
     dense = features.log_dense if features.fixed is None else features.fixed.log_dense
     of_pixels = pool_features((dense.softmax(0)[None],), masks)
     if not perception.classifies_masks(mode):
