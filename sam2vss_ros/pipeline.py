@@ -88,7 +88,9 @@ class VssPipeline:
             return None
         perception = self.perception
         with perception.arithmetic():
-            return features.extract(perception, frame, mode, perception.predict(frame), image)
+            seen = features.extract(perception, frame, mode, perception.predict(frame), image)
+            self.stream.tracker.prepare(seen.image)
+        return seen
 
     def process(
         self, frame: Frame, looked: Looked | None = None, elsewhere: float = 0.0

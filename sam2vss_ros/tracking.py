@@ -53,6 +53,10 @@ class ObjectTracker(Protocol):
     def nothing(self) -> Tracked:
         """A batch without objects; its masks are as large as those of the last frame."""
 
+    def prepare(self, features: Any) -> None:
+        """Compute now what `step` will want of an image for the objects there are; any thread may
+        do that, for a frame to come."""
+
     def step(self, features: Any, slots: list[int], flow: Flow | None = None) -> Tracked:
         """Find the objects of `slots`, in their order, on the next frame; flow: to the last."""
 

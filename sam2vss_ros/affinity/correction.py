@@ -114,8 +114,8 @@ class Correction:
         likeness = self.pointers.likeness(upload_index(objects, self._device), features.unit_keys)
         others = decoder.strongest_other(read, places)
         return decoder.see(
-            features.unit_keys,
             features.colours,
+            features.changes,
             likeness,
             read[places],
             before[places],

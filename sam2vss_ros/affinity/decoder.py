@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam2vss_ros.affinity.object_pointers import Keys, sampled
-from sam2vss_ros.affinity.pointing import changes
+from sam2vss_ros.affinity.object_pointers import sampled
 from sam2vss_ros.packing import Convolution, folded, pack
 from sam2vss_ros.sam2.checkpoint import load_weights, read_weights
 
@@ -36,7 +35,7 @@ MASKS, COLOURS = 3, 3
 the strongest other object; and the image."""
 
 CUES = 14
-"""Channels half as fine: `ObjectPointers.likeness`, and `changes` at strides 4 and 8."""
+"""Channels half as fine: `ObjectPointers.likeness`, and `TrunkFeatures.changes`."""
 
 UNIT = 4.0
 """What a logit of 1 is in the network."""
@@ -140,8 +139,8 @@ def load_decoder(path: Path, device: torch.device, dtype: torch.dtype) -> MaskDe
 
 
 def see(
-    keys: Keys,
     colours: Tensor,
+    changes: tuple[Tensor, Tensor],
     likeness: list[Tensor],
     read: Tensor,
     carried: Tensor,
@@ -150,7 +149,7 @@ def see(
 ) -> Seen:
     """What the network sees of B objects in their windows.
 
-    keys: of the image. colours: (1, 3, ., .), the normalised image. likeness: to the objects,
+    colours, changes: of the image, as `TrunkFeatures` has them. likeness: to the objects,
     `ObjectPointers.likeness`. read: (B, h, w) logits; carried: (B, h, w) soft masks of the last
     frame, moved along the flow; others: (B, h, w) logits of `strongest_other`.
     """
@@ -158,8 +157,7 @@ def see(
     masks = torch.stack([read, carried.logit(1e-4), others], 1).clamp(-SUREST, SUREST) / UNIT
     grid, coarse = windows.grid(WINDOW, size), windows.grid(WINDOW // 2, size)
     fine = torch.cat([sampled(masks, grid), sampled(colours.float(), grid)], 1)
-    shared = [torch.cat(changes(level), 1) for level in keys[:2]]
-    return Seen(fine, torch.cat([sampled(m, coarse) for m in (*likeness, *shared)], 1))
+    return Seen(fine, torch.cat([sampled(m, coarse) for m in (*likeness, *changes)], 1))
 
 
 def strongest_other(logits: Tensor, objects: list[int]) -> Tensor:

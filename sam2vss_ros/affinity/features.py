@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.affinity.keys import KeyNet
 from sam2vss_ros.affinity.memory import FINE, Reading
 from sam2vss_ros.affinity.object_pointers import Keys
-from sam2vss_ros.affinity.pointing import unit_keys
+from sam2vss_ros.affinity.pointing import changes, unit_keys
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,23 @@ class TrunkFeatures:
     key_net: KeyNet
 
     def keys(self, reading: Reading) -> Tensor:
-        """(h, w, C) keys of the first image."""
-        if reading is FINE:
-            return self.key_net.fine_keys(self.pyramid)[0]
+        """(h, w, C) keys of the first image, in the type of the pyramid."""
+        return self._fine_keys if reading is FINE else self._coarse_keys
+
+    def prepare(self, readings: Iterable[Reading]) -> None:
+        """Compute now what objects that are followed by these readings will want."""
+        for reading in readings:
+            self.keys(reading)
+        _ = self.colours, self.changes
+
+    @functools.cached_property
+    def _coarse_keys(self) -> Tensor:
         keys: Tensor = self.key_net(self.pyramid)
-        return keys[0]
+        return keys[0].to(self.pyramid[0].dtype)
+
+    @functools.cached_property
+    def _fine_keys(self) -> Tensor:
+        return self.key_net.fine_keys(self.pyramid)[0].to(self.pyramid[0].dtype)
 
     @functools.cached_property
     def unit_keys(self) -> Keys:
@@ -38,7 +52,13 @@ class TrunkFeatures:
         fine, middle, coarse = (unit_keys(level[:1]) for level in self.pyramid)
         return fine, middle, coarse
 
-    @property
+    @functools.cached_property
+    def changes(self) -> tuple[Tensor, Tensor]:
+        """(1, 2, ., .) each, `pointing.changes` of the first image at strides 4 and 8."""
+        fine, middle = (torch.cat(changes(level), 1) for level in self.unit_keys[:2])
+        return fine, middle
+
+    @functools.cached_property
     def colours(self) -> Tensor:
         """(B, 3, ., .) images at stride 2, as fine as masks."""
         # The mean of four pixels, in a fifth of the time that pooling takes.

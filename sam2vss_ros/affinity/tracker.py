@@ -73,6 +73,11 @@ class AffinityTracker:
         none = torch.zeros(0, device=self.device)
         return Tracked((), none.view(0, *self.bank.mask_size), none, none, none.view(0, 1))
 
+    def prepare(self, features: TrunkFeatures) -> None:
+        """Compute now what `step` will want of an image for the objects there are; any thread may
+        do that, for a frame to come."""
+        self.bank.prepare(features)
+
     def step(self, features: TrunkFeatures, slots: list[int], flow: Flow | None = None) -> Tracked:
         """Find the objects of `slots`, in their order, on a frame.
 
@@ -193,6 +198,12 @@ class AffinityBank:
                 memory.begin(features, self._last_masks)
             self._features = features
 
+    def prepare(self, features: TrunkFeatures) -> None:
+        """As that of the tracker."""
+        readings = [memory.reading for memory in self._memories if memory.in_use]
+        if readings:
+            features.prepare(readings)
+
     def keep(self, slots: Sequence[int]) -> None:
         """Forget all objects but these."""
         for memory in self._memories:
@@ -237,6 +248,7 @@ class _Followed:
         dtype: torch.dtype,
     ) -> None:
         rows, columns = (side // reading.patch for side in mask_size)
+        self.reading = reading
         self.memory = AffinityMemory(reading, (rows, columns), slots, device, dtype)
         self._dtype = dtype
         self._origins: dict[int, int] = {}  # object -> its conditioning frame
@@ -244,6 +256,11 @@ class _Followed:
         self._now = 0
         self._features: TrunkFeatures | None = None
         self._keys: Tensor | None = None
+
+    @property
+    def in_use(self) -> bool:
+        """Whether an object is in it."""
+        return bool(self._origins)
 
     def begin(self, features: TrunkFeatures, masks: Tensor) -> None:
         if self._keys is not None:
@@ -261,7 +278,7 @@ class _Followed:
 
     def read(self, masks: Tensor, flow: Flow | None) -> Found | None:
         """As `AffinityMemory.read`, of the frame in hand; None where no object is in it."""
-        return self.memory.read(self._current_keys(), masks, flow) if self._origins else None
+        return self.memory.read(self._current_keys(), masks, flow) if self.in_use else None
 
     def start(self, slots: Sequence[int], logits: Tensor) -> None:
         if not slots:
@@ -289,5 +306,5 @@ class _Followed:
     def _current_keys(self) -> Tensor:
         assert self._features is not None
         if self._keys is None:
-            self._keys = self._features.keys(self.memory.reading).to(self._dtype)
+            self._keys = self._features.keys(self.reading).to(self._dtype)
         return self._keys

@@ -97,6 +97,9 @@ class Tracker:
         pointers = torch.zeros(0, self.network.hidden_dim, device=device)
         return Tracked((), torch.zeros(0, side, side, device=device), none, none, pointers)
 
+    def prepare(self, features: functional.ImageFeatures) -> None:
+        """Nothing: what `step` wants of an image, the image encoder has computed."""
+
     def step(
         self, features: functional.ImageFeatures, slots: list[int], flow: Flow | None = None
     ) -> Tracked:
