@@ -47,9 +47,9 @@ class Reading:
     side of a place. older: frames kept beside the last, one of every `spacing`. radius,
     older_radius, last_radius: how far from its place a thing may be on a conditioning frame, an
     older one, and on the last around where the flow leads. around: how far from where the flow
-    leads masks are looked for at all. reach: how much less similar than the
-    most similar place is still read. turn: where the flow is believed, a tile with a border
-    of a mask is read on every so many frames.
+    leads masks are looked for, in whole tiles. reach: how much less similar than the most similar
+    place is still read. turn: where the flow is believed, a tile with a border of a mask is read on
+    every so many frames.
     """
 
     stride: int
@@ -65,8 +65,8 @@ class Reading:
     turn: int
 
 
-COARSE = Reading(8, 64, 4, 2, 4, 10, 6, 4, 3, 0.25, 2)
-FINE = Reading(4, 64, 2, 0, 1, 6, 3, 3, 1, 0.15, 1)
+COARSE = Reading(8, 64, 4, 2, 4, 10, 6, 4, 2, 0.25, 2)
+FINE = Reading(4, 64, 2, 0, 1, 6, 3, 3, 0, 0.15, 1)
 """For small objects; what is large would blur."""
 
 LOCALITY = 0.01
