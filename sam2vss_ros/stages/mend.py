@@ -2,7 +2,8 @@
 
 A tracker follows what it was given, and may spill over. Where the dense prediction sees one thing
 of an object's class where the object is, but with another outline, the object begins again as that
-thing and what else of its mask may be of the class; what slid off to road or wall is let go.
+thing and what else of its mask may be of the class, but for other things of it; what slid off to
+road or wall is let go.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ ALIKE = 0.85
 POSSIBLE = 0.2
 """Probability of its class below which a place outside of the thing is not of the object."""
 
-STUFF = 0.8
+STUFF = 0.6
 """Mean probability of stuff inside its mask from which an object that stands still is none."""
 
 HELD = 0.5
@@ -43,6 +44,12 @@ HELD = 0.5
 
 OTHERS = 0.1
 """Share of a thing that others may hold; beyond it the thing may be several."""
+
+ELSEWHERE = 0.1
+"""Share of a mask from which it is taken back from other things that do not touch its own."""
+
+TOUCHING = np.ones((5, 5), np.uint8)
+"""Around a pixel, those that touch it."""
 
 
 def let_go(
@@ -139,10 +146,21 @@ def _mended(
             continue
         likely = probabilities[int(track.posterior.probabilities().argmax())]
         thing = regions == number
-        whole = thing | (mask & (likely >= POSSIBLE))
-        if likely[thing].mean() >= LEAST_CONFIDENCE and part and _iou(mask, whole) < ALIKE:
+        elsewhere = mask & _apart(regions, thing)
+        whole = thing | (mask & (likely >= POSSIBLE) & ~elsewhere)
+        spilled = elsewhere.sum() >= ELSEWHERE * mask.sum()
+        wrong = spilled or _iou(mask, whole) < ALIKE
+        if likely[thing].mean() >= LEAST_CONFIDENCE and wrong:
             mended[i] = whole
     return mended
+
+
+def _apart(regions: npt.NDArray[np.int32], thing: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The things of (h, w) `regions` that do not touch this one. What does may be a part of it."""
+    apart = np.ones(int(regions.max()) + 1, bool)
+    apart[regions[cv2.dilate(thing.view(np.uint8), TOUCHING) > 0]] = False
+    apart[0] = False
+    return apart[regions]
 
 
 def _iou(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:

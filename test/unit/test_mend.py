@@ -109,6 +109,24 @@ def test_what_spills_over_is_cut_off() -> None:
     assert iou(masks[1], scene.mask(CAR_PLACE)) > 0.95
 
 
+def test_another_thing_is_given_back() -> None:
+    """A car behind, over which a mask has spread; but not what touches: it may be one car."""
+    near, behind = (20, 40, 80, 100), (110, 40, 140, 70)
+    scene = Scene((CAR, near), (CAR, behind))
+    masks = scene.mended((CAR, (20, 40, 140, 100)))
+    assert iou(masks[1], scene.mask(near)) > 0.95
+    scene = Scene((CAR, near), (CAR, (80, 40, 110, 70)))
+    whole = scene.mask(near) | scene.mask((80, 40, 110, 70))
+    masks = scene.mended((CAR, (20, 40, 110, 100)))
+    assert iou(masks[1], whole) > 0.95
+
+
+def test_a_speck_of_another_thing_is_not_worth_a_beginning() -> None:
+    near, speck, followed = (20, 40, 80, 100), (84, 40, 88, 48), (20, 40, 88, 100)
+    scene = Scene((CAR, near), (CAR, speck))
+    assert iou(scene.mended((CAR, followed))[1], scene.mask(followed)) == 1
+
+
 def test_what_may_be_of_the_class_is_kept() -> None:
     """Where the prediction is in doubt the tracker knows better."""
     scene = Scene((CAR, CAR_PLACE))
