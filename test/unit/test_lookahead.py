@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from sam2vss_ros.affinity.keys import KeyNet
 from sam2vss_ros.errors import InputError
 from sam2vss_ros.lookahead import looking_ahead
-from sam2vss_ros.types import Frame
+from sam2vss_ros.types import Frame, Prompt
 from small_sam2 import BOTH_MODELS
-from streams import assert_same, pipeline, run
+from streams import assert_same, box, pipeline, run
 
 Images = npt.NDArray[np.uint8]
 
@@ -45,6 +46,19 @@ def test_the_next_frame_is_looked_at_meanwhile(
         for _ in range(new):
             assert looks.acquire(timeout=60)
         assert not looks.acquire(timeout=0.05)
+
+
+def test_keys_are_made_ahead(street: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `process` would want of an image beside the networks."""
+    pipe = pipeline(discovery="off")
+    pipe.process(Frame(street[0], 1))
+    pipe.add_prompt(Prompt(mask=box(5, 10, 65, 70)))  # large enough for coarse keys
+    pipe.process(Frame(street[0], 2))
+    seen = pipe.look(Frame(street[1], 3))
+    with monkeypatch.context() as patch:
+        patch.setattr(KeyNet, "forward", lambda *_: pytest.fail("made again"))
+        (known,) = pipe.process(Frame(street[1], 3), lambda: seen).objects
+    assert known.area
 
 
 def test_a_frame_that_cannot_be_read_comes_after_the_one_before(street: Images) -> None:
