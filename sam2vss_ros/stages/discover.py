@@ -18,6 +18,7 @@ from sam2vss_ros.semantics.vocabulary.words import Words
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.features import FrameFeatures
 from sam2vss_ros.stages.mend import let_go, mend, wholes
+from sam2vss_ros.stages.part import part
 from sam2vss_ros.stream.objects import Track
 from sam2vss_ros.stream.reid import embed
 from sam2vss_ros.stream.requests import PlacedPrompt, Requests
@@ -127,6 +128,7 @@ def search(
     batch = _drop_duplicates(stream, batch)
     if context.config.discovery == "objects":  # others follow what they were given, or found
         batch = let_go(perception, stream, features, batch)
+        batch = part(perception, stream, features, batch)
         batch = mend(perception, stream, features, batch)
     unexplained = ~batch.explained()
     candidates = select(

@@ -87,18 +87,29 @@ def mend(
     regions = thing_regions(probabilities.argmax(0), features.middles, stream.words.things)
     masks = (batch.masks > 0).cpu().numpy()
     mended = _mended(batch.tracks, masks, regions, probabilities)
-    if not mended:
+    return begin_again(perception, stream, features, batch, mended)
+
+
+def begin_again(
+    perception: Perception,
+    stream: StreamState,
+    features: FrameFeatures,
+    batch: ObjectBatch,
+    masks: dict[int, npt.NDArray[np.bool_]],
+) -> ObjectBatch:
+    """The same objects; those at these positions begin again with other (h, w) masks."""
+    if not masks:
         return batch
-    index = list(mended)
+    index = list(masks)
     tracks = [batch.tracks[i] for i in index]
     found = stream.tracker.from_masks(
         features.image,
         [track.slot for track in tracks],
-        torch.from_numpy(np.stack(list(mended.values()))).to(perception.device),
+        torch.from_numpy(np.stack(list(masks.values()))).to(perception.device),
     )
     found = dataclasses.replace(found, predicted_iou=batch.tracked.predicted_iou[index])
     stream.tracker.start(features.image, found)
-    others = batch.take([i for i in range(len(batch)) if i not in mended])
+    others = batch.take([i for i in range(len(batch)) if i not in masks])
     begun = ObjectBatch.of(tracks, found).begun(stream.objects, features)
     return ObjectBatch.join([others, begun])
 

@@ -15,6 +15,7 @@ from sam2vss_ros.stages import features
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.features import FrameFeatures
 from sam2vss_ros.stages.mend import let_go, mend, wholes
+from sam2vss_ros.stages.part import part, without_what_parted
 from sam2vss_ros.stream.movers import Moving
 from sam2vss_ros.types import Frame
 from streams import pipeline
@@ -225,3 +226,47 @@ def test_an_object_completes_one_candidate_at_most() -> None:
     assert list(wholes(batch, masks, looks, scene.pipe.config)) == [1], "the more similar one"
     assert wholes(batch.take([]), masks, looks, scene.pipe.config) == {}
     assert wholes(batch, masks[:0], looks[:0], scene.pipe.config) == {}
+
+
+def picture(*boxes: Box) -> npt.NDArray[np.bool_]:
+    """A mask of boxes."""
+    mask = np.zeros(SIZE, bool)
+    for x0, y0, x1, y1 in boxes:
+        mask[y0:y1, x0:x1] = True
+    return mask
+
+
+GIRL, BOY, CRUMB = (90, 20, 130, 110), (10, 40, 40, 110), (43, 60, 46, 63)
+
+
+def test_of_a_mask_in_two_the_larger_part_goes_on() -> None:
+    rest = without_what_parted(picture(GIRL, BOY, CRUMB))
+    assert rest is not None and np.array_equal(rest, picture(GIRL))
+
+
+@pytest.mark.parametrize(
+    ("boxes", "why"),
+    [
+        ((GIRL,), "whole"),
+        ((), "empty"),
+        (((10, 20, 60, 110), (66, 20, 130, 110)), "a pole stands before it"),
+        ((GIRL, (10, 40, 14, 44)), "no thing"),
+        (((10, 20, 60, 110), (60, 110, 120, 119)), "they touch at a corner"),
+    ],
+)
+def test_other_masks_are_one(boxes: tuple[Box, ...], why: str) -> None:
+    assert without_what_parted(picture(*boxes)) is None, why
+
+
+@pytest.mark.parametrize("prompted", [False, True])
+def test_what_parted_is_free_to_be_found(prompted: bool) -> None:
+    """But for what a user asked for: that may be in parts."""
+    scene = Scene((CAR, GIRL), (CAR, BOY))
+    stream, perception = scene.pipe.stream, scene.pipe.perception
+    batch = scene.followed((CAR, GIRL), prompted=prompted)
+    both = torch.from_numpy(scene.mask(GIRL) | scene.mask(BOY))
+    with perception.arithmetic():
+        found = stream.tracker.from_masks(scene.seen.image, list(batch.tracked.slots), both[None])
+        batch = part(perception, stream, scene.seen, ObjectBatch.of(batch.tracks, found))
+    expected = both.numpy() if prompted else scene.mask(GIRL)
+    assert iou(batch.masks[0].numpy() > 0, expected) > 0.95
