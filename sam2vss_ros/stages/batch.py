@@ -69,10 +69,6 @@ class ObjectBatch:
         """Every pixel is left to the strongest of those that claim it."""
         return dataclasses.replace(self, tracked=policy.resolve_overlaps(self.tracked))
 
-    def uncovered(self) -> ObjectBatch:
-        """Those to which `without_overlaps` has left pixels."""
-        return self.take((self.masks.flatten(1).amax(1) > 0).nonzero()[:, 0].tolist())
-
     def embedded(self, features: FrameFeatures) -> ObjectBatch:
         """The same with the embeddings that were not known yet."""
         new = [i for i, embedding in enumerate(self.embeddings) if embedding is None]

@@ -12,6 +12,7 @@ from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.features import FrameFeatures
 from sam2vss_ros.stream.naming import weight_of
 from sam2vss_ros.stream.state import FrameContext, StreamState
+from sam2vss_ros.transfer import download
 
 
 def classify(
@@ -25,17 +26,19 @@ def classify(
 
     One that others cover altogether shows none of either.
     """
-    batch = batch.uncovered()
     if not len(batch):
         return
     shares = _class_shares(perception, context.config.mode, features, batch)
     if stream.words.naming is not None:
         shares = _in_words(perception, stream, context, features, batch, shares)
-    shares = shares.cpu()
+    shares, highest = download(shares, batch.masks.flatten(1).amax(1))
+    uncovered = (highest > 0).tolist()
     sure = policy.worth_remembering(batch.tracked)
     embeddings = batch.embedded(features).embeddings
     for i, (track, row, embedding) in enumerate(zip(batch.tracks, shares, embeddings, strict=True)):
         assert embedding is not None
+        if not uncovered[i]:
+            continue
         stream.objects.classify(track, row, context.config)
         if i in sure or track.embedding is None:
             stream.objects.learn(track, embedding)

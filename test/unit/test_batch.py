@@ -58,7 +58,6 @@ def test_every_step_takes_nobody(nobody: ObjectBatch, seen: FrameFeatures) -> No
         nobody,
         nobody.take([]),
         nobody.visible(),
-        nobody.uncovered(),
         nobody.without_overlaps(),
         nobody.embedded(seen),
         ObjectBatch.join([nobody]),
