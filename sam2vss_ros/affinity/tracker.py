@@ -200,7 +200,7 @@ class AffinityBank:
 
     def prepare(self, features: TrunkFeatures) -> None:
         """As that of the tracker."""
-        readings = [memory.reading for memory in self._memories if memory.in_use]
+        readings = [m.memory.reading for m in self._memories if m.in_use]
         if readings:
             features.prepare(readings)
 
@@ -248,7 +248,6 @@ class _Followed:
         dtype: torch.dtype,
     ) -> None:
         rows, columns = (side // reading.patch for side in mask_size)
-        self.reading = reading
         self.memory = AffinityMemory(reading, (rows, columns), slots, device, dtype)
         self._dtype = dtype
         self._origins: dict[int, int] = {}  # object -> its conditioning frame
@@ -306,5 +305,5 @@ class _Followed:
     def _current_keys(self) -> Tensor:
         assert self._features is not None
         if self._keys is None:
-            self._keys = self._features.keys(self.reading).to(self._dtype)
+            self._keys = self._features.keys(self.memory.reading).to(self._dtype)
         return self._keys

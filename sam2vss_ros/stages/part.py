@@ -29,8 +29,9 @@ def part(
 ) -> ObjectBatch:
     """The same objects, some with less of their masks. What users pointed at stays as it is."""
     remaining = {}
-    for i, (track, mask) in enumerate(zip(batch.tracks, batch.masks.cpu().numpy(), strict=True)):
-        rest = None if track.prompted else without_what_parted(mask > 0)
+    masks = (batch.masks > 0).cpu().numpy()
+    for i, (track, mask) in enumerate(zip(batch.tracks, masks, strict=True)):
+        rest = None if track.prompted else without_what_parted(mask)
         if rest is not None:
             remaining[i] = rest
     return begin_again(perception, stream, features, batch, remaining)
@@ -44,7 +45,7 @@ def without_what_parted(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | 
     if len(large) < 2:
         return None
     largest = max(large, key=lambda i: areas[i])
-    distance = cv2.distanceTransform((numbers != largest).view(np.uint8), cv2.DIST_L2, 3)
+    distance = _distance_to(numbers == largest)
     gone = [
         i
         for i in large
@@ -53,6 +54,9 @@ def without_what_parted(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | 
     if not gone:
         return None
     # Crumbs go with the part that they lie by.
-    near = [np.where(numbers == i, np.uint8(0), np.uint8(1)) for i in gone]
-    others = np.min([cv2.distanceTransform(n, cv2.DIST_L2, 3) for n in near], 0)
-    return np.asarray(mask & (distance < others))
+    return mask & (distance < _distance_to(np.isin(numbers, gone)))
+
+
+def _distance_to(places: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """In pixels, of each pixel."""
+    return np.asarray(cv2.distanceTransform((~places).view(np.uint8), cv2.DIST_L2, 3), np.float32)
