@@ -41,10 +41,10 @@ class Flow:
 
         most: what full belief counts as.
         """
-        maps = self.places * self.places.new_tensor([1.0, 1.0, most])[:, None, None]
-        return F.interpolate(
-            upload(maps, device)[None], size, mode="bilinear", align_corners=False
-        )[0]
+        maps = upload(self.places, device)[None]
+        places = F.interpolate(maps, size, mode="bilinear", align_corners=False)[0]
+        places[2] *= most
+        return places
 
 
 def carried(maps: Tensor, places: Tensor, mode: str = "bicubic") -> Tensor:
