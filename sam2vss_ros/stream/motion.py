@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2vss_ros.resampling import bilinear
 from sam2vss_ros.sizes import with_longer_side
 from sam2vss_ros.transfer import upload
 
@@ -41,8 +42,7 @@ class Flow:
 
         most: what full belief counts as.
         """
-        maps = upload(self.places, device)[None]
-        places = F.interpolate(maps, size, mode="bilinear", align_corners=False)[0]
+        places = bilinear(upload(self.places, device), size)
         places[2] *= most
         return places
 
