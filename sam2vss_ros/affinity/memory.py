@@ -101,7 +101,8 @@ class AffinityMemory:
     """A bounded bank of frame keys and, for each object, its soft masks on those frames.
 
     grid: rows and columns of places on a frame. objects: most that are followed.
-    All storage is allocated at once, on the CPU or a GPU alike, keys and masks in `dtype`.
+    All storage is allocated at once, on the CPU or a GPU alike. Products are in `dtype`; so is what
+    is kept, but in half of the bits of float32.
     """
 
     def __init__(
@@ -127,8 +128,9 @@ class AffinityMemory:
         like = torch.zeros(0, dtype=dtype, device=device)
         # One table of the places of all frames, and of one after each that stands for all that is
         # beyond it. Of masks, the last channel says whether the object is known on that frame.
-        self._keys = like.new_zeros(self._starts[-1], reading.channels)
-        self._masks = like.new_zeros(objects, self._starts[-1], reading.patch**2 + 1)
+        kept = torch.float16 if dtype == torch.float32 else dtype
+        self._keys = like.new_zeros(self._starts[-1], reading.channels, dtype=kept)
+        self._masks = like.new_zeros(objects, self._starts[-1], reading.patch**2 + 1, dtype=kept)
         self._nearness = (-LOCALITY * distances(reading.last_radius)).to(like)
         self._windows = [
             start + windows(self._tiles.size, r).to(device)
@@ -206,7 +208,7 @@ class AffinityMemory:
         due = (~self._resting(belief, found, tile)).nonzero()[:, 0]
         if len(due):
             last = self._inner(self._masks[..., :-1], self._last, tiles.size)
-            tiles.put(last, here[row], tile, found.to(self._dtype))
+            tiles.put(last, here[row], tile, found.to(self._masks.dtype))
             carried = found[due]
             wanted = self._wanted(belief, carried, tile[due])
             self._move_keys(tile[due], moves)
@@ -268,7 +270,7 @@ class AffinityMemory:
         tiles: (T,); places: (T, places), which of each tile; objects: (T, objects of a tile).
         """
         window = torch.cat([self._windows[f][tiles] for f in frames], 1)
-        keys = _rows(self._keys, window)
+        keys = _rows(self._keys, window).to(self._dtype)
         asked = _rows(queries, self._places[tiles].gather(1, places))
         weights = torch.bmm(asked, keys.transpose(1, 2))
         nearness = _rows(self._nearness, places)
@@ -279,7 +281,7 @@ class AffinityMemory:
         similar.sub_(similar.amax(-1, keepdim=True) - self.reading.reach).relu_()
         weights.copy_(similar.mul_(similar))
         rows = window[..., None] + objects[:, None] * len(self._keys)
-        masks = _rows(self._masks.flatten(0, 1), rows.flatten(1))
+        masks = _rows(self._masks.flatten(0, 1), rows.flatten(1)).to(self._dtype)
         mass = torch.bmm(weights, masks.view(*window.shape, -1)).float()
         mass = mass.unflatten(2, (objects.shape[1], -1))
         return mass[..., :-1] / mass[..., -1:].clamp(min=1e-6)
@@ -312,7 +314,7 @@ class AffinityMemory:
         down, across = places.unbind(1)
         moved = _gathered(self._last_keys, moves[:2, down, across])
         here = self._starts[self._last] + down * columns + across
-        self._keys.index_copy_(0, here, F.normalize(moved.float(), dim=1).to(self._dtype))
+        self._keys.index_copy_(0, here, F.normalize(moved.float(), dim=1).to(self._keys.dtype))
 
     def _resting(self, belief: Tensor | None, found: Tensor, tiles: Tensor) -> Tensor:
         """(pairs,) bool: those whose masks are only carried along the flow on this frame.
@@ -341,7 +343,7 @@ class AffinityMemory:
     def _store_masks(self, frame: int, masks: Tensor, objects: Tensor) -> None:
         """Keep the (B, h * patch, w * patch) masks of B objects on a frame but the last."""
         patches = F.pixel_unshuffle(masks[:, None], self.reading.patch).permute(0, 2, 3, 1)
-        self._inner(self._masks, frame)[objects, ..., :-1] = patches.to(self._dtype)
+        self._inner(self._masks, frame)[objects, ..., :-1] = patches.to(self._masks.dtype)
         self._of_frame(self._masks, frame)[objects, :, -1] = 1
         self._known[frame, objects] = True
         self._reach[frame, objects] = self._tiles.near(masks, self._radii[frame], EMPTY)
