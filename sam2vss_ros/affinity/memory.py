@@ -33,15 +33,15 @@ PLAIN_TURN = 4
 """Where the flow is believed, a tile without a border of a mask is read on every so many frames."""
 
 DOUBTED = 0.5
-"""Belief in the flow below which a place of a tile that is read is read itself, wherever borders
-are."""
+"""Belief in the flow below which a place of a tile that is read is read itself; where it is more,
+only places beside a border of a mask are, the others are carried along the flow."""
 
 BORDER = 0.1
 """A place whose mask pixels are all nearer than this to 0, or all to 1, is away from a border."""
 
 PLACES_STEP = 16
-"""Of a tile that many places are read, or twice as many, and so on. Few sizes: a library of matrix
-products keeps a kernel for each that it has met."""
+"""Of a tile a multiple of so many places is read. Few sizes: a library of matrix products keeps a
+kernel for each that it has met."""
 
 CONDITIONING = 3
 """Frames that objects began on. Objects of earlier ones begin again as they are by then."""
@@ -247,7 +247,8 @@ class AffinityMemory:
         began.index_add_(0, place, self._known[:CONDITIONING, objects].T.float())
         groups: dict[tuple[float, ...], list[tuple[tuple[int, int], int]]] = defaultdict(list)
         for i, kind in enumerate(began.sign().tolist()):
-            groups[tuple(kind)].append((sizes[i], i))
+            if sizes[i][0]:
+                groups[tuple(kind)].append((sizes[i], i))
         for kind, members in groups.items():
             frames = [f for f, known in enumerate(kind) if known] + recent
             members.sort()
