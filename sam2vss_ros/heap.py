@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 MOST_HEAPS = 2
 KEPT = 1 << 26
 """Bytes free at the end of a heap that stay with the process, and what is larger than this is a
 mapping of its own. Pages given back after every array of a frame would have to be cleared again for
 the next one, which takes longer than to fill them."""
+
+LOOKED_AT = 1 << 17
+"""Bytes of an array at which, when it is freed, glibc looks whether its heap's end may go."""
 
 M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -8, -3, -1  # of malloc.h
 
@@ -33,11 +38,31 @@ def reuse() -> None:
         library.mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
-def give_back() -> None:
-    """Give what is free in all heaps to the system, which takes milliseconds; as `bound`."""
+@contextmanager
+def giving_back() -> Iterator[None]:
+    """Give what is freed within, and what is free in all heaps, to the system; as `bound`.
+
+    At its end `malloc_trim` reaches all that is free, but for the ends of other threads' heaps.
+    Those go when an array of such a heap is freed within, or when its thread calls `give_back`.
+    Takes milliseconds.
+    """
     library = _glibc()
-    if library is not None:
+    if library is None:
+        yield
+        return
+    library.mallopt(M_TRIM_THRESHOLD, 0)
+    try:
+        yield
+    finally:
+        library.free(library.malloc(LOOKED_AT))
         library.malloc_trim(0)
+        library.mallopt(M_TRIM_THRESHOLD, KEPT)
+
+
+def give_back() -> None:
+    """Give what is free in all heaps to the system, with the end of this thread's; as `bound`."""
+    with giving_back():
+        pass
 
 
 @functools.cache
@@ -47,6 +72,8 @@ def _glibc() -> ctypes.CDLL | None:
         library = ctypes.CDLL(None)
         library.malloc_trim.argtypes = [ctypes.c_size_t]
         library.mallopt.argtypes = [ctypes.c_int, ctypes.c_int]
+        library.malloc.argtypes, library.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+        library.free.argtypes = [ctypes.c_void_p]
     except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
         return None
     return library

@@ -303,7 +303,8 @@ class Perception:
 
     def close(self) -> None:
         """Give the networks back; streams on them must be closed first."""
-        del self.model, self._semantics, self._trunk, self._network, self.vocabulary
+        with heap.giving_back():
+            del self.model, self._semantics, self._trunk, self._network, self.vocabulary
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

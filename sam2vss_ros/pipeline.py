@@ -268,16 +268,16 @@ class VssPipeline:
 
         For the thread that processes frames, as `process` is.
         """
-        self.stream.release()
+        with heap.giving_back():
+            self.stream.release()
         self.requests.note(self.stream.objects)
-        heap.give_back()
 
     def close(self) -> None:
         """Give the stream's memory back; the pipeline cannot be used afterwards.
 
         The networks are the Perception's to give back.
         """
-        del self.perception, self.source, self.stream, self.requests
+        with heap.giving_back():
+            del self.perception, self.source, self.stream, self.requests
         if self._clock.on_gpu:
             torch.cuda.empty_cache()
-        heap.give_back()

@@ -15,6 +15,7 @@ them, and decides nothing about images.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -209,6 +210,7 @@ class VssNode(LifecycleNode):
     def _release(self) -> None:
         self._activated.close()
         self._configured.close()
+        gc.collect()  # rclpy's subscriptions and what they call hold each other
 
     def _open(self, perception: Perception, config: PipelineConfig) -> None:
         """Give every camera a pipeline on the networks."""
@@ -222,7 +224,6 @@ class VssNode(LifecycleNode):
             channel.close()
         if perception is not None:
             perception.close()
-        heap.give_back()
 
     def _watch(self) -> None:
         self._look_for_a_twin()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import NamedTuple, Protocol
 
+from sam2vss_ros import heap
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.ros.mailbox import Arrival, Mailbox
 from sam2vss_ros.ros.space import PairedDepth
@@ -133,6 +134,7 @@ class Worker:
         # Nothing of an image is held while the next one is waited for.
         while self._serve(self._wait()):
             pass
+        heap.give_back()
 
     def _serve(self, images: Sequence[_Image] | None) -> bool:
         """Process the images; False where there are no more to come."""
@@ -212,6 +214,7 @@ class Worker:
     def _look_ahead(self) -> None:
         while self._look_at(self._wait_for_time()):
             pass
+        heap.give_back()
 
     def _look_at(self, turns: Sequence[_Turn]) -> bool:
         """Read the images, hand them over and look at them; False where there are none."""

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-PROGRAM = """
+BEGIN = """
 import sys, threading
 import numpy as np
 from sam2vss_ros import heap
@@ -17,29 +17,63 @@ def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096 / 1e6
 
+def run(*targets):
+    threads = [threading.Thread(target=target) for target in targets]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+kept = []
+heap.bound()
+before = resident()
+"""
+
+HOLES = """
 def fill():
     # Pieces of 100 kB, of which every fiftieth stays: none is a mapping of its own.
     pieces = [np.ones(100_000, np.uint8) for _ in range(3000)]
     kept.append(pieces[::50])
 
-kept = []
-heap.bound()
-before = resident()
-threads = [threading.Thread(target=fill) for _ in range(2)]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
+run(fill, fill)
 full = resident()
 heap.give_back()
 print(before, full, resident())
 """
 
+ENDS = """
+def work():
+    kept.append(np.ones(5_000_000, np.uint8))
+    np.ones(40_000_000, np.uint8)  # behind it: the end of this thread's heap
 
+heap.reuse()
+run(work)
+full = resident()
+with heap.giving_back():
+    kept.clear()
+print(before, full, resident())
+"""
+
+OWN_END = """
+def work():
+    kept.append(np.ones(5_000_000, np.uint8))
+    np.ones(40_000_000, np.uint8)
+    global full
+    full = resident()
+    heap.give_back()
+
+heap.reuse()
+run(work)
+print(before, full - 5, resident() - 5)
+"""
+
+
+@pytest.mark.parametrize(("program", "freed"), [(HOLES, 100), (ENDS, 40), (OWN_END, 35)])
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
-def test_freed_memory_goes_back() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
+def test_freed_memory_goes_back(program: str, freed: float) -> None:
+    command = [sys.executable, "-c", BEGIN + program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     before, full, after = map(float, done.stdout.split())
-    assert full - before > 100, "nothing was kept that could go back"
-    assert after - before < 40
+    assert full - before > freed, "nothing was kept that could go back"
+    assert after - before < freed / 4 + 15
