@@ -20,9 +20,6 @@ from sam2vss_ros.affinity.tiles import TILE, Tiles, distances, windows
 from sam2vss_ros.sam2.masks import above
 from sam2vss_ros.stream.motion import Flow
 
-OUTSIDE = -16.0
-"""Added to the similarity (-1 to 1) of what may not be read."""
-
 AT_ONCE = 4
 """Tiles that are read at once: few enough for what is computed of them to stay in the cache."""
 
@@ -35,6 +32,17 @@ BELIEVED = 0.8
 PLAIN_TURN = 4
 """Where the flow is believed, a tile without a border of a mask is read on every so many frames."""
 
+DOUBTED = 0.5
+"""Belief in the flow below which a place of a tile that is read is read itself; where it is more,
+only places beside a border of a mask are, the others are carried along the flow."""
+
+BORDER = 0.1
+"""A place whose mask pixels are all nearer than this to 0, or all to 1, is away from a border."""
+
+PLACES_STEP = 16
+"""Of a tile a multiple of so many places is read. Few sizes: a library of matrix products keeps a
+kernel for each that it has met."""
+
 CONDITIONING = 3
 """Frames that objects began on. Objects of earlier ones begin again as they are by then."""
 
@@ -45,7 +53,7 @@ class Reading:
 
     stride: pixels of the input from place to place. channels: of a key. patch: mask pixels on the
     side of a place. older: frames kept beside the last, one of every `spacing`. radius,
-    older_radius, last_radius: how far from its place a thing may be on a conditioning frame, an
+    older_radius, last_radius: how far from its tile a thing may be on a conditioning frame, an
     older one, and on the last around where the flow leads. around: how far from where the flow
     leads masks are looked for, in whole tiles. reach: how much less similar than the most similar
     place is still read. turn: where the flow is believed, a tile with a border of a mask is read on
@@ -65,12 +73,12 @@ class Reading:
     turn: int
 
 
-COARSE = Reading(8, 64, 4, 2, 4, 10, 6, 4, 2, 0.25, 2)
-FINE = Reading(4, 64, 2, 0, 1, 6, 3, 3, 0, 0.15, 1)
+COARSE = Reading(8, 64, 4, 2, 4, 7, 4, 3, 2, 0.25, 2)
+FINE = Reading(4, 64, 2, 0, 1, 4, 2, 2, 0, 0.15, 1)
 """For small objects; what is large would blur."""
 
 LOCALITY = 0.01
-"""Similarity lost per squared place away from where the flow leads."""
+"""Similarity lost on the last frame per squared place away from where the flow leads."""
 
 
 LEAST_DOUBT = 1e-4
@@ -93,7 +101,8 @@ class AffinityMemory:
     """A bounded bank of frame keys and, for each object, its soft masks on those frames.
 
     grid: rows and columns of places on a frame. objects: most that are followed.
-    All storage is allocated at once, on the CPU or a GPU alike, keys and masks in `dtype`.
+    All storage is allocated at once, on the CPU or a GPU alike. Products are in `dtype`; so is what
+    is kept, but in half of the bits of float32.
     """
 
     def __init__(
@@ -119,10 +128,10 @@ class AffinityMemory:
         like = torch.zeros(0, dtype=dtype, device=device)
         # One table of the places of all frames, and of one after each that stands for all that is
         # beyond it. Of masks, the last channel says whether the object is known on that frame.
-        self._keys = like.new_zeros(self._starts[-1], reading.channels)
-        self._masks = like.new_zeros(objects, self._starts[-1], reading.patch**2 + 1)
-        self._bias = [_bias(r, 0.0).to(like) for r in self._radii[:-1]]
-        self._bias.append(_bias(reading.last_radius, LOCALITY).to(like))
+        kept = torch.float16 if dtype == torch.float32 else dtype
+        self._keys = like.new_zeros(self._starts[-1], reading.channels, dtype=kept)
+        self._masks = like.new_zeros(objects, self._starts[-1], reading.patch**2 + 1, dtype=kept)
+        self._nearness = (-LOCALITY * distances(reading.last_radius)).to(like)
         self._windows = [
             start + windows(self._tiles.size, r).to(device)
             for start, r in zip(self._starts, self._radii, strict=False)
@@ -130,6 +139,7 @@ class AffinityMemory:
         # Which objects have a mask on which frame.
         self._known = torch.zeros(self._last + 1, objects, dtype=torch.bool, device=device)
         self._inside = self._tiles.inside().to(device)
+        self._places = self._tiles.places().to(device)
         # Of the last frame, as they were given.
         self._last_keys = like.new_zeros(*grid, reading.channels)
         self._last_masks = torch.zeros(objects, *self._tiles.mask_size, device=device)
@@ -141,8 +151,9 @@ class AffinityMemory:
 
     def nbytes(self) -> int:
         """Bytes of the tensors but for the last masks, which are not its own; constant."""
-        single = (self._keys, self._masks, self._known, self._reach, self._inside)
-        return sum(t.nbytes for t in (*self._bias, *self._windows, *single, self._last_keys))
+        tables = (self._keys, self._masks, self._known, self._reach, self._last_keys)
+        maps = (*self._windows, self._nearness, self._inside, self._places)
+        return sum(t.nbytes for t in (*tables, *maps))
 
     def condition(self, frame: int, keys: Tensor) -> None:
         """Keep (h, w, C) keys as conditioning frame `frame`; no object has a mask there yet."""
@@ -186,21 +197,23 @@ class AffinityMemory:
         """
         tiles = self._tiles
         here = self._known[self._last].nonzero()[:, 0]
-        masks, past, belief = masks[here], self._last_keys, None
-        if flow is not None:
-            places = flow.at(self.grid, past.device)
-            past, belief = F.normalize(_gathered(past, places).float(), dim=2), places[2:]
-        self._inner(self._keys, self._last).copy_(past)
+        masks = masks[here]
+        moves = None if flow is None else flow.at(self.grid, masks.device)
         near = tiles.near(masks, self.reading.around, EMPTY)
         # Who was out of sight is looked for wherever it was remembered.
         near |= self._reach[:, here].any(0) & ~near.any(1, keepdim=True)
         tile, row = near.T.nonzero(as_tuple=True)
         found = tiles.cut(masks, row, tile)
+        belief = None if moves is None else moves[2]
         due = (~self._resting(belief, found, tile)).nonzero()[:, 0]
         if len(due):
             last = self._inner(self._masks[..., :-1], self._last, tiles.size)
-            tiles.put(last, here[row], tile, found.to(self._dtype))
-            found[due] = self._read_pairs(tiles.queries(keys), here[row[due]], tile[due])
+            tiles.put(last, here[row], tile, found.to(self._masks.dtype))
+            carried = found[due]
+            wanted = self._wanted(belief, carried, tile[due])
+            self._move_keys(tile[due], moves)
+            queries = keys.flatten(0, 1)
+            found[due] = self._read_pairs(queries, here[row[due]], tile[due], carried, wanted)
             tiles.put(last, here[row], tile, 0.0)
         found *= self._inside[tile]
         if self.reading.older:
@@ -208,62 +221,106 @@ class AffinityMemory:
         logits = tiles.joined(found.logit(LEAST_DOUBT), row, tile, len(here), NOTHING)
         return Found(here, logits, _crispness(found, row, len(here)))
 
-    def _read_pairs(self, queries: Tensor, objects: Tensor, tiles: Tensor) -> Tensor:
+    def _read_pairs(
+        self, queries: Tensor, objects: Tensor, tiles: Tensor, carried: Tensor, wanted: Tensor
+    ) -> Tensor:
         """(pairs, places of a tile, patch * patch) soft masks of pairs of an object and a tile;
-        pairs of one tile stand together. queries: of all tiles."""
+        pairs of one tile stand together.
+
+        queries: (places, C) keys of the frame. carried: the masks as the flow has them, which stay
+        so but where they are `wanted`, (pairs, places of a tile).
+        """
         # The affinity of a tile is computed once, and read in one product for all objects in reach
         # of it, which are its columns.
         active, place, count = tiles.unique_consecutive(return_inverse=True, return_counts=True)
         column = torch.arange(len(tiles), device=tiles.device) - (count.cumsum(0) - count)[place]
-        counts: list[int] = count.tolist()
-        columns = objects.new_zeros(len(active), _power_of_two(max(counts)))
+        places, some = _firsts(carried.new_zeros(len(active), TILE**2).index_add_(0, place, wanted))
+        sizes: list[tuple[int, int]] = torch.stack([some, count], 1).tolist()
+        columns = objects.new_zeros(len(active), _power_of_two(max(n for _, n in sizes)))
         columns[place, column] = objects
-        read = self._last_masks.new_zeros(*columns.shape, TILE**2, self.reading.patch**2)
+        read = carried.new_zeros(len(active), TILE**2, columns.shape[1], carried.shape[2])
+        read[place, :, column] = carried
         recent = [f for f in range(CONDITIONING, self._last + 1) if self._known[f].any()]
-        # Tiles whose objects began on the same frames are read together, those with few objects
-        # first. Few sizes: a library of matrix products keeps a kernel for each that it has met.
+        # Tiles whose objects began on the same frames are read together, those with few places and
+        # objects first.
         began = torch.zeros(len(active), CONDITIONING, device=tiles.device)
         began.index_add_(0, place, self._known[:CONDITIONING, objects].T.float())
-        groups: dict[tuple[float, ...], list[tuple[int, int]]] = defaultdict(list)
+        groups: dict[tuple[float, ...], list[tuple[tuple[int, int], int]]] = defaultdict(list)
         for i, kind in enumerate(began.sign().tolist()):
-            groups[tuple(kind)].append((counts[i], i))
+            if sizes[i][0]:
+                groups[tuple(kind)].append((sizes[i], i))
         for kind, members in groups.items():
             frames = [f for f, known in enumerate(kind) if known] + recent
             members.sort()
             for i in range(0, len(members), AT_ONCE):
-                some = [number for _, number in members[i : i + AT_ONCE]]
-                most = _power_of_two(counts[some[-1]])
-                index = torch.tensor(some + some[:1] * (AT_ONCE - len(some)), device=tiles.device)
-                masks = self._read_tiles(frames, queries, active[index], columns[index, :most])
-                read[index, :most] = masks
-        return read[place, column]
+                together = [number for _, number in members[i : i + AT_ONCE]]
+                together += together[:1] * (_power_of_two(len(together)) - len(together))
+                most = -(-max(sizes[n][0] for n in together) // PLACES_STEP) * PLACES_STEP
+                index = torch.tensor(together, device=tiles.device)
+                asked = columns[index, : _power_of_two(max(sizes[n][1] for n in together))]
+                at = places[index, :most]
+                masks = self._read_tiles(frames, queries, active[index], at, asked)
+                read[index[:, None], at, : asked.shape[1]] = masks
+        return read[place, :, column]
 
     def _read_tiles(
-        self, frames: list[int], queries: Tensor, tiles: Tensor, objects: Tensor
+        self, frames: list[int], queries: Tensor, tiles: Tensor, places: Tensor, objects: Tensor
     ) -> Tensor:
-        """(tiles, objects of a tile, places of a tile, patch * patch) soft masks by these frames.
+        """(tiles, places, objects of a tile, patch * patch) soft masks by these frames.
 
-        tiles: (T,); objects: (T, objects of a tile).
+        tiles: (T,); places: (T, places), which of each tile; objects: (T, objects of a tile).
         """
         window = torch.cat([self._windows[f][tiles] for f in frames], 1)
-        bias = torch.cat([self._bias[f] for f in frames], 1)
-        keys = _rows(self._keys, window)
-        weights = torch.baddbmm(bias, queries[tiles], keys.transpose(1, 2))
+        keys = _rows(self._keys, window).to(self._dtype)
+        asked = _rows(queries, self._places[tiles].gather(1, places))
+        weights = torch.bmm(asked, keys.transpose(1, 2))
+        nearness = _rows(self._nearness, places)
+        weights[..., -nearness.shape[2] :] += nearness  # the last frame stands last
         # In float32: half of the time that a CPU takes for what is not a product in fewer bits.
         similar = weights.float()
         # As sharp as an exponential, but it ends: what is far less similar has no say at all.
         similar.sub_(similar.amax(-1, keepdim=True) - self.reading.reach).relu_()
         weights.copy_(similar.mul_(similar))
         rows = window[..., None] + objects[:, None] * len(self._keys)
-        masks = _rows(self._masks.flatten(0, 1), rows.flatten(1))
+        masks = _rows(self._masks.flatten(0, 1), rows.flatten(1)).to(self._dtype)
         mass = torch.bmm(weights, masks.view(*window.shape, -1)).float()
-        mass = mass.unflatten(2, (objects.shape[1], -1)).transpose(1, 2)
+        mass = mass.unflatten(2, (objects.shape[1], -1))
         return mass[..., :-1] / mass[..., -1:].clamp(min=1e-6)
+
+    def _wanted(self, belief: Tensor | None, carried: Tensor, tiles: Tensor) -> Tensor:
+        """(pairs, places of a tile), 1 for the places that are to be read, of pairs of an object
+        and a tile that is: those beside a border of the mask, and where the flow is not believed.
+
+        carried: the masks along the flow, (pairs, places of a tile, patch * patch).
+        """
+        if belief is None:
+            return torch.ones_like(carried[..., 0])
+        border = (carried.amax(2) > BORDER) & (carried.amin(2) < 1 - BORDER)
+        beside = F.max_pool2d(border.view(-1, 1, TILE, TILE).float(), 3, 1, 1).flatten(1)
+        doubted = (belief.flatten() < DOUBTED)[self._places[tiles]]
+        return beside.maximum(doubted.float())
+
+    def _move_keys(self, tiles: Tensor, moves: Tensor | None) -> None:
+        """Keys of the last frame, moved to where they are now, for the windows of these tiles.
+
+        moves: `Flow.at` of the grid, (3, h, w).
+        """
+        if moves is None:
+            self._inner(self._keys, self._last).copy_(self._last_keys)
+            return
+        rows, columns = self._tiles.size
+        wanted = tiles.new_zeros(rows * columns + 1, dtype=torch.bool)
+        wanted[self._windows[self._last][tiles] - self._starts[self._last]] = True
+        places = wanted[:-1].view(rows, columns)[: self.grid[0], : self.grid[1]].nonzero()
+        down, across = places.unbind(1)
+        moved = _gathered(self._last_keys, moves[:2, down, across])
+        here = self._starts[self._last] + down * columns + across
+        self._keys.index_copy_(0, here, F.normalize(moved.float(), dim=1).to(self._keys.dtype))
 
     def _resting(self, belief: Tensor | None, found: Tensor, tiles: Tensor) -> Tensor:
         """(pairs,) bool: those whose masks are only carried along the flow on this frame.
 
-        belief: (1, h, w) in the flow; where it is believed, tiles are read in turn. found: what is
+        belief: (h, w) in the flow; where it is believed, tiles are read in turn. found: what is
         carried, (pairs, places of a tile, patch * patch); tiles: of each pair.
         """
         if belief is None:
@@ -272,7 +329,7 @@ class AffinityMemory:
         plain = (inside.amax(1) <= 0.5) | (inside.amin(1) > 0.5)
         borders = torch.zeros(self._tiles.count, device=tiles.device)
         borders.index_add_(0, tiles, (~plain).float())
-        mean = F.avg_pool2d(belief, TILE, ceil_mode=True).flatten()
+        mean = F.avg_pool2d(belief[None], TILE, ceil_mode=True).flatten()
         row, column = tiles // self._tiles.shape[1], tiles % self._tiles.shape[1]
         turn = torch.where(borders[tiles] > 0, self.reading.turn, PLAIN_TURN)
         return (mean[tiles] >= BELIEVED) & ((row + column + self._age) % turn != 0)
@@ -287,7 +344,7 @@ class AffinityMemory:
     def _store_masks(self, frame: int, masks: Tensor, objects: Tensor) -> None:
         """Keep the (B, h * patch, w * patch) masks of B objects on a frame but the last."""
         patches = F.pixel_unshuffle(masks[:, None], self.reading.patch).permute(0, 2, 3, 1)
-        self._inner(self._masks, frame)[objects, ..., :-1] = patches.to(self._dtype)
+        self._inner(self._masks, frame)[objects, ..., :-1] = patches.to(self._masks.dtype)
         self._of_frame(self._masks, frame)[objects, :, -1] = 1
         self._known[frame, objects] = True
         self._reach[frame, objects] = self._tiles.near(masks, self._radii[frame], EMPTY)
@@ -309,12 +366,13 @@ def _rows(table: Tensor, index: Tensor) -> Tensor:
 
 
 def _gathered(maps: Tensor, places: Tensor) -> Tensor:
-    """(h, w, C) maps of the frame before, moved bilinearly to where they are now.
+    """(N, C) of (h, w, C) maps at N places, bilinearly.
 
-    The same as `carried`, but for channels that come last. places: `Flow.at`, (3, h, w).
+    The same as `carried`, but for channels that come last. places: (2, N), x and y as `Flow` has
+    them.
     """
     height, width, _ = maps.shape
-    x, y = ((places[i].flatten() + 1) * n / 2 - 0.5 for i, n in ((0, width), (1, height)))
+    x, y = ((place + 1) * n / 2 - 0.5 for place, n in zip(places, (width, height), strict=True))
     x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
     left, top = x.long().clamp(max=width - 2), y.long().clamp(max=height - 2)
     right, down = x - left, y - top
@@ -324,19 +382,18 @@ def _gathered(maps: Tensor, places: Tensor) -> Tensor:
         [(1 - right) * (1 - down), right * (1 - down), (1 - right) * down, right * down], 1
     )
     table = maps.flatten(0, 1)
-    moved = F.embedding_bag(index, table, per_sample_weights=share.to(maps.dtype), mode="sum")
-    return moved.view_as(maps)
+    return F.embedding_bag(index, table, per_sample_weights=share.to(maps.dtype), mode="sum")
+
+
+def _firsts(marks: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each of (N, P) the positions of what is above 0, then the others; and how many are."""
+    marked = marks > 0
+    return marked.int().argsort(dim=1, descending=True, stable=True), marked.sum(1)
 
 
 def _power_of_two(number: int) -> int:
     """The least that is not smaller."""
     return 1 << (number - 1).bit_length()
-
-
-def _bias(radius: int, locality: float) -> Tensor:
-    """(places of a tile, those of its window): what each pair's similarity changes by."""
-    distance = distances(radius)
-    return torch.where(distance <= radius**2, -locality * distance, OUTSIDE)
 
 
 def _crispness(found: Tensor, rows: Tensor, count: int) -> Tensor:

@@ -33,14 +33,19 @@ class Tiles:
 
     def inside(self) -> Tensor:
         """(tiles, places of a tile, 1), 1 for what lies in the grid, 0 for what is beyond it."""
-        return self.queries(torch.ones(*self.grid, 1))
+        down, across = (place < side for place, side in zip(self._along(), self.grid, strict=True))
+        return _squares(down[:, None] & across).float()[..., None]
 
-    def queries(self, keys: Tensor) -> Tensor:
-        """(h, w, C) keys -> (tiles, places of a tile, C)"""
-        below, right = (TILE * n - side for n, side in zip(self.shape, self.grid, strict=True))
-        padded = F.pad(keys, (0, 0, 0, right, 0, below))
-        squares = padded.unflatten(1, (-1, TILE)).unflatten(0, (-1, TILE)).transpose(1, 2)
-        return squares.flatten(2, 3).flatten(0, 1)
+    def places(self) -> Tensor:
+        """(tiles, places of a tile) positions in the grid; what is beyond it is on its edge."""
+        rows, columns = (
+            place.clamp(max=side - 1) for place, side in zip(self._along(), self.grid, strict=True)
+        )
+        return _squares(rows[:, None] * self.grid[1] + columns)
+
+    def _along(self) -> tuple[Tensor, Tensor]:
+        rows, columns = self.size
+        return torch.arange(rows), torch.arange(columns)
 
     def near(self, masks: Tensor, radius: int, least: float) -> Tensor:
         """(B, tiles) bool: is a pixel of the (B, h, w) mask above `least` within so many places of
@@ -84,27 +89,27 @@ class Tiles:
         return across.unflatten(1, (-1, TILE, self.patch))
 
 
+def _squares(maps: Tensor) -> Tensor:
+    """(rows, columns) of whole tiles -> (tiles, places of a tile)"""
+    return (
+        maps.unflatten(1, (-1, TILE)).unflatten(0, (-1, TILE)).transpose(1, 2).reshape(-1, TILE**2)
+    )
+
+
 def windows(size: tuple[int, int], radius: int) -> Tensor:
-    """(tiles, N) positions of the places within `radius` of each tile, in a grid of `size`, whole
-    tiles; what is beyond it is at the position after its last."""
+    """(tiles, N) positions of the places within so many rows and columns of each tile, in a grid of
+    `size`, whole tiles; what is beyond it is at the position after its last."""
     rows, columns = (
         torch.arange(-radius, n + radius).unfold(0, TILE + 2 * radius, TILE) for n in size
     )
     rows, columns = rows[:, None, :, None], columns[None, :, None]
     inside = (rows >= 0) & (rows < size[0]) & (columns >= 0) & (columns < size[1])
     places = torch.where(inside, rows * size[1] + columns, size[0] * size[1])
-    squares = places.flatten(2).flatten(0, 1)
-    return squares[:, (_distances(radius) <= radius**2).any(0)]
+    return places.flatten(2).flatten(0, 1)
 
 
 def distances(radius: int) -> Tensor:
     """(places of a tile, N) squared distances between these and those of their window."""
-    squares = _distances(radius)
-    return squares[:, (squares <= radius**2).any(0)]
-
-
-def _distances(radius: int) -> Tensor:
-    """The same, of the whole square around a tile."""
     along = (torch.arange(TILE)[:, None] + radius - torch.arange(TILE + 2 * radius)) ** 2
     return (along[:, None, :, None] + along[None, :, None, :]).reshape(TILE**2, -1)
 

@@ -34,12 +34,13 @@ from torch import Tensor
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.evaluation.evaluate import LabelledOutput
 from sam2vss_ros.perception import Perception
+from sam2vss_ros.resampling import bilinear
 from sam2vss_ros.sam2.discovery import Source, select
 from sam2vss_ros.sam2.masklets import Masklets
 from sam2vss_ros.sam2.options import PRESETS
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.semantics.catalog import ClassCatalog
-from sam2vss_ros.semantics.fusion import owners, upsample
+from sam2vss_ros.semantics.fusion import owners
 from sam2vss_ros.stages import features
 from sam2vss_ros.stages.compose import label_size
 from sam2vss_ros.stages.features import FrameFeatures
@@ -161,14 +162,14 @@ class _Window:
             dense = perception.predict(frame)
             seen = features.extract(perception, frame, self._config.mode, dense)
             size = label_size(perception, (height, width), seen.log_dense)
-            classes = upsample(seen.log_dense, size).argmax(0)
+            classes = bilinear(seen.log_dense, size).argmax(0)
             owner = torch.full_like(classes, -1)
             if self._masklets is None:
                 self._masklets, tracked = self._begin(seen)
             else:
                 tracked = self._masklets.advance(seen.image, flow=flow)
             if tracked.slots:
-                masks = upsample(tracked.masks, size)
+                masks = bilinear(tracked.masks, size)
                 self._votes += _count(masks > 0, classes, len(perception.catalog)).cpu()
                 owner = owners(tracked.masks, size)
         return classes.short().cpu().numpy(), owner.short().cpu().numpy()

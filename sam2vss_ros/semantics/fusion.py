@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from sam2vss_ros.resampling import bilinear, resized
 
 MASK_EVIDENCE = 0.5
 """Weight of an object's class posterior against one pixel's dense evidence in fused mode."""
@@ -63,7 +64,7 @@ def fuse(
     only if nearly all of it is, or probably is, of its class. Everything else keeps the dense
     label.
     """
-    owner, evidence = owners(masks, size), upsample(dense.float(), size)
+    owner, evidence = owners(masks, size), bilinear(dense.float(), size)
     if mode == "fused":
         weight = MASK_EVIDENCE * posteriors.amax(1, keepdim=True) ** PURITY
         bonus = weight * (posteriors + POSTERIOR_FLOOR).log()
@@ -103,7 +104,7 @@ def owners(masks: Tensor, size: tuple[int, int]) -> Tensor:
     if not len(masks):
         return torch.full(size, -1, device=masks.device)
     if masks.device.type != "cpu":
-        greatest, which = strongest(upsample(masks, size))
+        greatest, which = strongest(bilinear(masks, size))
         return torch.where(greatest > 0, which, -1)
     best, owner = np.zeros(size, np.float32), np.full(size, -1, np.int16)
     for i, mask in enumerate(masks.float().numpy()):
@@ -120,7 +121,7 @@ def _upsampled_inside(
     logits there."""
     (h, w), (height, width) = mask.shape, size
     if height % h or width % w:  # a part would be sampled elsewhere than the whole
-        return np.s_[:, :], _resized(mask, size)
+        return np.s_[:, :], resized(mask, size)
     down, across = height // h, width // w
     x, y, columns, rows = cv2.boundingRect((mask > 0).view(np.uint8))
     # With a pixel around, which has a share in what lies on the edge.
@@ -128,7 +129,7 @@ def _upsampled_inside(
     inside = mask[top : y + rows + 1, left : x + columns + 1]
     rows, columns = inside.shape[0] * down, inside.shape[1] * across
     top, left = top * down, left * across
-    return np.s_[top : top + rows, left : left + columns], _resized(inside, (rows, columns))
+    return np.s_[top : top + rows, left : left + columns], resized(inside, (rows, columns))
 
 
 def strongest(maps: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,23 +154,6 @@ def _votes(classes: Tensor, owner: Tensor, objects: int, count: int) -> Tensor:
     pairs = owner[inside] * count + classes[inside]
     votes = torch.bincount(pairs, minlength=objects * count).view(objects, count).float()
     return votes / votes.sum(1, keepdim=True).clamp(min=1)
-
-
-def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, ., .) logits or log probabilities -> (N, height, width), float32 on a CPU."""
-    if maps.device.type != "cpu":
-        return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
-    large = np.empty((len(maps), *size), np.float32)
-    for map_, out in zip(maps.float().numpy(), large, strict=True):
-        _resized(map_, size, out)
-    return torch.from_numpy(large)
-
-
-def _resized(
-    map_: npt.NDArray[np.float32], size: tuple[int, int], out: npt.NDArray[np.float32] | None = None
-) -> npt.NDArray[np.float32]:
-    large = cv2.resize(map_, size[::-1], dst=out, interpolation=cv2.INTER_LINEAR)
-    return np.asarray(large, np.float32)
 
 
 def _exp_(maps: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.perception import Perception
+from sam2vss_ros.resampling import bilinear
 from sam2vss_ros.sam2.discovery import LEAST_CONFIDENCE, View
 from sam2vss_ros.semantics import second_look
-from sam2vss_ros.semantics.fusion import upsample
 from sam2vss_ros.semantics.vocabulary.network import LEAST
 from sam2vss_ros.semantics.vocabulary.text_model import Look
 from sam2vss_ros.semantics.vocabulary.words import Naming, Words
@@ -196,5 +196,5 @@ def _at(probabilities: Tensor, size: tuple[int, int]) -> Tensor:
     if (h, w) == (height, width):
         return probabilities
     if h <= height and w <= width:
-        return upsample(probabilities, size)
+        return bilinear(probabilities, size)
     return F.interpolate(probabilities[None], size, mode="bilinear", antialias=True)[0]

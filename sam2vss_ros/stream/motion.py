@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2vss_ros.resampling import bilinear
 from sam2vss_ros.sizes import with_longer_side
 from sam2vss_ros.transfer import upload
 
@@ -41,10 +42,9 @@ class Flow:
 
         most: what full belief counts as.
         """
-        maps = self.places * self.places.new_tensor([1.0, 1.0, most])[:, None, None]
-        return F.interpolate(
-            upload(maps, device)[None], size, mode="bilinear", align_corners=False
-        )[0]
+        places = bilinear(upload(self.places, device), size)
+        places[2] *= most
+        return places
 
 
 def carried(maps: Tensor, places: Tensor, mode: str = "bicubic") -> Tensor:

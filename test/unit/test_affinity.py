@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2vss_ros.affinity.features import TrunkFeatures
@@ -336,6 +337,31 @@ def test_older_frames_are_kept_at_intervals() -> None:
 
 
 # -- the model
+
+
+@pytest.mark.parametrize(("belief", "is_read"), [(0.7, False), (0.4, True)])
+def test_places_away_from_borders_are_read_where_the_flow_is_doubted(
+    belief: float, is_read: bool
+) -> None:
+    torch.manual_seed(0)
+    memory = AffinityMemory(COARSE, (8, 12), 1, CPU, torch.float32)
+    keys = F.normalize(torch.randn(8, 12, COARSE.channels), dim=2)
+    mask = torch.zeros(1, 32, 48)
+    mask[0, 6:26, 10:38] = 1.0
+    memory.condition(0, keys)
+    memory.add_object(0, 0, mask[0])
+    memory.remember(keys, mask)
+    # A hole that none of the frames before had: a whole place, so that no border runs through one.
+    carried = mask.clone()
+    carried[0, 12:16, 20:24] = 0.05
+    rows, columns = (2 * torch.arange(n) + 1 for n in (8, 12))
+    x, y = (columns / 12 - 1).expand(8, 12), (rows / 8 - 1)[:, None].expand(8, 12)
+    flow = Flow(torch.stack([x, y, torch.full((8, 12), belief)]))
+    logits = memory.read(keys, carried, flow).logits[0]
+    assert bool(logits[14, 22] > 0) == is_read
+    hole = torch.zeros(32, 48, dtype=torch.bool)
+    hole[12:16, 20:24] = True
+    assert torch.equal((logits > 0) & ~hole, (mask[0] > 0) & ~hole)
 
 
 def test_sizes_and_weights_that_do_not_do(tmp_path: object) -> None:

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2vss_ros.semantics.fusion import fuse, owners, strongest, upsample
+from sam2vss_ros.resampling import bilinear
+from sam2vss_ros.semantics.fusion import fuse, owners, strongest
 from squares import box
 
 SIZE = (8, 8)
@@ -148,7 +149,7 @@ def test_maps_are_upsampled_as_torch_does() -> None:
     for size in ((12, 20), (9, 31), (3, 5), (4, 40)):
         maps = torch.randn(3, 6, 10)
         expected = F.interpolate(maps[None], size, mode="bilinear")[0]
-        torch.testing.assert_close(upsample(maps, size), expected)
+        torch.testing.assert_close(bilinear(maps, size), expected)
 
 
 @pytest.mark.parametrize("mode", MODES)

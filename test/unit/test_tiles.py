@@ -47,12 +47,15 @@ def test_tiles_that_are_cut_are_joined_again(patch: int) -> None:
     assert torch.equal(table[:, : GRID[0], : GRID[1]], places), "places in rows, a patch for each"
 
 
-def test_queries_are_those_of_the_tile() -> None:
-    keys = torch.rand(*GRID, 5)
-    queries = Tiles(GRID, 2).queries(keys)
-    assert queries.shape == (6, TILE**2, 5)
-    assert torch.equal(queries[4].view(TILE, TILE, 5)[:4], keys[8:, 8:16])
-    assert not queries[4].view(TILE, TILE, 5)[4:].any()
+def test_places_are_those_of_the_tile() -> None:
+    tiles = Tiles(GRID, 2)
+    at = torch.arange(GRID[0] * GRID[1]).view(GRID)
+    places, inside = tiles.places(), tiles.inside()
+    assert places.shape == (6, TILE**2) and inside.shape == (6, TILE**2, 1)
+    assert torch.equal(places[4].view(TILE, TILE)[:4], at[8:, 8:16])
+    assert (places[4].view(TILE, TILE)[4:] == at[11, 8:16]).all(), "beyond: on the edge"
+    assert inside[4].view(TILE, TILE)[:4].all() and not inside[4].view(TILE, TILE)[4:].any()
+    assert int(inside.sum()) == GRID[0] * GRID[1]
 
 
 def test_near_is_within_so_many_places() -> None:
@@ -69,13 +72,12 @@ def test_near_is_within_so_many_places() -> None:
         assert not tiles.near(mask, 3, 0.6).any()
 
 
-def test_windows_are_round() -> None:
+def test_windows_are_all_around_the_tile() -> None:
     tiles, radius = Tiles(GRID, 2), 5
     size, beyond = tiles.size, tiles.size[0] * tiles.size[1]
     places, distance = windows(size, radius), distances(radius)
     assert places.shape == (tiles.count, distance.shape[1]) and places.max() == beyond
-    assert distance.shape[1] < (TILE + 2 * radius) ** 2
-    assert (distance.amin(0) <= radius**2).all(), "a place is near some query"
+    assert distance.shape == (TILE**2, (TILE + 2 * radius) ** 2)
     # The second tile's third query against its window, place by place.
     query, inside = torch.tensor([0, TILE + 2]), places[1] < beyond
     there = torch.stack([places[1] // size[1], places[1] % size[1]], 1)
@@ -84,10 +86,7 @@ def test_windows_are_round() -> None:
         row * size[1] + column
         for row in range(size[0])
         for column in range(size[1])
-        if min(
-            (row - r) ** 2 + (column - c) ** 2 for r in range(TILE) for c in range(TILE, 2 * TILE)
-        )
-        <= radius**2
+        if row < TILE + radius and TILE - radius <= column < 2 * TILE + radius
     }
 
 
@@ -100,10 +99,12 @@ def plainly_read(
     """
     places = torch.cartesian_prod(*(torch.arange(n) for n in GRID)).float()
     distance = torch.cdist(places, places).square().round()
+    first = (places // TILE * TILE)[:, None]  # of each place's tile
+    beyond = torch.maximum(first - places, places - first - (TILE - 1)).amax(2)
     scores, values = [], []
     for theirs, mask, radius, locality in frames:
         score = keys.flatten(0, 1) @ theirs.flatten(0, 1).T - locality * distance
-        scores.append(score.masked_fill(distance > radius**2, -torch.inf))
+        scores.append(score.masked_fill(beyond > radius, -torch.inf))
         values.append(F.pixel_unshuffle(mask[None], reading.patch).flatten(1).T)
     score = torch.cat(scores, 1)
     weight = (score - score.amax(1, keepdim=True) + reading.reach).clamp(min=0).square()
@@ -151,8 +152,8 @@ def test_tiles_rest_in_turn_where_the_flow_is_believed(reading: Reading) -> None
     mask[0, : TILE * reading.patch, : TILE * reading.patch // 2] = 1  # a border in tile 0 alone
     numbers = torch.arange(tiles.count)
     found = tiles.cut(mask, torch.zeros_like(numbers), numbers)
-    belief = torch.ones(1, 24, 24)
-    belief[0, :TILE, TILE : 2 * TILE] = 0.5  # of tile 1
+    belief = torch.ones(24, 24)
+    belief[:TILE, TILE : 2 * TILE] = 0.5  # of tile 1
     length = reading.turn * PLAIN_TURN
     read = torch.zeros(tiles.count)
     for _ in range(length):
