@@ -70,7 +70,9 @@ def fuse(
         bonus = weight * (posteriors + POSTERIOR_FLOOR).log()
         # The first column stands for pixels that no object speaks for.
         table = torch.cat([bonus.new_zeros(1, len(dense)), bonus]).T.contiguous()
-        evidence += table.index_select(1, owner.flatten() + 1).view_as(evidence)
+        place = owner.flatten() + 1
+        for map_, row in zip(evidence, table, strict=True):  # one by one takes less memory
+            map_ += row.index_select(0, place).view_as(map_)
     best, classes = strongest(evidence)
     # In place: on a CPU, taking memory for another large map costs as much as filling it.
     below = evidence.sub_(best)
