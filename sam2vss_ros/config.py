@@ -169,7 +169,12 @@ class PipelineConfig(Checked):
         heading="Finding objects",
     )
     keyframe_interval: int = option(
-        32, "frames from one search for new objects to the next", low=1, high=10000, live=True
+        32,
+        "frames from one search for new objects to the next; where there are fewer than 30 a "
+        "second, each counts for several (but not by grid)",
+        low=1,
+        high=10000,
+        live=True,
     )
     min_unexplained: float = option(
         0.25,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sam2vss_ros.affinity.correction import Correction
 from sam2vss_ros.affinity.features import TrunkFeatures
+from sam2vss_ros.affinity.leaps import with_leaps
 from sam2vss_ros.affinity.memory import (
     COARSE,
     CONDITIONING,
@@ -87,6 +88,7 @@ class AffinityTracker:
         self.bank.keep(slots)
         if not slots:
             return self.nothing()
+        flow = self.bank.led(flow, slots)
         asked = upload_index(slots, self.device)
         read, crisp, before = (part.index_select(0, asked) for part in self.bank.read(flow))
         logits = self._correction.correct(features, slots, read, before, flow)
@@ -157,6 +159,7 @@ class AffinityBank:
         self._correction = correction
         self._memories: list[_Followed] = []
         self._features: TrunkFeatures | None = None
+        self._keys_before: Tensor | None = None  # of the last frame, those at stride 16
         # Of the masks on the frame in hand; and those on the last, soft.
         self._logits = self._last_masks = torch.zeros(0)
 
@@ -174,7 +177,7 @@ class AffinityBank:
 
     def release(self) -> None:
         """Give the memory back; what it held is gone."""
-        self._memories, self._features = [], None
+        self._memories, self._features, self._keys_before = [], None, None
         self._correction.release()
         self._logits = self._last_masks = torch.zeros(0)
 
@@ -193,6 +196,7 @@ class AffinityBank:
             self.mask_size = features.mask_size
         self.allocate()
         if features is not self._features:
+            self._keys_before = None if self._features is None else self._features.unit_keys[2]
             self._last_masks = self._logits.sigmoid()
             for memory in self._memories:
                 memory.begin(features, self._last_masks)
@@ -208,6 +212,13 @@ class AffinityBank:
         """Forget all objects but these."""
         for memory in self._memories:
             memory.keep(slots)
+
+    def led(self, flow: Flow | None, slots: Sequence[int]) -> Flow | None:
+        """The flow, `with_leaps` of these objects to the frame in hand."""
+        if flow is None or self._keys_before is None or self._features is None:
+            return flow
+        masks = self._last_masks.index_select(0, upload_index(slots, self._device))
+        return with_leaps(flow, self._keys_before, self._features.unit_keys[2], masks)
 
     def read(self, flow: Flow | None) -> tuple[Tensor, Tensor, Tensor]:
         """(slots, h, w) logits of masks on the frame in hand; (slots,) how far these are from one

@@ -49,7 +49,10 @@ def discover(
     if source is not None and keyframe:
         batch = search(perception, source, requests, stream, context, features, batch)
         stream.search.searched(
-            context.index, 1 - batch.coverage(), novelty(stream.words, features, batch)
+            context.index,
+            context.frame.stamp_ns,
+            1 - batch.coverage(),
+            novelty(stream.words, features, batch),
         )
     return batch.visible().without_overlaps(), keyframe
 
@@ -86,7 +89,13 @@ def is_keyframe(
     objects = stream.objects
     useful = objects.vacancies() > 0 or any(track.missed for track in objects.active())
     return stream.search.due(
-        context.index, 1 - batch.coverage(), novel, useful, context.config, context.effort
+        context.index,
+        context.frame.stamp_ns,
+        1 - batch.coverage(),
+        novel,
+        useful,
+        context.config,
+        context.effort,
     )
 
 

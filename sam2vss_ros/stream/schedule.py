@@ -10,6 +10,10 @@ from sam2vss_ros.stream.budget import Effort
 SOON = 8
 """Frames from a search to the next one for what looks like a new object."""
 
+USUAL_RATE = 30.0
+"""Frames a second at which waits are meant: of a slower camera, or where images are left out, each
+counts for several. More changes from one to the next."""
+
 
 class SearchSchedule:
     """Keyframes: every `keyframe_interval` frames, and sooner for what is new.
@@ -20,18 +24,20 @@ class SearchSchedule:
 
     def __init__(self) -> None:
         self._last = 0
+        self._last_ns = 0
         self._least_unexplained = self._least_novel = 0.0
 
     def due(
         self,
         index: int,
+        stamp_ns: int,
         unexplained: float,
         novel: float,
         useful: bool,
         config: PipelineConfig,
         effort: Effort,
     ) -> bool:
-        """Whether frame `index` is searched.
+        """Whether frame `index`, taken at `stamp_ns`, is searched.
 
         unexplained: share of its pixels without an object; novel: of those that should have one.
         useful: an object can be added or recognised.
@@ -39,6 +45,8 @@ class SearchSchedule:
         waited = index - self._last
         if not effort.early_search:
             return waited >= effort.search_stretch * config.keyframe_interval
+        if config.discovery != "grid":  # which takes as long as many frames
+            waited = max(waited, round(USUAL_RATE * (stamp_ns - self._last_ns) / 1e9))
         self._least_unexplained = min(self._least_unexplained, unexplained)
         self._least_novel = min(self._least_novel, novel)
         if waited >= config.keyframe_interval:
@@ -47,9 +55,9 @@ class SearchSchedule:
         object_like = waited >= SOON and novel - self._least_novel >= config.min_area
         return useful and (much or object_like)
 
-    def searched(self, index: int, unexplained: float, novel: float) -> None:
-        """Frame `index` was searched; these shares of its pixels are still without an object."""
-        self._last = index
+    def searched(self, index: int, stamp_ns: int, unexplained: float, novel: float) -> None:
+        """The frame was searched; these shares of its pixels are still without an object."""
+        self._last, self._last_ns = index, stamp_ns
         self._least_unexplained, self._least_novel = unexplained, novel
 
 

@@ -47,7 +47,7 @@ def test_no_search_before_its_time_where_nobody_can_be_added_or_recognised(
     eyes = Eyes(pipe, monkeypatch)
     first = pipe.process(Frame(street[0], 1))
     assert first.coverage < 0.95, "the test needs something that is not explained"
-    pipe.stream.search.searched(0, 0.0, 0.0)  # as if it were new
+    pipe.stream.search.searched(0, 1, 0.0, 0.0)  # as if it were new
     assert not pipe.process(Frame(street[0], 2)).keyframe, "both places are taken"
     eyes.shut = True
     assert pipe.process(Frame(street[0], 3)).keyframe, "somebody may be found again"

@@ -22,19 +22,22 @@ def searches(
     useful: bool = True,
     left: float = 0.6,
     novel: Sequence[float] = (),
+    rate: float = 30.0,
 ) -> list[bool]:
     """Which frames are searched, by what is unexplained on each; a search leaves so much.
 
-    novel: what of it looks like an object on each frame, nothing where that is not given.
+    novel: what of it looks like an object on each frame, nothing where that is not given. rate:
+    frames a second.
     """
     schedule = SearchSchedule()
-    schedule.searched(0, left, 0.0)
+    schedule.searched(0, 0, left, 0.0)
     found = []
     shares = itertools.zip_longest(unexplained, novel, fillvalue=0.0)
     for index, (share, like_objects) in enumerate(shares, 1):
-        found.append(schedule.due(index, share, like_objects, useful, config, effort))
+        stamp_ns = round(index / rate * 1e9)
+        found.append(schedule.due(index, stamp_ns, share, like_objects, useful, config, effort))
         if found[-1]:
-            schedule.searched(index, share, like_objects)
+            schedule.searched(index, stamp_ns, share, like_objects)
     return found
 
 
@@ -62,11 +65,11 @@ def test_no_search_before_its_time_while_time_is_short() -> None:
     """And what is seen then is not held against what comes after."""
     config = PipelineConfig(keyframe_interval=1000, min_unexplained=0.2)
     schedule = SearchSchedule()
-    schedule.searched(0, 0.3, 0.0)
-    assert not schedule.due(1, 0.9, 0.0, True, config, SHORT_OF_TIME)
-    assert not schedule.due(2, 0.1, 0.0, True, config, SHORT_OF_TIME)
-    assert not schedule.due(3, 0.45, 0.0, True, config, FULL)
-    assert schedule.due(4, 0.55, 0.0, True, config, FULL)
+    schedule.searched(0, 0, 0.3, 0.0)
+    assert not schedule.due(1, 0, 0.9, 0.0, True, config, SHORT_OF_TIME)
+    assert not schedule.due(2, 0, 0.1, 0.0, True, config, SHORT_OF_TIME)
+    assert not schedule.due(3, 0, 0.45, 0.0, True, config, FULL)
+    assert schedule.due(4, 0, 0.55, 0.0, True, config, FULL)
 
 
 def test_what_looks_like_an_object_is_looked_for_soon_but_not_at_once() -> None:
@@ -78,6 +81,17 @@ def test_what_looks_like_an_object_is_looked_for_soon_but_not_at_once() -> None:
     assert not any(searches([0.6] * 30, config, novel=[0.009] * 30))
     assert not any(searches([0.6] * 30, config, useful=False, novel=novel))
     assert not any(searches([0.6] * 30, config, SHORT_OF_TIME, novel=novel))
+
+
+def test_frames_of_a_slow_camera_count_for_several() -> None:
+    """More changes between them; but not where a search takes as long as many frames."""
+    config = PipelineConfig(keyframe_interval=30, min_unexplained=1.0, min_area=0.01)
+    once_a_second = [index % 3 == 0 for index in range(1, 13)]
+    assert searches([0.6] * 12, config, rate=3.0) == once_a_second
+    assert searches([0.6] * 12, config, SHORT_OF_TIME, rate=3.0) == [False] * 12
+    assert searches([0.6] * 3, config, novel=[0.05] * 3, rate=3.0) == [True, False, False]
+    grid = PipelineConfig(keyframe_interval=30, min_unexplained=1.0, discovery="grid")
+    assert not any(searches([0.6] * 29, grid, rate=3.0))
 
 
 @pytest.mark.parametrize(("effort", "interval"), [(FULL, 2), (SHORT_OF_TIME, 4)])
