@@ -62,14 +62,16 @@ def _way(before: Tensor, now: Tensor, mask: Tensor) -> tuple[tuple[int, int], fl
     """How many places down and across what is under the (h, w) mask has gone, and its mean cosine
     similarity to what is there now."""
     rows, columns = (mask > PART).nonzero().unbind(1)
-    down = slice(int(rows.min()), int(rows.max()) + 1)
-    across = slice(int(columns.min()), int(columns.max()) + 1)
-    inside = mask[down, across]
-    sought = before[..., down, across] * inside / inside.sum()
-    around = F.pad(now, [REACH] * 4)
-    around = around[..., down.start : down.stop + 2 * REACH, across.start : across.stop + 2 * REACH]
-    likeness = F.conv2d(around, sought)[0, 0]
-    steps = torch.arange(-REACH, REACH + 1, device=now.device).float()
+    share = mask[rows, columns] / mask[rows, columns].sum()
+    # Of each place of the thing with all others, then with those around it. (As a convolution each
+    # shape of a thing would have a kernel of its own, which its library keeps.)
+    alike = (before[0, :, rows, columns].T @ now[0].flatten(1)).unflatten(1, mask.shape)
+    alike = F.pad(alike, [REACH] * 4)
+    steps = torch.arange(2 * REACH + 1, device=now.device)
+    place = torch.arange(len(rows), device=now.device)[:, None, None]
+    around = alike[place, (rows[:, None] + steps)[:, :, None], (columns[:, None] + steps)[:, None]]
+    likeness = (share[:, None, None] * around).sum(0)
+    steps = steps.float() - REACH
     best = int((likeness - FAR * torch.hypot(steps[:, None], steps)).argmax())
     row, column = divmod(best, len(steps))
     return (row - REACH, column - REACH), float(likeness[row, column])
