@@ -196,7 +196,10 @@ class AffinityBank:
             self.mask_size = features.mask_size
         self.allocate()
         if features is not self._features:
-            self._keys_before = None if self._features is None else self._features.unit_keys[2]
+            followed = any(memory.in_use for memory in self._memories)
+            # Where nobody is followed no keys were computed, and none are wanted.
+            before = self._features if followed else None
+            self._keys_before = None if before is None else before.unit_keys[2]
             self._last_masks = self._logits.sigmoid()
             for memory in self._memories:
                 memory.begin(features, self._last_masks)

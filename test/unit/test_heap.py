@@ -68,12 +68,14 @@ print(before, full - 5, resident() - 5)
 """
 
 
-@pytest.mark.parametrize(("program", "freed"), [(HOLES, 100), (ENDS, 40), (OWN_END, 35)])
+@pytest.mark.parametrize(
+    ("program", "freed", "left"), [(HOLES, 100, 40), (ENDS, 40, 25), (OWN_END, 35, 23)]
+)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
-def test_freed_memory_goes_back(program: str, freed: float) -> None:
+def test_freed_memory_goes_back(program: str, freed: float, left: float) -> None:
     command = [sys.executable, "-c", BEGIN + program]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     before, full, after = map(float, done.stdout.split())
     assert full - before > freed, "nothing was kept that could go back"
-    assert after - before < freed / 4 + 15
+    assert after - before < left
