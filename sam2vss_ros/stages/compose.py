@@ -97,8 +97,10 @@ def _describe(
     likeliest, probabilities = float(probabilities.max()), probabilities[: len(words.catalog)]
     best = int(probabilities.argmax())
     score = float(probabilities[best]) * (1.0 if track.posterior.given else familiar)
-    sure = score >= context.config.min_class_score and probabilities[best] == likeliest
     known = words.catalog.classes[best]
+    sure = score >= context.config.min_class_score and probabilities[best] == likeliest
+    if context.config.discovery == "objects" and not track.prompted:
+        sure = sure and known.thing  # what was found as a thing is none of the classes of stuff
     return TrackedObject(
         track_id=track.track_id,
         state=track.state,

@@ -3,7 +3,8 @@
 A tracker follows what it was given, and may spill over. Where the dense prediction sees one thing
 of an object's class where the object is, but with another outline, the object begins again as that
 thing and what else of its mask may be of the class, but for other things of it; what slid off to
-road or wall is let go.
+road or wall is let go. What moved by itself and is of no countable class, but holds one thing of
+such a class, as a pedestrian with a piece of the house behind, begins again as that thing.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from sam2vss_ros.stream.reid import assign
 from sam2vss_ros.stream.state import StreamState
 
 INSIDE, LEAST_PART = 0.5, 0.2
-"""Least share of an object's mask that lies in the thing, and of the thing that the mask covers."""
+"""Least share of an object's mask that lies in the thing, and of the thing that the mask covers;
+the other way round for objects of no countable class, which may hold the thing."""
 
 ALIKE = 0.85
 """IoU from which a mask is as good as the mended one."""
@@ -84,9 +86,10 @@ def mend(
     if features.middles is None or features.familiar < LEAST_CONFIDENCE or not len(batch):
         return batch
     probabilities = features.probabilities.cpu().numpy()
-    regions = thing_regions(probabilities.argmax(0), features.middles, stream.words.things)
+    things = stream.words.things
+    regions = thing_regions(probabilities.argmax(0), features.middles, things)
     masks = (batch.masks > 0).cpu().numpy()
-    mended = _mended(batch.tracks, masks, regions, probabilities)
+    mended = _mended(batch.tracks, masks, regions, probabilities, things)
     return begin_again(perception, stream, features, batch, mended)
 
 
@@ -139,11 +142,12 @@ def _mended(
     masks: npt.NDArray[np.bool_],
     regions: npt.NDArray[np.int32],
     probabilities: npt.NDArray[np.float32],
+    things: npt.NDArray[np.bool_],
 ) -> dict[int, npt.NDArray[np.bool_]]:
     """Position -> the new (h, w) mask of each object that needs one.
 
     masks: (N, h, w). regions: (h, w), the number of the thing at each pixel, 0 for none.
-    probabilities: (K, h, w) of the classes.
+    probabilities: (K, h, w) of the classes. things: (K,), which classes are countable.
     """
     areas = np.bincount(regions.ravel(), minlength=2)
     held = np.stack([np.bincount(regions[m], minlength=len(areas)) for m in masks])
@@ -151,12 +155,16 @@ def _mended(
     for i, (track, mask) in enumerate(zip(tracks, masks, strict=True)):
         number = int(held[i, 1:].argmax()) + 1
         part, area = held[i, number], areas[number]
-        alone = held[:, number].sum() - part <= OTHERS * area
-        belongs = part >= INSIDE * mask.sum() and part >= LEAST_PART * area > 0
-        if track.prompted or not (alone and belongs):
-            continue
-        likely = probabilities[int(track.posterior.probabilities().argmax())]
         thing = regions == number
+        class_ = int(track.posterior.probabilities().argmax())
+        least = INSIDE * mask.sum(), LEAST_PART * area
+        if not things[class_]:
+            class_ = int(probabilities[:, thing].sum(1).argmax())
+            least = LEAST_PART * mask.sum(), INSIDE * area
+        alone = held[:, number].sum() - part <= OTHERS * area
+        if track.prompted or not (alone and part >= max(1, *least)):
+            continue
+        likely = probabilities[class_]
         elsewhere = mask & _apart(regions, thing)
         whole = thing | (mask & (likely >= POSSIBLE) & ~elsewhere)
         spilled = elsewhere.sum() >= ELSEWHERE * mask.sum()

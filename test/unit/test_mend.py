@@ -154,6 +154,27 @@ def test_other_masks_stay(objects: tuple[tuple[int, Box], ...], why: str) -> Non
         assert iou(mask, scene.mask(place)) > 0.9, why
 
 
+PERSON, WITH_A_WALL = (60, 40, 80, 100), (50, 20, 100, 104)
+
+
+def test_what_holds_a_thing_and_a_piece_of_stuff_becomes_the_thing() -> None:
+    scene = Scene((PEDESTRIAN, PERSON))
+    masks = scene.mended((ROAD, WITH_A_WALL))
+    assert iou(masks[1], scene.mask(PERSON)) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("person", "why"),
+    [
+        ((60, 40, 64, 60), "a speck on it"),
+        ((80, 30, 150, 110), "mostly beyond it"),
+    ],
+)
+def test_what_moves_and_is_of_no_class_stays(person: Box, why: str) -> None:
+    scene = Scene((PEDESTRIAN, person))
+    assert iou(scene.mended((ROAD, WITH_A_WALL))[1], scene.mask(WITH_A_WALL)) > 0.95, why
+
+
 def test_a_users_mask_stays() -> None:
     scene = Scene((CAR, CAR_PLACE))
     masks = scene.mended((CAR, (40, 30, 70, 90)), prompted=True)

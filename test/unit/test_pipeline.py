@@ -11,11 +11,23 @@ import numpy.typing as npt
 import pytest
 import yaml
 
+from pipelines import open_pipeline
 from sam2vss_ros.errors import ModelUnavailableError
+from sam2vss_ros.sam2.discovery import RegionSource
 from sam2vss_ros.semantics.catalog import catalog_data, load_catalog
-from sam2vss_ros.types import Frame
+from sam2vss_ros.types import Frame, Prompt
 from small_sam2 import BOTH_MODELS, SMALL_SAM2
-from streams import HEIGHT, WIDTH, assert_consistent, assert_same, pipeline, run
+from streams import (
+    HEIGHT,
+    WIDTH,
+    assert_consistent,
+    assert_same,
+    box,
+    find,
+    pipeline,
+    run,
+    small_config,
+)
 
 MODES = ("refine", "classify", "fused")
 
@@ -113,6 +125,25 @@ def test_what_is_not_sure_is_unlabelled(minimum: float, street: npt.NDArray[np.u
     assert not (free.label_image == 255).any() and (strict.label_image == 200).any()
     for o in strict.objects:
         assert (o.class_id == 200 and o.class_name == "") == (o.class_score < minimum)
+
+
+def test_what_is_found_as_a_thing_is_of_no_class_of_stuff(street: npt.NDArray[np.uint8]) -> None:
+    """But for what users pointed at. Where regions of stuff are asked for, they are named."""
+    config = small_config(discovery="objects", max_objects=8)
+    things = load_catalog("camvid").things
+    every_region = RegionSource(things, stuff=True)
+    unnamed = open_pipeline(config, source=every_region).process(Frame(street[0], 1)).objects
+    named = run(pipeline(max_objects=8), street[:1])[0].objects
+    countable = [things[o.class_probabilities.argmax()] for o in named]
+    assert set(countable) == {False, True}
+    names = [o.class_name if thing else "" for o, thing in zip(named, countable, strict=True)]
+    assert [o.class_name for o in unnamed] == names
+
+    pipe = open_pipeline(config)
+    run(pipe, street[:1])
+    asked = pipe.add_prompt(Prompt(mask=box(0, 0, WIDTH, HEIGHT)))
+    wall = find(run(pipe, street[1:2], start=2)[0], asked)
+    assert wall.class_name and not things[wall.class_probabilities.argmax()]
 
 
 @pytest.mark.parametrize("model", BOTH_MODELS)
