@@ -27,9 +27,9 @@ CLEAR = 6.0
 MOST_MOVING = 0.3
 """Where more of the image moves by itself than this, the camera's motion is not understood."""
 
-SURELY_STUFF, CLEARER = 0.9, 9.0
-"""Mean probability of classes that are not countable, from which a region must be clearer: houses
-and trees seem to move where the camera goes sideways."""
+SURELY_STUFF = 0.9
+"""Mean probability of a class that is not countable, from which a region is no thing: houses and
+trees seem to move where the camera goes sideways, and road where images are far apart."""
 
 LEAST_AREA = 0.005
 """Of what moves by itself, as a share of the image; `min_area` may ask for more."""
@@ -76,8 +76,7 @@ class ObjectSource:
         masks, clear = moving_regions(keys, view.moving, size, max(config.min_area, LEAST_AREA))
         of_stuff = view.probabilities * self._stuff.to(view.probabilities.device)[:, None, None]
         stuff = of_stuff.amax(0).cpu().numpy()  # all 0 where no class is
-        sure = np.array([stuff[mask].mean() for mask in masks])
-        believed = (clear >= CLEARER) | (sure < SURELY_STUFF)
+        believed = np.array([stuff[mask].mean() < SURELY_STUFF for mask in masks], bool)
         new = Candidates(
             torch.from_numpy(masks[believed]).to(unexplained.device),
             torch.from_numpy(clear[believed] / (clear[believed] + CLEAR)).to(known.score),
