@@ -127,7 +127,7 @@ def saved(content: Any) -> bytes:
         (b"version https://git-lfs.github.com/spec/v1\n", "no checkpoint: it is a git-lfs pointer"),
         (b"\n <!DOCTYPE html><html>404</html>", r"it is no checkpoint: it is a web page \(HTML\)"),
         (b"<?xml version='1.0'?><Error>AccessDenied</Error>", r"a web page \(HTML\)"),
-        (gzip.compress(b"weights"), r"compressed \(gzip\)"),
+        (gzip.compress(b"weights", mtime=0), r"compressed \(gzip\)"),
         (b"not tensors at all", "truncated or no checkpoint: neither torch.save nor safetensors"),
         (b"PK\x03\x04 and no more", "truncated or no checkpoint"),
         (b"\x80\x02 and no more", "truncated or no checkpoint"),
