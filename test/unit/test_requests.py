@@ -15,6 +15,7 @@ from sam2vss_ros.types import Prompt
 SIZE = (48, 64)
 PROMPT = Prompt(box=(10, 10, 30, 30))
 CONFIG = PipelineConfig(max_objects=2, confirm_frames=1)
+CATALOG = load_catalog("camvid")
 
 
 class Stream:
@@ -23,9 +24,7 @@ class Stream:
     def __init__(self, followed: int = 0, max_objects: int = 2) -> None:
         config = PipelineConfig(max_objects=max_objects, confirm_frames=1)
         self.objects = ObjectMemory(max_objects)
-        self.requests = Requests(
-            config, lambda: load_catalog("camvid"), lambda config: None, self.objects.new_id
-        )
+        self.requests = Requests(config, lambda: CATALOG, lambda config: None, self.objects.new_id)
         self.begin()
         self.tracks = [self.start(self.objects.new_id()) for _ in range(followed)]
         self.end()
