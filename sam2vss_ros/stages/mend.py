@@ -155,14 +155,16 @@ def _mended(
     for i, (track, mask) in enumerate(zip(tracks, masks, strict=True)):
         number = int(held[i, 1:].argmax()) + 1
         part, area = held[i, number], areas[number]
+        alone = held[:, number].sum() - part <= OTHERS * area
+        if track.prompted or not (part and alone):
+            continue
         thing = regions == number
         class_ = int(track.posterior.probabilities().argmax())
-        least = INSIDE * mask.sum(), LEAST_PART * area
+        of_mask, of_thing = INSIDE, LEAST_PART
         if not things[class_]:
             class_ = int(probabilities[:, thing].sum(1).argmax())
-            least = LEAST_PART * mask.sum(), INSIDE * area
-        alone = held[:, number].sum() - part <= OTHERS * area
-        if track.prompted or not (alone and part >= max(1, *least)):
+            of_mask, of_thing = LEAST_PART, INSIDE
+        if part < of_mask * mask.sum() or part < of_thing * area:
             continue
         likely = probabilities[class_]
         elsewhere = mask & _apart(regions, thing)
