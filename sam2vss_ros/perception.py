@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sam2vss_ros import heap, libraries, threads
 from sam2vss_ros.affinity.discovery import ObjectSource
+from sam2vss_ros.affinity.keys import Pyramid
 from sam2vss_ros.affinity.model import AffinityModel, load_affinity_model
 from sam2vss_ros.config import DENSE_MODES, PipelineConfig
 from sam2vss_ros.errors import MissingLabelsError, one_line
@@ -93,7 +94,6 @@ class Perception:
             )
         self._asked = asked
         self._semantics = semantics
-        self._usual_likeness = float(semantics.world.usual)
         self._trunk = trunk
         self._network = network
         self._speaks_semantics = network is None or same_classes(network.catalog, semantics.catalog)
@@ -215,16 +215,6 @@ class Perception:
         """Height and width of the masks for an image of `size`, its height and width."""
         return self.model.mask_size(size)
 
-    @property
-    def usual_likeness(self) -> float:
-        """The least likeness of images of the world that the semantics know."""
-        return self._usual_likeness
-
-    def likeness(self, dense: Dense) -> Tensor:
-        """To the world that the semantics know, of one image: `World.score`, () on the device."""
-        confidence = dense.logits.float().softmax(1).amax(1).mean()
-        return self._semantics.world.score(confidence[None], dense.summary)[0]
-
     def classifies_masks(self, mode: str) -> bool:
         """Whether a mode asks the mask classifier."""
         return mode not in DENSE_MODES
@@ -269,12 +259,21 @@ class Perception:
             found |= zip(batch, parts, strict=True)
         return [found[i] for i in range(len(images))]
 
-    def run_head(self, frame: Frame, image: Features | None = None) -> Dense:
-        """The dense head on a frame. image: its `encode_images`, where they are known."""
+    def trunk_maps(self, frame: Frame, image: Features | None = None) -> Pyramid:
+        """A frame as the semantics see it. image: its `encode_images`, where they are known."""
         if image is None or self._trunk is not self.model:
             size = self._trunk.input_size((frame.image.shape[0], frame.image.shape[1]))
             image = self._trunk.encode(functional.image_tensor(frame.image, size, self.device))
-        return self._semantics.head(image.pyramid)
+        return image.pyramid
+
+    def run_head(self, maps: Pyramid) -> Dense:
+        """The dense head on a frame's `trunk_maps`."""
+        return self._semantics.head(maps)
+
+    def likeness(self, coarse: Tensor) -> Tensor:
+        """To the world that the semantics know, by the coarsest of a frame's `trunk_maps`: that of
+        `World`, () on the device."""
+        return self._semantics.world(coarse)[0]
 
     def look_again(self, frame: Frame) -> Tensor:
         """(K, h, w) log probabilities of the dense head for the frame's small mirror image, turned

@@ -187,10 +187,9 @@ class VssPipeline:
         perception, stream, familiar = self.perception, self.stream, 1.0
         dense = perception.predict(context.frame)
         if dense is None:
-            head = perception.run_head(context.frame)
-            dense = head.logits[0].float().log_softmax(0)
-            likeness = float(perception.likeness(head))
-            familiar = stream.familiarity.add(likeness, perception.usual_likeness)
+            maps = perception.trunk_maps(context.frame)
+            dense = perception.run_head(maps).logits[0].float().log_softmax(0)
+            familiar = stream.familiarity.belief(lambda: perception.likeness(maps[-1]))
             watch.lap("encode")
         else:
             watch.lap("network")

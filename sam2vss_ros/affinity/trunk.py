@@ -76,11 +76,11 @@ def folded_weights(
     """
     folded: dict[str, Tensor] = {}
     for i, block in (dict(enumerate(Trunk().blocks)) if blocks is None else blocks).items():
-        names = [""] if i == 0 else ["expand.", "filter.", "project."]
+        names = ["expand.", "filter.", "project."] if isinstance(block, Bottleneck) else [""]
         if isinstance(block, Bottleneck) and block.expand is None:
             names.remove("expand.")
         # In a block, convolution, normalisation and clipping are at 3 j, 3 j + 1 and 3 j + 2.
-        place = "features.0." if i == 0 else f"features.{i}.conv."
+        place = f"features.{i}.conv." if isinstance(block, Bottleneck) else f"features.{i}."
         for j, name in enumerate(names):
             norm = {k: state[f"{place}{3 * j + 1}.{k}"] for k in _NORM}
             gain = norm["weight"] / (norm["running_var"] + EPS).sqrt()

@@ -57,7 +57,7 @@ def _add_onnx(kinds: Any) -> None:
             "  trunk.onnx    image -> fine, middle, coarse (features), keys, fine_keys (what\n"
             "                objects are followed by)\n"
             "  head.onnx     fine, middle, coarse -> logits (of the classes), hidden, middles,\n"
-            "                summary\n"
+            "                likeness\n"
             "  outline.onnx  fine, middle, coarse, image, points, labels, box -> masks, contrast\n"
             "                (what a click or a box means)\n"
             "The image is RGB, (1, 3, height, width) floats from 0 to 255, squashed to the size\n"

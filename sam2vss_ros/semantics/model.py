@@ -18,7 +18,7 @@ from sam2vss_ros.packing import folded, pack
 from sam2vss_ros.semantics.catalog import ClassCatalog, catalog_data, parse_catalog
 from sam2vss_ros.semantics.classifier import MaskClassifier
 from sam2vss_ros.semantics.familiarity import World
-from sam2vss_ros.semantics.segmenter import DEEPEST, DenseHead
+from sam2vss_ros.semantics.segmenter import DenseHead
 from sam2vss_ros.semantics.weights_file import load_weights, refusing, save_weights
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "weights" / "street.safetensors"
@@ -33,7 +33,7 @@ MAX_IMAGE_SIZE = 8192
 class SemanticModel:
     """What a semantics file holds.
 
-    catalog: what it knows. image_size: pixels of the longer side of its images. world: images like
+    catalog: what it knows. image_size: pixels of the longer side of its images. world: scenes like
     those that it was trained on.
     """
 
@@ -48,7 +48,7 @@ def new_semantics(catalog: ClassCatalog, image_size: int = IMAGE_SIZE) -> Semant
     """Untrained semantics."""
     head = DenseHead(len(catalog))
     classifier = MaskClassifier(head.classify.in_channels, len(catalog))
-    return SemanticModel(catalog, image_size, head, classifier, World(DEEPEST))
+    return SemanticModel(catalog, image_size, head, classifier, World())
 
 
 def save_semantics(model: SemanticModel, path: Path, card: dict[str, Any]) -> None:
@@ -80,7 +80,9 @@ def load_semantics(
     head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     pack(head)
     classifier = model.classifier.to(device).eval().requires_grad_(False)
-    return replace(model, head=head, classifier=classifier, world=model.world.to(device))
+    world = model.world.to(device).eval().requires_grad_(False)
+    world.eyes.to(memory_format=torch.channels_last).half()  # type: ignore[call-overload]
+    return replace(model, head=head, classifier=classifier, world=world)
 
 
 def read_semantics(name_or_path: str) -> SemanticModel:

@@ -28,13 +28,22 @@ class Dense(NamedTuple):
 
     logits: (B, classes, H/4, W/4). hidden: (B, width, H/4, W/4), what they are made of. middles:
     (B, 3, H/4, W/4): a logit of being the middle of a thing, and x and y from here to the middle of
-    the thing here, in `MIDDLE_SCALE`. summary: (B, DEEPEST), means of the deepest features.
+    the thing here, in `MIDDLE_SCALE`.
     """
 
     logits: Tensor
     hidden: Tensor
     middles: Tensor
-    summary: Tensor
+
+
+def deep_stages() -> list[Bottleneck]:
+    """The end of MobileNetV2, from the trunk's coarsest map to `DEEPEST` channels at stride 32."""
+    blocks, channels = [], CHANNELS[-1]
+    for expansion, outputs, count, stride in DEEP_STAGES:
+        for i in range(count):
+            blocks.append(Bottleneck(channels, outputs, stride if i == 0 else 1, expansion))
+            channels = outputs
+    return blocks
 
 
 class DenseHead(nn.Module):
@@ -46,13 +55,8 @@ class DenseHead(nn.Module):
     def __init__(self, classes: int, width: int = 96) -> None:
         super().__init__()
         fine, middle, coarse = CHANNELS
-        blocks, channels = [], coarse
-        for expansion, outputs, count, stride in DEEP_STAGES:
-            for i in range(count):
-                blocks.append(Bottleneck(channels, outputs, stride if i == 0 else 1, expansion))
-                channels = outputs
-        self.deep = nn.Sequential(*blocks)
-        self.context = Context(channels, width)
+        self.deep = nn.Sequential(*deep_stages())
+        self.context = Context(DEEPEST, width)
         self.sides = nn.ModuleList(nn.Conv2d(n, width, 1) for n in (coarse, middle, fine))
         self.mixes = nn.ModuleList(Mix(width) for _ in self.sides)
         self.dropout = nn.Dropout2d(0.1)
@@ -66,7 +70,7 @@ class DenseHead(nn.Module):
         for level, side, mix in zip(reversed(pyramid), self.sides, self.mixes, strict=True):
             size = (level.shape[-2], level.shape[-1])
             x = mix(side(level) + F.interpolate(x, size, mode="bilinear", align_corners=False))
-        return Dense(self.classify(self.dropout(x)), x, self.middles(x), deep.mean((2, 3)))
+        return Dense(self.classify(self.dropout(x)), x, self.middles(x))
 
 
 class Context(nn.Module):

@@ -40,11 +40,11 @@ class FrameFeatures:
 
     image: the tracker's features. hidden, middles: the dense head's, where it is asked. log_dense:
     (K, ., .) log probabilities. probabilities: (K, h, w) on the grid of the tracker's masks.
-    colours: (1, 64, ., .), the image's `colour_maps` on the grid of the finest features. likeness:
-    to the head's world, `World.score`, where the prediction is the head's. flow: to the frame
-    before, None where there is none. moving: what moves by itself, where it is looked for.
-    familiar: from 0 to 1, how far the prediction is to be believed. fixed: that of the fixed
-    classes, where answers are in words. look: what the text model sees, where it looked.
+    colours: (1, 64, ., .), the image's `colour_maps` on the grid of the finest features. scene:
+    the trunk's coarsest map, by which the head's world is known, where the prediction is the head's.
+    flow: to the frame before, None where there is none. moving: what moves by itself, where it is
+    looked for. familiar: from 0 to 1, how far the prediction is to be believed. fixed: that of the
+    fixed classes, where answers are in words. look: what the text model sees, where it looked.
     """
 
     image: Features
@@ -53,7 +53,7 @@ class FrameFeatures:
     log_dense: Tensor
     probabilities: Tensor
     colours: Tensor
-    likeness: Tensor | None = None
+    scene: Tensor | None = None
     flow: Flow | None = None
     moving: Moving | None = None
     familiar: float = 1.0
@@ -93,15 +93,13 @@ def see(
     moving = None
     if context.config.discovery == "objects":
         moving = stream.movers.add(stream.motion.image, flow)
-    familiar = 1.0
-    if features.likeness is not None:
+    scene, familiar = features.scene, 1.0
+    if scene is not None:
         # A GPU has encoded the image while its flow was found; only here it is waited for.
-        likeness = float(features.likeness)
-        familiar = stream.familiarity.add(likeness, perception.usual_likeness)
+        familiar = stream.familiarity.belief(lambda: perception.likeness(scene))
     features = dataclasses.replace(features, flow=flow, moving=moving, familiar=familiar)
-    by_head = features.likeness is not None
     # Where time is short one look has to do.
-    if by_head and second_look.is_due(flow) and not context.effort.degraded:
+    if scene is not None and second_look.is_due(flow) and not context.effort.degraded:
         again = perception.look_again(context.frame)
         features = dataclasses.replace(
             features, log_dense=second_look.joined(features.log_dense, again)
@@ -176,18 +174,19 @@ def extract(
     """
     if image is None:
         (image,) = perception.encode_images([frame.image])
-    hidden = middles = likeness = None
+    hidden = middles = scene = None
     if dense is None or perception.classifies_masks(mode):
-        head = perception.run_head(frame, image)
+        maps = perception.trunk_maps(frame, image)
+        head = perception.run_head(maps)
         hidden, middles = head.hidden, head.middles[0]
         if dense is None:
             dense = head.logits[0].float().log_softmax(0)
-            likeness = perception.likeness(head)
+            scene = maps[-1]
     size = perception.mask_size((frame.image.shape[0], frame.image.shape[1]))
     probabilities = _at(dense.exp(), size)
     fine = image.pyramid[0]
     colours = colour_maps(frame.image, (fine.shape[-2], fine.shape[-1]), perception.device)
-    return FrameFeatures(image, hidden, middles, dense, probabilities, colours, likeness)
+    return FrameFeatures(image, hidden, middles, dense, probabilities, colours, scene)
 
 
 def _at(probabilities: Tensor, size: tuple[int, int]) -> Tensor:

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from sam2vss_ros.affinity.keys import Pyramid
 from sam2vss_ros.affinity.model import AffinityModel
 from sam2vss_ros.evaluation.confusion import ConfusionMatrix
 from sam2vss_ros.sam2.functional import image_tensor
@@ -23,9 +25,6 @@ CORRECTIONS = np.linspace(0, 1, 6)
 TEMPERATURES = np.geomspace(0.4, 3, 28)
 CONFIDENCE_BINS = 15
 
-UNUSUAL = 0.1
-"""Share of the images kept out that may be less familiar than what is usual."""
-
 
 @dataclass(frozen=True)
 class Score:
@@ -33,8 +32,7 @@ class Score:
 
     matrix: of all pixels. scores: (N, K) log probabilities of every fourth row's and column's
     pixels, with truth: (N,) class index. mask_scores: (M, K) of the classifier for masks such as a
-    tracker's, with shares: (M, K) of the classes in them. confidences: (I,), an image's mean.
-    summaries: (I, DEEPEST), an image's `Dense.summary`.
+    tracker's, with shares: (M, K) of the classes in them.
     """
 
     matrix: ConfusionMatrix
@@ -42,8 +40,6 @@ class Score:
     truth: Tensor
     mask_scores: Tensor
     shares: Tensor
-    confidences: Tensor
-    summaries: Tensor
 
     def masks_right(self) -> float:
         """Share of the masks whose likeliest class is the one most of their pixels have."""
@@ -86,34 +82,19 @@ def calibration_error(confidence: Tensor, right: Tensor) -> float:
 
 
 @torch.inference_mode()
-def acquaint(
-    trunk: AffinityModel, semantics: SemanticModel, used: list[LabelledStill], kept: Score
-) -> None:
-    """Tell the semantics which world they know: that of the stills `used`, as `kept` show it."""
-    semantics.head.eval()
-    shown = tqdm(used, unit="image", desc="get acquainted")
-    summaries = [semantics.head(_features(trunk, semantics, still)).summary for still in shown]
-    world = semantics.world
-    world.learn(torch.cat(summaries).float().cpu())
-    world.usual.copy_(world.score(kept.confidences, kept.summaries).quantile(UNUSUAL))
-
-
-@torch.inference_mode()
 def score(
     trunk: AffinityModel, semantics: SemanticModel, stills: list[LabelledStill], seed: int = 0
 ) -> Score:
     """Label whole stills, at their own size, and compare with the truth."""
     catalog = semantics.catalog
     matrix = ConfusionMatrix(catalog)
-    scores, truths, mask_scores, shares, confidences, summaries = [], [], [], [], [], []
+    scores, truths, mask_scores, shares = [], [], [], []
     semantics.head.eval()
     semantics.classifier.eval()
     for i, still in enumerate(tqdm(stills, unit="image", desc="score")):
-        dense = semantics.head(_features(trunk, semantics, still))
+        dense = semantics.head(trunk_maps(trunk, semantics, still.image))
         size = (still.labels.shape[0], still.labels.shape[1])
         logits = dense.logits.float()
-        confidences.append(logits.softmax(1).amax(1).mean().cpu())
-        summaries.append(dense.summary[0].float().cpu())
         upsampled = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)[0].cpu()
         known = still.labels != VOID_LABEL
         best = upsampled.argmax(0).numpy()
@@ -133,18 +114,16 @@ def score(
         torch.cat(truths),
         torch.cat(mask_scores or [nothing]),
         torch.cat(shares or [nothing]),
-        torch.stack(confidences),
-        torch.stack(summaries),
     )
 
 
-def _features(
-    trunk: AffinityModel, semantics: SemanticModel, still: LabelledStill
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The trunk's maps of a still, in float32, at the size that the semantics are made for."""
+def trunk_maps(
+    trunk: AffinityModel, semantics: SemanticModel, image: npt.NDArray[np.uint8]
+) -> Pyramid:
+    """Of an (H, W, 3) image, in float32, at the size that the semantics are made for."""
     at = replace(trunk, image_size=semantics.image_size)
-    size = at.input_size((still.image.shape[0], still.image.shape[1]))
-    fine, middle, coarse = at.encode(image_tensor(still.image, size, trunk.device)).pyramid
+    size = at.input_size((image.shape[0], image.shape[1]))
+    fine, middle, coarse = at.encode(image_tensor(image, size, trunk.device)).pyramid
     return fine.float(), middle.float(), coarse.float()
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sam2vss_ros.affinity.model import AffinityModel
-from sam2vss_ros.affinity.trunk import Bottleneck, Trunk, folded_weights
+from sam2vss_ros.affinity.trunk import Trunk, folded_weights
 from sam2vss_ros.errors import one_line
 from sam2vss_ros.sam2.build import native_bfloat16
 from sam2vss_ros.sam2.checkpoint import read_weights
@@ -53,8 +53,8 @@ def train_semantics(
 ) -> SemanticModel:
     """Train for `steps` steps of `views` views of `size` pixels square; returns averaged weights.
 
-    pretrained: the published MobileNetV2 (.pt) whose last stages the head begins with; None: those
-    of the embedded semantics. `out` gets checkpoint.pt, log.jsonl and curves.png. A run may be
+    pretrained: the published MobileNetV2 (.pt) whose last stages the head begins with, and which is
+    to know scenes; None: those of the embedded semantics. `out` gets checkpoint.pt, log.jsonl and curves.png. A run may be
     resumed with more or fewer steps: the learning rate is level until the last half of them.
     Raises FileExistsError where `out` holds a run and `resume` is off, ValueError for no stills.
     """
@@ -89,10 +89,13 @@ def _new_semantics(
     head = semantics.head.to(device)
     semantics.classifier.to(device)
     head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    street = read_semantics("street")
+    semantics.world.load_state_dict(street.world.state_dict())
     if pretrained is None:
-        head.deep.load_state_dict(read_semantics("street").head.deep.state_dict())
+        head.deep.load_state_dict(street.head.deep.state_dict())
     else:
         load_deep_stages(head.deep, pretrained)
+        load_deep_stages(semantics.world.eyes, pretrained)
     return semantics
 
 
@@ -110,15 +113,14 @@ def _optimiser(modules: nn.ModuleDict) -> torch.optim.Optimizer:
 
 
 def load_deep_stages(deep: nn.Sequential, path: Path) -> None:
-    """Give the head's deepest stages the published weights of a MobileNetV2 (.pt).
+    """Give modules that end a trunk, as a MobileNetV2 does, its published weights (.pt).
 
     Raises ValueError for a file that holds none.
     """
     first = len(Trunk().blocks)
     try:
         published = read_weights(path)
-        blocks = {first + i: block for i, block in enumerate(deep) if isinstance(block, Bottleneck)}
-        weights = folded_weights(published, blocks)
+        weights = folded_weights(published, dict(enumerate(deep, first)))
         deep.load_state_dict(
             {
                 f"{int(n) - first}.{rest}": value
