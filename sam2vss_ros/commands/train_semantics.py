@@ -73,6 +73,7 @@ def add_train_semantics(kinds: Any) -> None:
 
 def _train_semantics(args: argparse.Namespace) -> None:
     from sam2vss_ros.affinity.model import load_affinity_model
+    from sam2vss_ros.io.readers import open_frames
     from sam2vss_ros.semantics.catalog import load_catalog
     from sam2vss_ros.semantics.model import save_semantics
     from sam2vss_ros.training.calibration import calibrated, score
@@ -90,6 +91,7 @@ def _train_semantics(args: argparse.Namespace) -> None:
         catalog = load_catalog(args.classes)
         stills = load_stills(args.data, catalog, label_rules(args))
         used, kept = split_off(stills, args.holdout)
+        elsewhere = [open_frames(path) for path in args.elsewhere]
         trunk = load_affinity_model("mobile", device=args.device)
         semantics = train_semantics(
             trunk,
@@ -110,7 +112,7 @@ def _train_semantics(args: argparse.Namespace) -> None:
         semantics = calibrated(semantics, loss_weights(used, catalog), rough)
         found = score(trunk, semantics, kept)
         card["held_out"] = found.as_json()
-    acquaint(trunk, semantics, used, args.elsewhere)
+    acquaint(trunk, semantics, used, elsewhere)
     save_semantics(semantics, args.out, card)
     print(f"\nwrote {args.out}, trained on {len(used)} images; curves: {run / 'curves.png'}")
     if found is not None:

@@ -41,10 +41,10 @@ class FrameFeatures:
     image: the tracker's features. hidden, middles: the dense head's, where it is asked. log_dense:
     (K, ., .) log probabilities. probabilities: (K, h, w) on the grid of the tracker's masks.
     colours: (1, 64, ., .), the image's `colour_maps` on the grid of the finest features. scene:
-    the trunk's coarsest map, by which the head's world is known, where the prediction is the head's.
-    flow: to the frame before, None where there is none. moving: what moves by itself, where it is
-    looked for. familiar: from 0 to 1, how far the prediction is to be believed. fixed: that of the
-    fixed classes, where answers are in words. look: what the text model sees, where it looked.
+    the trunk's coarsest map, where the prediction is the head's. flow: to the frame before, None
+    where there is none. moving: what moves by itself, where it is looked for. familiar: from 0 to
+    1, how far the prediction is to be believed. fixed: that of the fixed classes, where answers are
+    in words. look: what the text model sees, where it looked.
     """
 
     image: Features

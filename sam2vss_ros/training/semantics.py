@@ -53,9 +53,10 @@ def train_semantics(
 ) -> SemanticModel:
     """Train for `steps` steps of `views` views of `size` pixels square; returns averaged weights.
 
-    pretrained: the published MobileNetV2 (.pt) whose last stages the head begins with, and which is
-    to know scenes; None: those of the embedded semantics. `out` gets checkpoint.pt, log.jsonl and curves.png. A run may be
-    resumed with more or fewer steps: the learning rate is level until the last half of them.
+    pretrained: the published MobileNetV2 (.pt) whose last stages the head begins with, and the eyes
+    of the world are; None: those of the embedded semantics. `out` gets checkpoint.pt, log.jsonl and
+    curves.png. A run may be resumed with more or fewer steps: the learning rate is level until the
+    last half of them.
     Raises FileExistsError where `out` holds a run and `resume` is off, ValueError for no stills.
     """
     if not stills:

@@ -1,9 +1,8 @@
-"""Which world the semantics know: scenes like those of their training, unlike those of elsewhere."""
+"""Which world the semantics know: scenes like those of their training, unlike others."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sam2vss_ros.affinity.model import AffinityModel
-from sam2vss_ros.errors import InputError
-from sam2vss_ros.io.readers import open_frames
+from sam2vss_ros.io.readers import FrameSource
 from sam2vss_ros.semantics.familiarity import ELSEWHERE
 from sam2vss_ros.semantics.model import SemanticModel
 from sam2vss_ros.training.calibration import trunk_maps
@@ -29,12 +27,12 @@ def acquaint(
     trunk: AffinityModel,
     semantics: SemanticModel,
     stills: Sequence[LabelledStill],
-    elsewhere: Sequence[Path] = (),
+    elsewhere: Sequence[FrameSource] = (),
 ) -> None:
     """Tell the semantics which world they know: that of `stills`.
 
-    elsewhere: videos and folders of images with other scenes; none: those that the world has now.
-    Raises InputError for what cannot be read.
+    elsewhere: recordings of other scenes; none: what the world has of them now. Raises InputError
+    for a frame that cannot be read.
     """
     others = semantics.world.elsewhere.cpu()
     if elsewhere:
@@ -43,30 +41,33 @@ def acquaint(
     semantics.world.learn(here, others)
 
 
-def sample_frames(paths: Sequence[Path], count: int = ELSEWHERE) -> list[Rgb]:
-    """`count` images of videos and folders, as many of each and from all of its length; short ones
-    give some of theirs twice.
+def sample_frames(recordings: Sequence[FrameSource], count: int = ELSEWHERE) -> list[Rgb]:
+    """`count` images, as many of each recording and from all of its length.
 
-    Raises InputError for what cannot be read, and for more recordings than `count`.
+    Short ones give some of theirs twice; of more recordings than images some are left out. Raises
+    InputError for a frame that cannot be read.
     """
-    if len(paths) > count:
-        raise InputError(f"elsewhere: {len(paths)} recordings are more than the {count} images kept")
-    shares = np.bincount(np.arange(count) % len(paths)).tolist()
-    read = tqdm(paths, unit="recording", desc="read elsewhere")
-    return [image for path, share in zip(read, shares, strict=True) for image in _spread(path, share)]
+    chosen = [recordings[i] for i in _spread(len(recordings), min(len(recordings), count))]
+    shares = np.bincount(np.arange(count) % len(chosen)).tolist()
+    read = tqdm(chosen, unit="recording", desc="read elsewhere")
+    return [image for one, n in zip(read, shares, strict=True) for image in _sample(one, n)]
 
 
-def _spread(path: Path, count: int) -> list[Rgb]:
-    """`count` images of a video or folder, from its beginning to its end."""
+def _sample(recording: FrameSource, count: int) -> list[Rgb]:
     kept: list[Rgb] = []
     step = 1
-    for i, image in enumerate(open_frames(path).read()):
+    for i, image in enumerate(recording.read()):
         if i % step:
             continue
         kept.append(image)
         if len(kept) == MOST * count:
             kept, step = kept[::2], 2 * step
-    return [kept[round(i)] for i in np.linspace(0, len(kept) - 1, count)]
+    return [kept[i] for i in _spread(len(kept), count)]
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """`count` indices from the first to the last."""
+    return [round(i) for i in np.linspace(0, length - 1, count).tolist()]
 
 
 def _impressions(

@@ -108,13 +108,13 @@ def test_the_files_see_what_the_pipeline_sees(
     with live.arithmetic():
         (seen,) = live.encode_images([image])
         assert isinstance(seen, TrunkFeatures)
-        dense = live.run_head(Frame(image, 1), seen)
+        dense, likeness = live.run_head(seen.pyramid), live.likeness(seen.pyramid[-1])
         keys = seen.key_net(seen.pyramid), seen.key_net.fine_keys(seen.pyramid)
     trunk = files.run("trunk", {"image": as_told(image)})
     for name, ours in zip(trunk, (*seen.pyramid, *keys), strict=True):
         close(trunk[name], ours)
     head = files.run("head", trunk)
-    for name, ours in zip(head, dense, strict=True):
+    for name, ours in zip(head, (*dense, likeness[None]), strict=True):
         close(head[name], ours)
     equal = head["logits"].argmax(1) == dense.logits.argmax(1).numpy()
     assert equal.mean() >= 0.995
@@ -196,7 +196,7 @@ def test_the_program_of_the_text_labels_an_image(
     known: dict[str, Any] = {}
     exec(program.replace("street.jpg", "street.png"), known)
     with live.arithmetic():
-        wanted = live.run_head(Frame(image, 1)).logits[0].argmax(0).numpy()
+        wanted = live.run_head(live.trunk_maps(Frame(image, 1))).logits[0].argmax(0).numpy()
     assert (known["ids"] == live.catalog.ids[wanted]).mean() >= 0.995
 
 

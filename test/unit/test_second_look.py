@@ -72,7 +72,7 @@ def test_it_sees_the_same_scene() -> None:
     image = make_clip(7, 1, (360, 480), kind="street").frames[0]
     perception, frame = pipeline.perception, Frame(image, 0)
     with perception.arithmetic():
-        first = perception.run_head(frame).logits[0].float()
+        first = perception.run_head(perception.trunk_maps(frame)).logits[0].float()
         second = perception.look_again(frame)
     assert second.shape[0] == len(first) and second.shape[1] < first.shape[1]
     torch.testing.assert_close(second.exp().sum(0), torch.ones(second.shape[1:]))

@@ -128,7 +128,6 @@ def test_dense_head_answers_at_quarter_resolution(height: int, width: int) -> No
     assert dense.logits.shape == (2, 11, *quarter)
     assert dense.hidden.shape == (2, 96, *quarter)
     assert dense.middles.shape == (2, 3, *quarter)
-    assert dense.summary.shape == (2, 320)
 
 
 def test_every_level_of_the_trunk_counts() -> None:
@@ -138,8 +137,7 @@ def test_every_level_of_the_trunk_counts() -> None:
         for level in range(3):
             changed = [m.roll(1, 3) if i == level else m for i, m in enumerate(maps)]
             fine, middle, coarse = changed
-            # The summary is of the deepest stage alone.
-            for before, after in zip(plain[:-1], head((fine, middle, coarse))[:-1], strict=True):
+            for before, after in zip(plain, head((fine, middle, coarse)), strict=True):
                 assert (before - after).abs().max() > 0.01
 
 
@@ -218,7 +216,7 @@ def test_the_head_may_be_of_another_type_than_the_classifier() -> None:
 def test_the_embedded_semantics_know_camvid(shared: Path) -> None:
     """Every tenth image of val. The whole of it, and each class: see the model card."""
     model = load_semantics("street", CPU)
-    assert model.catalog == CAMVID and EMBEDDED.stat().st_size < 5_000_000
+    assert model.catalog == CAMVID and EMBEDDED.stat().st_size < 7_000_000
     stills = load_stills(shared / "data" / "camvid" / "val", CAMVID)[::10]
     found = score(load_affinity_model("mobile", device="cpu"), model, stills)
     assert found.matrix.miou() > 0.55
