@@ -91,7 +91,8 @@ def _new_semantics(
     semantics.classifier.to(device)
     head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     street = read_semantics("street")
-    semantics.world.load_state_dict(street.world.state_dict())
+    semantics.world.eyes.load_state_dict(street.world.eyes.state_dict())
+    semantics.world.elsewhere.copy_(street.world.elsewhere)
     if pretrained is None:
         head.deep.load_state_dict(street.head.deep.state_dict())
     else:

@@ -78,5 +78,5 @@ def _impressions(
     with torch.no_grad():
         for image in tqdm(images, unit="image", desc=what):
             _, _, coarse = trunk_maps(trunk, semantics, image)
-            found.append(semantics.world.impressions(coarse).cpu())
+            found.append(semantics.world.impressions(coarse.cpu()))
     return torch.cat(found)

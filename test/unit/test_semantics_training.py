@@ -11,11 +11,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sam2vss_ros.affinity.model import AffinityModel, load_affinity_model
 from sam2vss_ros.affinity.trunk import Bottleneck
 from sam2vss_ros.cli import main
+from sam2vss_ros.semantics.familiarity import World
 from sam2vss_ros.semantics.model import load_semantics, read_semantics
 from sam2vss_ros.semantics.segmenter import DenseHead
 from sam2vss_ros.semantics.weights_file import load_weights
@@ -33,14 +34,17 @@ def trunk() -> AffinityModel:
 # -- the deepest stages
 
 
-def published(deep: torch.nn.Sequential) -> dict[str, Tensor]:
+def published(deep: nn.Sequential) -> dict[str, Tensor]:
     """A MobileNetV2's weights as PyTorch names them, whose convolutions are those of `deep`."""
     weights: dict[str, Tensor] = {}
     for number, block in enumerate(deep, 14):
-        assert isinstance(block, Bottleneck) and block.expand is not None
-        for j, convolution in enumerate((block.expand, block.filter, block.project)):
-            assert convolution.bias is not None
-            place, channels = f"features.{number}.conv", convolution.out_channels
+        place, convolutions = f"features.{number}", [block]
+        if isinstance(block, Bottleneck):
+            assert block.expand is not None
+            place, convolutions = f"{place}.conv", [block.expand, block.filter, block.project]
+        for j, convolution in enumerate(convolutions):
+            assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
+            channels = convolution.out_channels
             mean, gain = torch.randn(channels), torch.rand(channels) + 0.5
             weights[f"{place}.{3 * j}.weight"] = convolution.weight / gain[:, None, None, None]
             weights[f"{place}.{3 * j + 1}.weight"] = gain
@@ -52,11 +56,12 @@ def published(deep: torch.nn.Sequential) -> dict[str, Tensor]:
 
 def test_a_published_mobilenet_begins_the_head(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    theirs, ours = DenseHead(11).deep, DenseHead(11).deep
+    theirs, ours, eyes = World().eyes, DenseHead(11).deep, World().eyes
     torch.save(published(theirs), tmp_path / "mobilenet.pt")
-    semantics.load_deep_stages(ours, tmp_path / "mobilenet.pt")
-    for key, value in theirs.state_dict().items():
-        torch.testing.assert_close(ours.state_dict()[key], value, rtol=1e-4, atol=1e-5)
+    for module in (ours, eyes):
+        semantics.load_deep_stages(module, tmp_path / "mobilenet.pt")
+        for key, value in module.state_dict().items():
+            torch.testing.assert_close(value, theirs.state_dict()[key], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -187,10 +192,11 @@ def test_the_command_trains_and_reports(
     monkeypatch.setattr(semantics.train_semantics, "__kwdefaults__", small)
     folder = folder_of([street(f"a_{i}") for i in range(4)], tmp_path / "data")
     out = tmp_path / "mine.safetensors"
-    torch.save(published(DenseHead(11).deep), tmp_path / "mobilenet.pt")
+    torch.save(published(World().eyes), tmp_path / "mobilenet.pt")
     command = ["train", "semantics", "--data", str(folder), "--out", str(out), "--device", "cpu"]
     command += ["--steps", "2", "--holdout", "0.25"]
-    assert main([*command, "--pretrained", str(tmp_path / "mobilenet.pt")]) == 0
+    others = ["--elsewhere", str(folder / "labels"), str(folder / "images")]
+    assert main([*command, "--pretrained", str(tmp_path / "mobilenet.pt"), *others]) == 0
     printed = capsys.readouterr().out
     assert "trained on 3 images" in printed and "on 1 held-out images: mIoU" in printed
     assert "Pole" in printed
@@ -199,7 +205,11 @@ def test_the_command_trains_and_reports(
     assert card["held_out"]["per_class_iou"]["Car"] is None
     model = load_semantics(str(out), CPU)
     assert model.catalog == CAMVID and model.image_size == 512
+    shown = read_semantics("street").world.elsewhere
+    assert not torch.allclose(model.world.elsewhere, shown, atol=0.1)
     assert (tmp_path / "mine.run" / "curves.png").is_file()
+    assert main([*command, "--resume", "--elsewhere", "/nowhere.mp4"]) == 2
+    assert "/nowhere.mp4 does not exist" in capsys.readouterr().err
     assert main(command) == 2
     assert "give --resume to go on or another --out" in capsys.readouterr().err
     assert main([*command, "--resume", "--holdout", "0"]) == 0
