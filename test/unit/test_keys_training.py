@@ -11,6 +11,7 @@ import torch
 
 from sam2vss_ros.affinity.keys import KeyNet
 from sam2vss_ros.affinity.model import AffinityModel, load_affinity_model
+from sam2vss_ros.training import keys
 from sam2vss_ros.training.keys import reading_loss, train_keys
 from sam2vss_ros.training.pairs import MOTION, NOWHERE, PASTED, make_pair
 from sam2vss_ros.training.pasted import Pictures
@@ -68,8 +69,9 @@ def test_the_loss_knows_right_from_wrong() -> None:
 
 
 def test_a_run_learns_and_is_resumed(
-    pictures: Pictures, model: AffinityModel, tmp_path: Path
+    pictures: Pictures, model: AffinityModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(keys, "FIRST_BATCHES", 4)
     train_keys(pictures, model, tmp_path / "run", steps=1)
     with pytest.raises(FileExistsError, match="give --resume"):
         train_keys(pictures, model, tmp_path / "run", steps=2)
