@@ -44,8 +44,21 @@ def add_train_semantics(kinds: Any) -> None:
     parser.add_argument("--classes", default="camvid", help="class file or its shipped name")
     add_label_options(parser)
     parser.add_argument("--steps", type=int, default=4000, help="of eight views (default 4000)")
-    parser.add_argument(
+    beginning = parser.add_mutually_exclusive_group()
+    beginning.add_argument(
         "--pretrained", type=Path, metavar="FILE", help="weights of a MobileNetV2 (.pt)"
+    )
+    beginning.add_argument(
+        "--start",
+        metavar="NAME|FILE",
+        help="semantics of the same classes to go on from, gently: street, or a file",
+    )
+    parser.add_argument(
+        "--drawn",
+        type=int,
+        default=0,
+        metavar="N",
+        help="train on N images of drawn streets as well, for simulations and the demo (default 0)",
     )
     parser.add_argument(
         "--elsewhere",
@@ -75,14 +88,17 @@ def _train_semantics(args: argparse.Namespace) -> None:
     from sam2vss_ros.affinity.model import load_affinity_model
     from sam2vss_ros.io.readers import open_frames
     from sam2vss_ros.semantics.catalog import load_catalog
-    from sam2vss_ros.semantics.model import save_semantics
+    from sam2vss_ros.semantics.model import read_semantics, save_semantics
     from sam2vss_ros.training.calibration import calibrated, score
     from sam2vss_ros.training.data import load_stills, split_off
+    from sam2vss_ros.training.drawn import drawn_stills
     from sam2vss_ros.training.semantics import loss_weights, train_semantics
     from sam2vss_ros.training.world import acquaint
 
     if args.steps < 1:
         raise InputError(f"steps: {args.steps} is not a positive number")
+    if args.drawn < 0:
+        raise InputError(f"drawn: {args.drawn} is not a number of images")
     if not 0 <= args.holdout < 1:
         raise InputError(f"holdout: {args.holdout} is not a share from 0 to below 1")
     check_weights(args.out, args.overwrite)
@@ -91,7 +107,9 @@ def _train_semantics(args: argparse.Namespace) -> None:
         catalog = load_catalog(args.classes)
         stills = load_stills(args.data, catalog, label_rules(args))
         used, kept = split_off(stills, args.holdout)
+        start = read_semantics(args.start) if args.start else None
         elsewhere = [open_frames(path) for path in args.elsewhere]
+        used += drawn_stills(args.drawn, catalog)
         trunk = load_affinity_model("mobile", device=args.device)
         semantics = train_semantics(
             trunk,
@@ -100,12 +118,15 @@ def _train_semantics(args: argparse.Namespace) -> None:
             run,
             steps=args.steps,
             pretrained=args.pretrained,
+            start=start,
             seed=args.seed,
             resume=args.resume,
         )
     except (ValueError, OSError, ModelUnavailableError) as error:
         raise InputError(str(error)) from error
     card: dict[str, Any] = {"images": len(used), "steps": args.steps, "seed": args.seed}
+    if args.drawn:
+        card["drawn"] = args.drawn
     found = None
     if kept:
         rough = score(trunk, semantics, kept)

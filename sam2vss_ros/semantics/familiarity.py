@@ -30,7 +30,7 @@ LOOK_EVERY = 4
 KEEP = 0.65
 """Share of the past in the mean from look to look."""
 
-STRANGE, FAMILIAR = 0.16, 0.26
+STRANGE, FAMILIAR = 0.25, 0.4
 """Likeness where belief in the classes begins, and where it is whole."""
 
 DECAY = 0.01

@@ -7,6 +7,9 @@ each every class has: so its scores say how pure a mask is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from sam2vss_ros.sam2.checkpoint import read_weights
 from sam2vss_ros.sam2.functional import normalise
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.semantics.model import SemanticModel, new_semantics, read_semantics
+from sam2vss_ros.semantics.networks.class_mapping import same_classes
 from sam2vss_ros.training.data import VOID, VOID_LABEL, LabelledStill, pixel_counts
 from sam2vss_ros.training.loop import run_steps
 from sam2vss_ros.training.losses import class_weights, dense_losses
@@ -32,6 +36,13 @@ VIEWS_PER_STEP = 8
 VIEW_SIZE = 320
 DEEP_RATE = 0.5
 """Share of the learning rate for the deepest stages, which are trained already."""
+
+GENTLE = 0.15
+"""Share of the learning rate for semantics that are trained already."""
+
+TAKEN = 0.7
+"""How far such semantics go from what they were to what they have learned: on the way is what knows
+the old and the new (Wortsman et al., "Robust Fine-Tuning of Zero-Shot Models", 2022)."""
 
 WEIGHT_DECAY = 0.02
 OVERLAP_SHARE, MIDDLE_SHARE, MASK_SHARE = 0.7, 0.3, 0.3
@@ -46,6 +57,7 @@ def train_semantics(
     *,
     steps: int,
     pretrained: Path | None = None,
+    start: SemanticModel | None = None,
     seed: int = 0,
     resume: bool = False,
     views: int = VIEWS_PER_STEP,
@@ -54,27 +66,45 @@ def train_semantics(
     """Train for `steps` steps of `views` views of `size` pixels square; returns averaged weights.
 
     pretrained: the published MobileNetV2 (.pt) whose last stages the head begins with, and the eyes
-    of the world are; None: those of the embedded semantics. `out` gets checkpoint.pt, log.jsonl and
-    curves.png. A run may be resumed with more or fewer steps: the learning rate is level until the
-    last half of them.
-    Raises FileExistsError where `out` holds a run and `resume` is off, ValueError for no stills.
+    of the world are; None: those of the embedded semantics. start: semantics of the same classes to
+    go on from instead, at a lower rate, with their normalisation as it is and `TAKEN` of the way in
+    the end; they are changed.
+    `out` gets checkpoint.pt, log.jsonl and curves.png. A run may be resumed with more or fewer
+    steps: the learning rate is level until the last half of them.
+    Raises FileExistsError where `out` holds a run and `resume` is off, ValueError for no stills and
+    for a start of other classes.
     """
     if not stills:
         raise ValueError("no stills to train on")
     torch.manual_seed(seed)
-    semantics = _new_semantics(catalog, pretrained, trunk.device)
+    if start is None:
+        semantics = _new_semantics(catalog, pretrained, trunk.device)
+    else:
+        semantics = _begun_semantics(start, catalog, trunk.device)
     modules = nn.ModuleDict({"head": semantics.head, "classifier": semantics.classifier})
+    begun = deepcopy(modules.state_dict())
     weights = loss_weights(stills, catalog).to(trunk.device)
 
     def step(batch: Views, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        if start is not None:
+            _keep_normalisation(semantics.head)
         return _loss(trunk, semantics, batch, weights, rng)
 
     def stream(first: int) -> ViewStream:
         return ViewStream(stills, catalog, count=views, size=size, seed=seed, first_step=first)
 
     run_steps(
-        modules, _optimiser(modules), stream, step, out, steps=steps, seed=seed, resume=resume
+        modules,
+        _optimiser(modules, 1.0 if start is None else GENTLE),
+        stream,
+        step,
+        out,
+        steps=steps,
+        seed=seed,
+        resume=resume,
     )
+    if start is not None:
+        _go_back(modules, begun)
     return semantics
 
 
@@ -101,15 +131,45 @@ def _new_semantics(
     return semantics
 
 
-def _optimiser(modules: nn.ModuleDict) -> torch.optim.Optimizer:
+def _begun_semantics(
+    start: SemanticModel, catalog: ClassCatalog, device: torch.device
+) -> SemanticModel:
+    if not same_classes(start.catalog, catalog):
+        raise ValueError(f"start: its classes are not those of {catalog.name}")
+    head = start.head.to(device).requires_grad_(True)
+    start.classifier.to(device).requires_grad_(True)
+    head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return replace(start, catalog=catalog)
+
+
+def _keep_normalisation(head: nn.Module) -> None:
+    """Images of two kinds together would have a mean that neither has."""
+    for module in head.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
+def _go_back(modules: nn.Module, begun: Mapping[str, Tensor]) -> None:
+    """Leave `TAKEN` of the way from what the modules were."""
+    with torch.no_grad():
+        for name, parameter in modules.named_parameters():
+            parameter.lerp_(begun[name], 1 - TAKEN)
+
+
+def _optimiser(modules: nn.ModuleDict, rate: float) -> torch.optim.Optimizer:
+    """rate: share of the learning rate of a run."""
     trained = dict(modules.named_parameters())
     deep = [p for name, p in trained.items() if name.startswith("head.deep.")]
     own = [p for name, p in trained.items() if not name.startswith("head.deep.")]
     return torch.optim.AdamW(
         [
-            {"params": [p for p in own if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
-            {"params": [p for p in own if p.ndim <= 1], "weight_decay": 0.0},
-            {"params": deep, "share": DEEP_RATE, "weight_decay": WEIGHT_DECAY},
+            {
+                "params": [p for p in own if p.ndim > 1],
+                "share": rate,
+                "weight_decay": WEIGHT_DECAY,
+            },
+            {"params": [p for p in own if p.ndim <= 1], "share": rate, "weight_decay": 0.0},
+            {"params": deep, "share": DEEP_RATE * rate, "weight_decay": WEIGHT_DECAY},
         ]
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from sam2vss_ros.semantics.weights_file import load_weights
 from sam2vss_ros.training import data, loop, semantics
 from sam2vss_ros.training.data import LabelledStill
 from stills import two_halves
-from street_stills import CAMVID, CPU, street
+from street_stills import CAMVID, CPU, street, worn_semantics
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +175,35 @@ def test_it_learns_a_street(
         assert last < limit * first, loss
 
 
+@pytest.mark.usefixtures("in_process")
+def test_trained_semantics_go_on_gently(
+    trunk: AffinityModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it learns, by less than from scratch, and means and deviations stay."""
+    monkeypatch.setattr(loop, "WARMUP_STEPS", 1)
+    start, begun = worn_semantics(), worn_semantics().head.state_dict()
+    model = semantics.train_semantics(
+        trunk, [street()], CAMVID, tmp_path, steps=2, start=start, views=2, size=64
+    )
+    assert model.image_size == start.image_size and not model.head.training
+    moved = {
+        key: float((value - begun[key]).abs().max())
+        for key, value in model.head.state_dict().items()
+        if value.is_floating_point()
+    }
+    for key, most in moved.items():
+        assert most == 0 if ".running_" in key else 0 < most < semantics.GENTLE * 5e-3, key
+
+
+def test_a_start_of_other_classes_is_refused(trunk: AffinityModel, tmp_path: Path) -> None:
+    other = replace(CAMVID, classes=CAMVID.classes[:3])
+    with pytest.raises(ValueError, match="start: its classes are not those of camvid"):
+        semantics.train_semantics(
+            trunk, [street()], other, tmp_path / "run", steps=1, start=worn_semantics()
+        )
+    assert not list(tmp_path.iterdir())
+
+
 def folder_of(stills: list[LabelledStill], root: Path) -> Path:
     for kind in ("images", "labels"):
         (root / kind).mkdir(parents=True)
@@ -212,7 +242,7 @@ def test_the_command_trains_and_reports(
     assert "/nowhere.mp4 does not exist" in capsys.readouterr().err
     assert main(command) == 2
     assert "give --resume to go on or another --out" in capsys.readouterr().err
-    assert main([*command, "--resume", "--holdout", "0"]) == 0
+    assert main([*command, "--resume", "--holdout", "0", "--start", str(out), "--drawn", "1"]) == 0
     assert (
         "held-out" not in capsys.readouterr().out and "held_out" not in load_weights(out)[1]["card"]
     )
@@ -223,6 +253,7 @@ def test_the_command_trains_and_reports(
     [
         ((), "images is not a folder"),
         (("--holdout", "1"), "holdout: 1.0 is not a share from 0 to below 1"),
+        (("--drawn", "-1"), "drawn: -1 is not a number of images"),
         (("--steps", "0"), "steps: 0 is not a positive number"),
         (("--classes", "nowhere"), "shipped by name"),
         (("--out", "/nowhere/net.safetensors"), "out: the folder of /nowhere/net"),
