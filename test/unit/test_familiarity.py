@@ -49,7 +49,7 @@ def test_a_single_look_changes_little_and_another_scene_all() -> None:
     familiarity = Familiarity()
     for _ in range(LOOK_EVERY):
         assert familiarity.belief(likeness(1.0)) == 1
-    assert familiarity.belief(likeness(-0.8)) == 1
+    assert familiarity.belief(likeness(-0.3)) == 1
     for _ in range(10 * LOOK_EVERY):
         last = familiarity.belief(likeness(-0.8))
     assert last == 0

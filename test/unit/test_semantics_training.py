@@ -192,7 +192,10 @@ def test_trained_semantics_go_on_gently(
         if value.is_floating_point()
     }
     for key, most in moved.items():
-        assert most == 0 if ".running_" in key else 0 < most < semantics.GENTLE * 5e-3, key
+        if ".running_" in key:
+            assert most < 1e-6, key
+        else:
+            assert 0 < most < semantics.GENTLE * 5e-3, key
 
 
 def test_a_start_of_other_classes_is_refused(trunk: AffinityModel, tmp_path: Path) -> None:
