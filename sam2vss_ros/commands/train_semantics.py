@@ -133,7 +133,10 @@ def _train_semantics(args: argparse.Namespace) -> None:
         semantics = calibrated(semantics, loss_weights(used, catalog), rough)
         found = score(trunk, semantics, kept)
         card["held_out"] = found.as_json()
-    acquaint(trunk, semantics, used, elsewhere)
+    try:
+        acquaint(trunk, semantics, used, elsewhere)
+    except ValueError as error:
+        raise InputError(f"elsewhere: {error}; --resume with others goes on from here") from error
     save_semantics(semantics, args.out, card)
     print(f"\nwrote {args.out}, trained on {len(used)} images; curves: {run / 'curves.png'}")
     if found is not None:

@@ -68,7 +68,10 @@ class World(nn.Module):
         return (self.impressions(coarse) * self.direction).sum(1) + self.offset
 
     def learn(self, here: Tensor, elsewhere: Tensor) -> None:
-        """Divide (N, IMPRESSION) of familiar scenes from (ELSEWHERE, IMPRESSION) of others."""
+        """Divide (N, IMPRESSION) of familiar scenes from (ELSEWHERE, IMPRESSION) of others.
+
+        Raises ValueError where they are the same scenes.
+        """
         impressions = torch.cat([here, elsewhere]).double()
         sides = torch.cat([torch.ones(len(here)), -torch.ones(len(elsewhere))]).double()
         shares = torch.where(sides > 0, 0.5 / len(here), 0.5 / len(elsewhere))
@@ -87,6 +90,8 @@ class World(nn.Module):
         descent.step(loss)
         found = line.detach()
         usual = (unit[: len(here)] @ found[1:] + found[0]).median()
+        if usual <= 0:
+            raise ValueError("the scenes of elsewhere look like those of the training")
         direction = found[1:] / deviation / usual
         self.direction.copy_(direction)
         self.offset.copy_(found[0] / usual - direction @ mean)

@@ -105,6 +105,11 @@ def read_semantics(name_or_path: str) -> SemanticModel:
             raise ValueError(
                 f"its image_size is pixels from 32 to {MAX_IMAGE_SIZE}, not {one_line(repr(size))}"
             )
+        if "world.usual" in tensors:
+            raise ValueError(
+                "an earlier version wrote it; 'sam2vss train semantics' with the same --out, "
+                "--resume and --overwrite writes it anew from its .run"
+            )
         model = new_semantics(parse_catalog(about["catalog"], "its catalog"), size)
         for name in ("head", "classifier", "world"):
             own = {

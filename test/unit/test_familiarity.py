@@ -95,6 +95,13 @@ def test_a_line_divides_what_was_shown() -> None:
     assert (there < STRANGE).float().mean() > 0.95
 
 
+def test_the_same_scenes_cannot_be_divided() -> None:
+    world, same = World(), torch.rand(ELSEWHERE, IMPRESSION)
+    with pytest.raises(ValueError, match="look like those of the training"):
+        world.learn(same, same)
+    assert float(world(torch.randn(1, 96, 4, 6))) == 1, "it is as it was"
+
+
 @pytest.fixture(scope="module")
 def trunk() -> AffinityModel:
     return load_affinity_model("mobile", device="cpu")

@@ -29,7 +29,7 @@ from sam2vss_ros.semantics.model import (
     read_semantics,
     save_semantics,
 )
-from sam2vss_ros.semantics.weights_file import save_weights
+from sam2vss_ros.semantics.weights_file import load_weights, save_weights
 from sam2vss_ros.training.calibration import score
 from sam2vss_ros.training.data import load_stills
 from squares import box
@@ -297,6 +297,17 @@ def test_weights_that_are_not_finite_are_refused(
         weights.view(-1)[0] = float("nan")
     save_semantics(untrained, path, {})
     with pytest.raises(ValueError, match=rf"{part}\..* holds NaN or infinite weights"):
+        load_semantics(str(path), CPU)
+
+
+def test_a_file_of_an_earlier_version_says_what_to_do(
+    untrained: SemanticModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "old.safetensors"
+    save_semantics(untrained, path, {})
+    tensors, about = load_weights(path)
+    save_weights(path, {**tensors, "world.usual": torch.tensor(0.8)}, about)
+    with pytest.raises(ValueError, match="an earlier version wrote it; 'sam2vss train semantics'"):
         load_semantics(str(path), CPU)
 
 
