@@ -61,12 +61,14 @@ def folded(network: N) -> N:
 class PackedConvolution(nn.Module):
     """A convolution, for inference; activation: `none`, `relu` or, clipped to 0..6, `hardtanh`.
 
-    How weights lie best depends on the size of the input: they are kept for the last few.
+    How weights lie best depends on the size of the input: they are kept for the last few, and to
+    pack them again in half precision, where that holds them exactly, as our files do.
     """
 
     def __init__(self, convolution: nn.Conv2d, activation: str) -> None:
         super().__init__()
-        self.weight, self.bias = convolution.weight, convolution.bias
+        self.weight, self.bias = _shortened(convolution.weight), convolution.bias
+        self._dtype = convolution.weight.dtype
         c = convolution
         self._settings: list[Any] = [c.padding, c.stride, c.dilation, c.groups]
         self._activation = activation, [0.0, 6.0] if activation == "hardtanh" else [], ""
@@ -85,10 +87,16 @@ class PackedConvolution(nn.Module):
         if len(self._packed) == SIZES:
             del self._packed[next(iter(self._packed))]
         weight: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight(
-            self.weight.to_mkldnn(), *self._settings, list(size)
+            self.weight.to(self._dtype).to_mkldnn(), *self._settings, list(size)
         )
         self._packed[size] = weight
         return weight
+
+
+def _shortened(weight: Tensor) -> Tensor:
+    """The same values, in half precision where that holds them."""
+    half = weight.detach().half()
+    return nn.Parameter(half, False) if torch.equal(half.to(weight.dtype), weight) else weight
 
 
 def can_pack(weight: Tensor) -> bool:

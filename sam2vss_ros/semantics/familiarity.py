@@ -57,9 +57,11 @@ class World(nn.Module):
 
     def impressions(self, coarse: Tensor) -> Tensor:
         """(B, 96, h, w) maps of the trunk at stride 16 -> (B, IMPRESSION) float32."""
-        # The weights are used now and then, and may be kept in half precision.
-        weights = {k: v.to(coarse.dtype) for k, v in self.eyes.state_dict().items()}
-        seen: Tensor = functional_call(self.eyes, weights, coarse)
+        # The weights are used now and then, and may be kept in half precision: a block at a time.
+        seen = coarse
+        for block in self.eyes:
+            weights = {k: v.to(coarse.dtype) for k, v in block.state_dict().items()}
+            seen = functional_call(block, weights, seen)
         return seen.float().mean((2, 3))
 
     def forward(self, coarse: Tensor) -> Tensor:
