@@ -123,7 +123,7 @@ def test_evaluate_puts_variants_side_by_side(
     assert [v["mode"] for v in variants] == [*names[:4], "fused"]
     assert (few["config"]["max_objects"], paper["config"]["engine"]) == (1, "exact")
     assert fused["miou"] == fused["mbiou"] == 1.0
-    assert len({v["pixel_accuracy"] for v in (network, paper, fused)}) == 3
+    assert max(network["pixel_accuracy"], paper["pixel_accuracy"]) < fused["pixel_accuracy"]
     for variant in variants:
         assert 0 < variant["latency_ms_p50"] <= variant["latency_ms_p95"]
         assert variant["frames_unmatched"] == variant["frames_failed"] == 0
