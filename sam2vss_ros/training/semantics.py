@@ -78,9 +78,14 @@ def train_semantics(
         raise ValueError("no stills to train on")
     torch.manual_seed(seed)
     if start is None:
-        semantics = _new_semantics(catalog, pretrained, trunk.device)
+        semantics = _new_semantics(catalog, pretrained)
+    elif same_classes(start.catalog, catalog):
+        semantics = replace(start, catalog=catalog)
     else:
-        semantics = _begun_semantics(start, catalog, trunk.device)
+        raise ValueError(f"start: its classes are not those of {catalog.name}")
+    head = semantics.head.to(trunk.device).requires_grad_(True)
+    head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    semantics.classifier.to(trunk.device).requires_grad_(True)
     modules = nn.ModuleDict({"head": semantics.head, "classifier": semantics.classifier})
     begun = deepcopy(modules.state_dict())
     weights = loss_weights(stills, catalog).to(trunk.device)
@@ -113,33 +118,17 @@ def loss_weights(stills: list[LabelledStill], catalog: ClassCatalog) -> Tensor:
     return class_weights(pixel_counts(stills, len(catalog)))
 
 
-def _new_semantics(
-    catalog: ClassCatalog, pretrained: Path | None, device: torch.device
-) -> SemanticModel:
+def _new_semantics(catalog: ClassCatalog, pretrained: Path | None) -> SemanticModel:
     semantics = new_semantics(catalog)
-    head = semantics.head.to(device)
-    semantics.classifier.to(device)
-    head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     street = read_semantics("street")
     semantics.world.eyes.load_state_dict(street.world.eyes.state_dict())
     semantics.world.elsewhere.copy_(street.world.elsewhere)
     if pretrained is None:
-        head.deep.load_state_dict(street.head.deep.state_dict())
+        semantics.head.deep.load_state_dict(street.head.deep.state_dict())
     else:
-        load_deep_stages(head.deep, pretrained)
+        load_deep_stages(semantics.head.deep, pretrained)
         load_deep_stages(semantics.world.eyes, pretrained)
     return semantics
-
-
-def _begun_semantics(
-    start: SemanticModel, catalog: ClassCatalog, device: torch.device
-) -> SemanticModel:
-    if not same_classes(start.catalog, catalog):
-        raise ValueError(f"start: its classes are not those of {catalog.name}")
-    head = start.head.to(device).requires_grad_(True)
-    start.classifier.to(device).requires_grad_(True)
-    head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return replace(start, catalog=catalog)
 
 
 def _keep_normalisation(head: nn.Module) -> None:
