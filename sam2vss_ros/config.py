@@ -122,6 +122,15 @@ class PipelineConfig(Checked):
         "the semantics; empty: equal names meet, and in modes network and refine its own classes "
         "are published",
     )
+    second_look_interval: int = option(
+        3,
+        "frames from one second look of the dense head, at the mirror image, a quarter larger, to "
+        "the next: better labels, of what is small most of all; it takes one and a half times as "
+        "long as the first look. 0: only where the frames before say nothing, as of the first",
+        low=0,
+        high=1000,
+        live=True,
+    )
     min_class_score: float = option(
         0.3,
         "pixels and objects less sure of their class than this are unlabelled; in scenes unlike "

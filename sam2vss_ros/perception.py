@@ -34,7 +34,7 @@ from sam2vss_ros.semantics.networks.class_mapping import same_classes
 from sam2vss_ros.semantics.networks.loading import open_network
 from sam2vss_ros.semantics.networks.network import SegmentationNetwork
 from sam2vss_ros.semantics.posterior import ClassPosterior
-from sam2vss_ros.semantics.segmenter import Dense
+from sam2vss_ros.semantics.segmenter import Classes
 from sam2vss_ros.semantics.vocabulary.ids import WordIds
 from sam2vss_ros.semantics.vocabulary.loading import WHAT_TO_DO, open_text_model
 from sam2vss_ros.semantics.vocabulary.network import VocabularyNetwork
@@ -266,9 +266,14 @@ class Perception:
             image = self._trunk.encode(functional.image_tensor(frame.image, size, self.device))
         return image.pyramid
 
-    def run_head(self, maps: Pyramid) -> Dense:
+    def run_head(self, maps: Pyramid) -> Classes:
         """The dense head on a frame's `trunk_maps`."""
-        return self._semantics.head(maps)
+        return self._semantics.head.see(maps)
+
+    def find_middles(self, hidden: Tensor) -> Tensor:
+        """(3, h, w), the `Dense.middles` of a frame, by what `run_head` gives."""
+        middles: Tensor = self._semantics.head.middles(hidden)[0]
+        return middles
 
     def likeness(self, coarse: Tensor) -> Tensor:
         """To the world that the semantics know, by the coarsest of a frame's `trunk_maps`: that of
@@ -276,14 +281,14 @@ class Perception:
         return self._semantics.world(coarse)[0]
 
     def look_again(self, frame: Frame) -> Tensor:
-        """(K, h, w) log probabilities of the dense head for the frame's small mirror image, turned
+        """(K, h, w) log probabilities of the dense head for the frame's larger mirror image, turned
         back: `semantics.second_look`."""
         height, width = frame.image.shape[:2]
-        small = dataclasses.replace(
+        large = dataclasses.replace(
             self._trunk, image_size=round(second_look.SIZE * self._trunk.image_size)
         ).input_size((height, width))
-        pixels = functional.image_tensor(frame.image, small, self.device).flip(3)
-        logits = self._semantics.head(self._trunk.encode(pixels).pyramid).logits
+        pixels = functional.image_tensor(frame.image, large, self.device).flip(3)
+        logits = self._semantics.head.see(self._trunk.encode(pixels).pyramid).logits
         return logits[0].flip(2).float().log_softmax(0)
 
     def classify_masks(self, hidden: Tensor, masks: Tensor) -> Tensor:

@@ -93,7 +93,8 @@ class TrackedObject:
     empty (0 x 0) when the object is not visible. `area` counts pixels, `centroid` is x, y in
     pixels, `age` and `frames_since_seen` count processed frames. `class_probabilities` is (C,)
     float32 in the catalog's order, adding up to 1 but for what is none of its words; `class_id` is
-    the catalog's unlabelled id while its class is unknown. Scores run from 0 to 1.
+    the catalog's unlabelled id while its class is unknown; `class_score` is then that of the
+    likeliest class that it may have. Scores run from 0 to 1.
     """
 
     track_id: int

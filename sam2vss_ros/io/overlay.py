@@ -150,7 +150,9 @@ def _draw_tags(canvas: Image, objects: Sequence[TrackedObject], catalog: ClassCa
     placed: list[Box] = []
     seen = [o for o in objects if o.state == TrackState.CONFIRMED and o.area > 0]
     for obj in sorted(seen, key=lambda o: -o.area):
-        text = f"{obj.class_name or '?'} {obj.track_id} {obj.class_score:.2f}"
+        text = f"? {obj.track_id}"
+        if obj.class_name:
+            text = f"{obj.class_name} {obj.track_id} {obj.class_score:.2f}"
         (w, h), below = cv2.getTextSize(text, FONT, scale, 1)
         size = w + h + 12, h + below + 4
         for x, y in _tag_places(obj, size):

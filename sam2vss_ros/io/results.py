@@ -58,8 +58,8 @@ class RunSummary:
         self.note(answer.timings_ms)
         self.objects_max = max(self.objects_max, len(answer.objects))
         self.track_ids.update(o.track_id for o in answer.objects)
-        ids, pixels = np.unique(answer.label_image, return_counts=True)
-        self.pixels_by_id.update(dict(zip(ids.tolist(), pixels.tolist(), strict=True)))
+        pixels = np.bincount(answer.label_image.ravel())
+        self.pixels_by_id.update({i: int(pixels[i]) for i in np.flatnonzero(pixels).tolist()})
 
     def note(self, milliseconds: Mapping[str, float]) -> None:
         """Add what stages have taken on a frame."""

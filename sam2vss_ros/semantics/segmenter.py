@@ -23,12 +23,20 @@ MIDDLE_SCALE = 16.0
 """Pixels, at stride 4, of a predicted offset of 1."""
 
 
-class Dense(NamedTuple):
-    """What the head says of B images of H x W pixels, at stride 4.
+class Classes(NamedTuple):
+    """What classes B images of H x W pixels show, at stride 4.
 
-    logits: (B, classes, H/4, W/4). hidden: (B, width, H/4, W/4), what they are made of. middles:
-    (B, 3, H/4, W/4): a logit of being the middle of a thing, and x and y from here to the middle of
-    the thing here, in `MIDDLE_SCALE`.
+    logits: (B, classes, H/4, W/4). hidden: (B, width, H/4, W/4), what they are made of.
+    """
+
+    logits: Tensor
+    hidden: Tensor
+
+
+class Dense(NamedTuple):
+    """All that the head says of B images of H x W pixels: `Classes`, and of the same size (B, 3,
+    H/4, W/4) middles: a logit of being the middle of a thing, and x and y from here to the middle
+    of the thing here, in `MIDDLE_SCALE`.
     """
 
     logits: Tensor
@@ -65,12 +73,17 @@ class DenseHead(nn.Module):
 
     def forward(self, pyramid: tuple[Tensor, Tensor, Tensor]) -> Dense:
         """Maps of the trunk at strides 4, 8 and 16 -> Dense at stride 4."""
+        logits, hidden = self.see(pyramid)
+        return Dense(logits, hidden, self.middles(hidden))
+
+    def see(self, pyramid: tuple[Tensor, Tensor, Tensor]) -> Classes:
+        """The classes alone; `middles` of their hidden maps are what is left."""
         deep = self.deep(pyramid[2])
         x = self.context(deep)
         for level, side, mix in zip(reversed(pyramid), self.sides, self.mixes, strict=True):
             size = (level.shape[-2], level.shape[-1])
             x = mix(side(level) + F.interpolate(x, size, mode="bilinear", align_corners=False))
-        return Dense(self.classify(self.dropout(x)), x, self.middles(x))
+        return Classes(self.classify(self.dropout(x)), x)
 
 
 class Context(nn.Module):

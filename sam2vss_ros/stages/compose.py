@@ -92,15 +92,19 @@ def _describe(
     track: Track,
     extent: Extent,
 ) -> TrackedObject:
-    """An object as it is published; extent: empty where it is not visible."""
+    """An object as it is published; extent: empty where it is not visible.
+
+    What was found as a thing is none of the classes of stuff, nor has it the score of one.
+    """
     probabilities = track.posterior.probabilities().numpy()
     likeliest, probabilities = float(probabilities.max()), probabilities[: len(words.catalog)]
-    best = int(probabilities.argmax())
-    score = float(probabilities[best]) * (1.0 if track.posterior.given else familiar)
-    known = words.catalog.classes[best]
-    sure = score >= context.config.min_class_score and probabilities[best] == likeliest
+    possible = probabilities
     if context.config.discovery == "objects" and not track.prompted:
-        sure = sure and known.thing  # what was found as a thing is none of the classes of stuff
+        possible = probabilities * words.things[: len(words.catalog)]
+    best = int(possible.argmax())
+    score = float(possible[best]) * (1.0 if track.posterior.given else familiar)
+    known = words.catalog.classes[best]
+    sure = score >= context.config.min_class_score and possible[best] == likeliest
     return TrackedObject(
         track_id=track.track_id,
         state=track.state,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -38,8 +39,9 @@ class Fixed(NamedTuple):
 class FrameFeatures:
     """What the networks say of a frame.
 
-    image: the tracker's features. hidden, middles: the dense head's, where it is asked. log_dense:
-    (K, ., .) log probabilities. probabilities: (K, h, w) on the grid of the tracker's masks.
+    image: the tracker's features. hidden: the dense head's, where it is asked; middles: its
+    `Dense.middles`, (3, ., .), found once somebody asks. log_dense: (K, ., .) log probabilities.
+    probabilities: (K, h, w) on the grid of the tracker's masks.
     colours: (1, 64, ., .), the image's `colour_maps` on the grid of the finest features. scene:
     the trunk's coarsest map, where the prediction is the head's. flow: to the frame before, None
     where there is none. moving: what moves by itself, where it is looked for. familiar: from 0 to
@@ -49,7 +51,7 @@ class FrameFeatures:
 
     image: Features
     hidden: Tensor | None
-    middles: Tensor | None
+    middles: Callable[[], Tensor] | None
     log_dense: Tensor
     probabilities: Tensor
     colours: Tensor
@@ -62,7 +64,8 @@ class FrameFeatures:
 
     def view(self) -> View:
         """What a search sees of it."""
-        return View(self.image, self.probabilities, self.middles, self.moving, self.familiar)
+        middles = None if self.middles is None else self.middles()
+        return View(self.image, self.probabilities, middles, self.moving, self.familiar)
 
 
 Looked = Callable[[], FrameFeatures | None]
@@ -98,8 +101,8 @@ def see(
         # A GPU has encoded the image while its flow was found; only here it is waited for.
         familiar = stream.familiarity.belief(lambda: perception.likeness(scene))
     features = dataclasses.replace(features, flow=flow, moving=moving, familiar=familiar)
-    # Where time is short one look has to do.
-    if scene is not None and second_look.is_due(flow) and not context.effort.degraded:
+    due = second_look.is_due(flow, context.index, context.config.second_look_interval)
+    if due and scene is not None and not context.effort.degraded:  # or one look has to do
         again = perception.look_again(context.frame)
         features = dataclasses.replace(
             features, log_dense=second_look.joined(features.log_dense, again)
@@ -178,7 +181,8 @@ def extract(
     if dense is None or perception.classifies_masks(mode):
         maps = perception.trunk_maps(frame, image)
         head = perception.run_head(maps)
-        hidden, middles = head.hidden, head.middles[0]
+        hidden = head.hidden
+        middles = functools.cache(functools.partial(perception.find_middles, hidden))
         if dense is None:
             dense = head.logits[0].float().log_softmax(0)
             scene = maps[-1]

@@ -87,7 +87,7 @@ def mend(
         return batch
     probabilities = features.probabilities.cpu().numpy()
     things = stream.words.things
-    regions = thing_regions(probabilities.argmax(0), features.middles, things)
+    regions = thing_regions(probabilities.argmax(0), features.middles(), things)
     masks = (batch.masks > 0).cpu().numpy()
     mended = _mended(batch.tracks, masks, regions, probabilities, things)
     return begin_again(perception, stream, features, batch, mended)

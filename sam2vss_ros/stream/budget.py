@@ -2,7 +2,8 @@
 
 Every level keeps what those before it left out:
 
-1. discovery: new objects are looked for half as often, and only on schedule;
+1. discovery: new objects are looked for half as often, and only on schedule, and no image is
+   looked at twice;
 2. memory: each object's memory is written half as often;
 3. interleave: objects take turns, each is followed on every fourth frame; on the others its mask
    moves with the image. An object that the image's motion does not carry, that is hidden or is not
@@ -39,7 +40,7 @@ class Level(IntEnum):
 
 
 DEGRADED = {
-    Level.DISCOVERY: "new objects are looked for less often",
+    Level.DISCOVERY: "new objects are looked for less often, and no image is looked at twice",
     Level.MEMORY: "memory is written less often",
     Level.INTERLEAVE: "objects are followed every fourth frame",
 }

@@ -45,7 +45,7 @@ class Scene:
         probabilities = one_hot * sure + (1 - one_hot) * (1 - sure) / (count - 1)
         nothing = torch.full((3, 8, 8), -9.0)
         self.seen: FrameFeatures = dataclasses.replace(
-            seen, probabilities=probabilities, middles=nothing, familiar=1.0
+            seen, probabilities=probabilities, middles=lambda: nothing, familiar=1.0
         )
 
     def mask(self, place: Box) -> npt.NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""The second look, at a small mirror image, where the past says nothing."""
+"""The second look, at a larger mirror image: now and then, and where the past says nothing."""
 
 from __future__ import annotations
 
@@ -49,20 +49,26 @@ def play(pipeline: VssPipeline, images: list[Image], seconds: float = 0.1) -> No
 
 def test_the_past_speaks_where_the_flow_to_it_is_believed() -> None:
     places = torch.zeros(3, 4, 6)
-    assert second_look.is_due(None) and second_look.is_due(Flow(places))
+    assert second_look.is_due(None, 1, 0) and second_look.is_due(Flow(places), 1, 0)
     places[2] = 0.9
-    assert not second_look.is_due(Flow(places))
+    assert not second_look.is_due(Flow(places), 1, 0)
     places[2, :, :3] = 0.0
-    assert second_look.is_due(Flow(places))
+    assert second_look.is_due(Flow(places), 1, 0)
+
+
+def test_where_the_past_speaks_one_frame_in_a_few_is_looked_at_again() -> None:
+    believed = Flow(torch.ones(3, 4, 6))
+    due = {n: [i for i in range(7) if second_look.is_due(believed, i, n)] for n in (0, 1, 3)}
+    assert due == {0: [], 1: [0, 1, 2, 3, 4, 5, 6], 3: [0, 3, 6]}
 
 
 def test_both_looks_are_one_prediction() -> None:
     first = torch.tensor([0.8, 0.2]).log()[:, None, None].expand(2, 8, 12)
-    second = torch.tensor([0.1, 0.9]).log()[:, None, None].expand(2, 4, 6)
+    second = torch.tensor([0.1, 0.9]).log()[:, None, None].expand(2, 10, 15)
     both = second_look.joined(first, second)
     assert both.shape == (2, 8, 12)
     torch.testing.assert_close(both.exp().sum(0), torch.ones(8, 12))
-    ratio = (2 / 3) * np.log(0.8 / 0.2) + (1 / 3) * np.log(0.1 / 0.9)
+    ratio = (np.log(0.8 / 0.2) + np.log(0.1 / 0.9)) / 2
     torch.testing.assert_close(both[0] - both[1], torch.full((8, 12), float(ratio)))
 
 
@@ -74,7 +80,7 @@ def test_it_sees_the_same_scene() -> None:
     with perception.arithmetic():
         first = perception.run_head(perception.trunk_maps(frame)).logits[0].float()
         second = perception.look_again(frame)
-    assert second.shape[0] == len(first) and second.shape[1] < first.shape[1]
+    assert second.shape[0] == len(first) and second.shape[1] == 1.25 * first.shape[1]
     torch.testing.assert_close(second.exp().sum(0), torch.ones(second.shape[1:]))
     only = second_look.joined(torch.zeros_like(first), second).argmax(0)
     agree = (only == first.argmax(0)).float().mean()
@@ -86,7 +92,7 @@ def test_it_sees_the_same_scene() -> None:
 def test_a_stream_is_looked_at_again_where_it_begins_and_breaks(
     mode: str, clip: list[Image], looks: list[int]
 ) -> None:
-    pipeline = open_pipeline(PipelineConfig(mode=mode))
+    pipeline = open_pipeline(PipelineConfig(mode=mode, second_look_interval=0))
     play(pipeline, [clip[0]] * 3)
     assert looks == [0]
     pipeline.process(Frame(np.bitwise_not(clip[0]), 300_000_000))
@@ -95,6 +101,18 @@ def test_a_stream_is_looked_at_again_where_it_begins_and_breaks(
     pipeline.reset()
     pipeline.process(Frame(np.bitwise_not(clip[0]), 500_000_000))
     assert looks[2:] == [500_000_000]
+
+
+def test_a_stream_is_looked_at_again_on_one_frame_in_a_few(
+    clip: list[Image], looks: list[int]
+) -> None:
+    pipeline = open_pipeline(PipelineConfig(second_look_interval=2))
+    play(pipeline, [clip[0]] * 5)
+    assert looks == [0, 200_000_000, 400_000_000]
+    pipeline.reconfigure(second_look_interval=0)
+    pipeline.process(Frame(clip[0], 500_000_000))
+    pipeline.process(Frame(clip[0], 600_000_000))
+    assert len(looks) == 3
 
 
 def test_images_that_have_little_in_common_are_all_looked_at_again(looks: list[int]) -> None:
