@@ -123,10 +123,10 @@ class PipelineConfig(Checked):
         "are published",
     )
     second_look_interval: int = option(
-        3,
-        "frames from one second look of the dense head, at the mirror image, a quarter larger, to "
-        "the next: better labels, of what is small most of all; it takes one and a half times as "
-        "long as the first look. 0: only where the frames before say nothing, as of the first",
+        4,
+        "frames from one second look of the dense head, at the mirror image, to the next: better "
+        "labels, of what is small most of all, for the networks' time once more; 0: only where the "
+        "frames before say nothing, as of the first",
         low=0,
         high=1000,
         live=True,

@@ -27,7 +27,6 @@ from sam2vss_ros.sam2.build import Sam2Model, load_model
 from sam2vss_ros.sam2.cards import ModelCard, model_card
 from sam2vss_ros.sam2.discovery import GridSource, RegionSource, Source
 from sam2vss_ros.sam2.options import PRESETS
-from sam2vss_ros.semantics import second_look
 from sam2vss_ros.semantics.catalog import ClassCatalog, load_catalog
 from sam2vss_ros.semantics.model import SemanticModel, load_semantics
 from sam2vss_ros.semantics.networks.class_mapping import same_classes
@@ -281,13 +280,10 @@ class Perception:
         return self._semantics.world(coarse)[0]
 
     def look_again(self, frame: Frame) -> Tensor:
-        """(K, h, w) log probabilities of the dense head for the frame's larger mirror image, turned
-        back: `semantics.second_look`."""
-        height, width = frame.image.shape[:2]
-        large = dataclasses.replace(
-            self._trunk, image_size=round(second_look.SIZE * self._trunk.image_size)
-        ).input_size((height, width))
-        pixels = functional.image_tensor(frame.image, large, self.device).flip(3)
+        """(K, h, w) log probabilities of the dense head for the frame's mirror image, turned back:
+        `semantics.second_look`."""
+        size = self._trunk.input_size((frame.image.shape[0], frame.image.shape[1]))
+        pixels = functional.image_tensor(frame.image, size, self.device).flip(3)
         logits = self._semantics.head.see(self._trunk.encode(pixels).pyramid).logits
         return logits[0].flip(2).float().log_softmax(0)
 

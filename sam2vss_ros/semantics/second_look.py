@@ -1,21 +1,20 @@
-"""A second look at an image: its mirror image, a quarter larger.
+"""A second look at an image: its mirror image.
 
-Averaging over sizes and mirror images is common where time does not count (Chen et al., "Rethinking
-Atrous Convolution", 2017, section 4). Along the optical flow what a second look said counts for the
-frames that follow, too (`stream.smoothing`), so one frame in a few is looked at again. Where the
-frames before say nothing of this one, at the beginning, after a break, and where images follow each
-other too slowly, each is.
+Averaging over mirror images is common where time does not count (Chen et al., "Rethinking Atrous
+Convolution", 2017, section 4). Along the optical flow what a second look said counts for the frames
+that follow, too (`stream.smoothing`), so one frame in a few is looked at again. Where the frames
+before say nothing of this one, at the beginning, after a break, and where images follow each other
+too slowly, each is.
 """
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.stream.motion import Flow
 
-SIZE = 1.25
-"""Of the image, as a share of its size at the first look; so it costs half as much again."""
+WEIGHT = 2 / 3
+"""Of the second look in the mean of both: of the first ones there are more, on other frames."""
 
 BELIEVED = 0.5
 """Mean belief in the flow from which the past speaks for this frame. Videos of 15 Hz have 0.6 and
@@ -34,7 +33,5 @@ def is_due(flow: Flow | None, index: int, interval: int) -> bool:
 
 
 def joined(first: Tensor, second: Tensor) -> Tensor:
-    """Both looks as one: (K, h, w) log probabilities, of which the second are of another size."""
-    size = (first.shape[-2], first.shape[-1])
-    second = F.interpolate(second[None], size, mode="bilinear", align_corners=False)[0]
-    return ((first + second) / 2).log_softmax(0)
+    """Both looks as one: (K, h, w) log probabilities."""
+    return first.lerp(second, WEIGHT).log_softmax(0)
