@@ -92,6 +92,17 @@ def tag_box(image: np.ndarray, frame: SemanticFrame) -> tuple[int, int, int, int
     return int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1
 
 
+def test_only_a_known_class_has_its_score_in_the_tag() -> None:
+    image, frame = scene()
+    car = frame.objects[0]
+    pictures = [
+        draw_overlay(image, replace(frame, objects=(one,)), CATALOG).tobytes()
+        for name in (car.class_name, "")
+        for one in (replace(car, class_name=name), replace(car, class_name=name, class_score=0.1))
+    ]
+    assert len(set(pictures)) == 3 and pictures[2] == pictures[3]
+
+
 def test_large_objects_are_tagged_on_themselves_and_small_ones_beside() -> None:
     image, frame = scene(480, 640)
     left, top, width, height = frame.objects[0].box

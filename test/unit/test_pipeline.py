@@ -15,6 +15,7 @@ from pipelines import open_pipeline
 from sam2vss_ros.errors import ModelUnavailableError
 from sam2vss_ros.sam2.discovery import RegionSource
 from sam2vss_ros.semantics.catalog import catalog_data, load_catalog
+from sam2vss_ros.semantics.familiarity import Familiarity
 from sam2vss_ros.types import Frame, Prompt
 from small_sam2 import BOTH_MODELS, SMALL_SAM2
 from streams import (
@@ -127,8 +128,11 @@ def test_what_is_not_sure_is_unlabelled(minimum: float, street: npt.NDArray[np.u
         assert (o.class_id == 200 and o.class_name == "") == (o.class_score < minimum)
 
 
-def test_what_is_found_as_a_thing_is_of_no_class_of_stuff(street: npt.NDArray[np.uint8]) -> None:
+def test_what_is_found_as_a_thing_is_of_no_class_of_stuff(
+    street: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """But for what users pointed at. Where regions of stuff are asked for, they are named."""
+    monkeypatch.setattr(Familiarity, "belief", lambda *_: 1.0)
     config = small_config(discovery="objects", max_objects=8)
     things = load_catalog("camvid").things
     every_region = RegionSource(things, stuff=True)
@@ -138,6 +142,9 @@ def test_what_is_found_as_a_thing_is_of_no_class_of_stuff(street: npt.NDArray[np
     assert set(countable) == {False, True}
     names = [o.class_name if thing else "" for o, thing in zip(named, countable, strict=True)]
     assert [o.class_name for o in unnamed] == names
+    for o in unnamed:
+        of_things = float(o.class_probabilities[things].max())
+        assert o.class_score == pytest.approx(of_things, abs=1e-6)
 
     pipe = open_pipeline(config)
     run(pipe, street[:1])
