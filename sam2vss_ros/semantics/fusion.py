@@ -25,7 +25,7 @@ PURITY = 3
 POSTERIOR_FLOOR = 0.02
 """No object rules a class out: masks drift, and their pixels may say otherwise."""
 
-SURE_OBJECT, SURE_PIXEL = 0.9, 0.7
+SURE_OBJECT, SURE_PIXEL = 0.8, 0.7
 """An object this sure of its class overrules pixels that are less sure of theirs."""
 
 LEAST_LOGARITHM = -100.0
@@ -61,7 +61,7 @@ def fuse(
     dense evidence and the object's posterior are added up.
 
     Unlike the paper, in refine and classify a mask only overrules pixels that are not sure, and
-    only if nearly all of it is, or probably is, of its class. Everything else keeps the dense
+    only if most of it is, or probably is, of its class. Everything else keeps the dense
     label.
     """
     owner, evidence = owners(masks, size), bilinear(dense.float(), size)

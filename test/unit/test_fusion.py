@@ -70,7 +70,7 @@ def test_classify_takes_the_objects_own_class() -> None:
     fused = fuse("classify", dense, logits(inside), torch.tensor([[0.0, 0.05, 0.95]]), (16, 16))
     assert (fused.classes[:4, :4] == 2).all() and (fused.classes[4:] == 1).all()
     torch.testing.assert_close(fused.confidence[:4, :4], torch.full((4, 4), 0.95))
-    doubtful = fuse("classify", dense, logits(inside), torch.tensor([[0.1, 0.1, 0.8]]), (16, 16))
+    doubtful = fuse("classify", dense, logits(inside), torch.tensor([[0.1, 0.15, 0.75]]), (16, 16))
     assert (doubtful.classes[:4, :4] == 0).all()
 
 
