@@ -125,8 +125,8 @@ class PipelineConfig(Checked):
     second_look_interval: int = option(
         4,
         "frames from one second look of the dense head, at the mirror image, to the next: better "
-        "labels, of what is small most of all, for the networks' time once more; 0: only where the "
-        "frames before say nothing, as of the first",
+        "labels, of what is small most of all, for the networks' time once more; 1 for images that "
+        "have little in common, or where there is time; 0: only where a stream begins or breaks",
         low=0,
         high=1000,
         live=True,

@@ -61,8 +61,7 @@ def fuse(
     dense evidence and the object's posterior are added up.
 
     Unlike the paper, in refine and classify a mask only overrules pixels that are not sure, and
-    only if most of it is, or probably is, of its class. Everything else keeps the dense
-    label.
+    only if most of it is, or probably is, of its class. Everything else keeps the dense label.
     """
     owner, evidence = owners(masks, size), bilinear(dense.float(), size)
     if mode == "fused":

@@ -41,12 +41,12 @@ class FrameFeatures:
 
     image: the tracker's features. hidden: the dense head's, where it is asked; middles: its
     `Dense.middles`, (3, ., .), found once somebody asks. log_dense: (K, ., .) log probabilities.
-    probabilities: (K, h, w) on the grid of the tracker's masks.
-    colours: (1, 64, ., .), the image's `colour_maps` on the grid of the finest features. scene:
-    the trunk's coarsest map, where the prediction is the head's. flow: to the frame before, None
-    where there is none. moving: what moves by itself, where it is looked for. familiar: from 0 to
-    1, how far the prediction is to be believed. fixed: that of the fixed classes, where answers are
-    in words. look: what the text model sees, where it looked.
+    probabilities: (K, h, w) on the grid of the tracker's masks. colours: (1, 64, ., .), the image's
+    `colour_maps` on the grid of the finest features. scene: the trunk's coarsest map, where the
+    prediction is the head's. flow: to the frame before, None where there is none. moving: what
+    moves by itself, where it is looked for. familiar: from 0 to 1, how far the prediction is to be
+    believed. fixed: that of the fixed classes, where answers are in words. look: what the text
+    model sees, where it looked.
     """
 
     image: Features
@@ -101,7 +101,8 @@ def see(
         # A GPU has encoded the image while its flow was found; only here it is waited for.
         familiar = stream.familiarity.belief(lambda: perception.likeness(scene))
     features = dataclasses.replace(features, flow=flow, moving=moving, familiar=familiar)
-    due = second_look.is_due(flow, context.index, context.config.second_look_interval)
+    anew = flow is None or any(context.stream_break)
+    due = second_look.is_due(anew, context.index, context.config.second_look_interval)
     if due and scene is not None and not context.effort.degraded:  # or one look has to do
         again = perception.look_again(context.frame)
         features = dataclasses.replace(
