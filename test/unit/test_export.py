@@ -109,12 +109,13 @@ def test_the_files_see_what_the_pipeline_sees(
         (seen,) = live.encode_images([image])
         assert isinstance(seen, TrunkFeatures)
         dense, likeness = live.run_head(seen.pyramid), live.likeness(seen.pyramid[-1])
+        middles = live.find_middles(dense.hidden)[None]
         keys = seen.key_net(seen.pyramid), seen.key_net.fine_keys(seen.pyramid)
     trunk = files.run("trunk", {"image": as_told(image)})
     for name, ours in zip(trunk, (*seen.pyramid, *keys), strict=True):
         close(trunk[name], ours)
     head = files.run("head", trunk)
-    for name, ours in zip(head, (*dense, likeness[None]), strict=True):
+    for name, ours in zip(head, (*dense, middles, likeness[None]), strict=True):
         close(head[name], ours)
     equal = head["logits"].argmax(1) == dense.logits.argmax(1).numpy()
     assert equal.mean() >= 0.995
