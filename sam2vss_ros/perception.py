@@ -261,8 +261,7 @@ class Perception:
     def trunk_maps(self, frame: Frame, image: Features | None = None) -> Pyramid:
         """A frame as the semantics see it. image: its `encode_images`, where they are known."""
         if image is None or self._trunk is not self.model:
-            size = self._trunk.input_size((frame.image.shape[0], frame.image.shape[1]))
-            image = self._trunk.encode(functional.image_tensor(frame.image, size, self.device))
+            image = self._trunk.encode(self._pixels(frame))
         return image.pyramid
 
     def run_head(self, maps: Pyramid) -> Classes:
@@ -282,10 +281,14 @@ class Perception:
     def look_again(self, frame: Frame) -> Tensor:
         """(K, h, w) log probabilities of the dense head for the frame's mirror image, turned back:
         `semantics.second_look`."""
-        size = self._trunk.input_size((frame.image.shape[0], frame.image.shape[1]))
-        pixels = functional.image_tensor(frame.image, size, self.device).flip(3)
-        logits = self._semantics.head.see(self._trunk.encode(pixels).pyramid).logits
+        mirrored = self._trunk.encode(self._pixels(frame).flip(3))
+        logits = self._semantics.head.see(mirrored.pyramid).logits
         return logits[0].flip(2).float().log_softmax(0)
+
+    def _pixels(self, frame: Frame) -> Tensor:
+        """A frame as the trunk takes it."""
+        size = self._trunk.input_size((frame.image.shape[0], frame.image.shape[1]))
+        return functional.image_tensor(frame.image, size, self.device)
 
     def classify_masks(self, hidden: Tensor, masks: Tensor) -> Tensor:
         """(B, K) class shares of (B, h, w) bool masks by the head's features, float32."""
