@@ -125,8 +125,9 @@ class PipelineConfig(Checked):
     second_look_interval: int = option(
         4,
         "frames from one second look of the dense head, at the mirror image, to the next: better "
-        "labels, of what is small most of all, for the networks' time once more; 1 for images that "
-        "have little in common, or where there is time; 0: only where a stream begins or breaks",
+        "labels, of what is small most of all, for the networks' time once more. Images that have "
+        "little in common are all seen larger and smaller, for three times that, unless frames are "
+        "being dropped; 1: any image is; 0: none but where a stream begins or breaks",
         low=0,
         high=1000,
         live=True,

@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 N = TypeVar("N", bound=nn.Module)
 
-SIZES = 4
+SIZES = 12
 """Of inputs for which weights are kept. Cameras of more than these would pack anew each time."""
 
 
@@ -61,8 +61,9 @@ def folded(network: N) -> N:
 class PackedConvolution(nn.Module):
     """A convolution, for inference; activation: `none`, `relu` or, clipped to 0..6, `hardtanh`.
 
-    How weights lie best depends on the size of the input: they are kept for the last few, and to
-    pack them again in half precision, where that holds them exactly, as our files do.
+    How weights lie best depends on the size of the input, but for most sizes it is the same: what
+    was packed is kept for the last few, and to pack again the weights in half precision, where that
+    holds them exactly, as our files do.
     """
 
     def __init__(self, convolution: nn.Conv2d, activation: str) -> None:
@@ -89,8 +90,15 @@ class PackedConvolution(nn.Module):
         weight: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight(
             self.weight.to(self._dtype).to_mkldnn(), *self._settings, list(size)
         )
-        self._packed[size] = weight
-        return weight
+        alike = (kept for kept in self._packed.values() if _layout(kept) == _layout(weight))
+        self._packed[size] = next(alike, weight)
+        return self._packed[size]
+
+
+def _layout(packed: Tensor) -> bytes:
+    """How packed weights lie in memory, as oneDNN tells it."""
+    description: Tensor = torch.ops.mkldnn._get_mkldnn_serialized_md(packed)
+    return description.numpy().tobytes()
 
 
 def _shortened(weight: Tensor) -> Tensor:
@@ -108,6 +116,7 @@ def can_pack(weight: Tensor) -> bool:
         and torch.backends.mkldnn.is_available()
         # What torch.compile uses, of no promised interface.
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+        and hasattr(torch.ops.mkldnn, "_get_mkldnn_serialized_md")
     ):
         return False
     if weight.dtype == torch.bfloat16:

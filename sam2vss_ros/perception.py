@@ -278,16 +278,16 @@ class Perception:
         `World`, () on the device."""
         return self._semantics.world(coarse)[0]
 
-    def look_again(self, frame: Frame) -> Tensor:
+    def look_again(self, frame: Frame, scale: float) -> Tensor:
         """(K, h, w) log probabilities of the dense head for the frame's mirror image, turned back:
-        `semantics.second_look`."""
-        mirrored = self._trunk.encode(self._pixels(frame).flip(3))
+        `semantics.second_look`. scale: size of the input, by that of the first look."""
+        mirrored = self._trunk.encode(self._pixels(frame, scale).flip(3))
         logits = self._semantics.head.see(mirrored.pyramid).logits
         return logits[0].flip(2).float().log_softmax(0)
 
-    def _pixels(self, frame: Frame) -> Tensor:
-        """A frame as the trunk takes it."""
-        size = self._trunk.input_size((frame.image.shape[0], frame.image.shape[1]))
+    def _pixels(self, frame: Frame, scale: float = 1.0) -> Tensor:
+        """A frame as the trunk takes it. scale: of its usual input."""
+        size = self._trunk.input_size((frame.image.shape[0], frame.image.shape[1]), scale)
         return functional.image_tensor(frame.image, size, self.device)
 
     def classify_masks(self, hidden: Tensor, masks: Tensor) -> Tensor:

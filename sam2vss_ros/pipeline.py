@@ -93,12 +93,17 @@ class VssPipeline:
         return seen
 
     def process(
-        self, frame: Frame, looked: Looked | None = None, elsewhere: float = 0.0
+        self,
+        frame: Frame,
+        looked: Looked | None = None,
+        elsewhere: float = 0.0,
+        hurried: bool = False,
     ) -> SemanticFrame:
         """Segment the next frame of the stream.
 
         looked: hands over its `look`, where that was asked for ahead. elsewhere: seconds that
         other streams have taken since this one's last frame; they count against `target_fps`.
+        hurried: frames of this stream are being dropped, so this one has no longer looks at it.
 
         A frame that is `out_of_order` is not looked at: the answer is the last one's, marked so.
         Time running backwards by more starts the stream afresh. After a scene cut all objects are
@@ -120,7 +125,7 @@ class VssPipeline:
                 answer = self._label_alone(self.stream.aside(frame, self.config), watch)
             return dataclasses.replace(answer, timings_ms=watch.milliseconds())
         height, width = frame.image.shape[:2]
-        context = self.stream.begin(frame, self.requests.take((height, width)))
+        context = self.stream.begin(frame, self.requests.take((height, width)), hurried)
         try:
             with self.perception.arithmetic():
                 if context.config.mode == "network":

@@ -46,9 +46,10 @@ class AffinityModel:
     trunk_dtype: torch.dtype
     dtype: torch.dtype = torch.float32
 
-    def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the input, in the aspect of an image of `size`."""
-        return input_size(size, self.image_size)
+    def input_size(self, size: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
+        """Height and width of the input, in the aspect of an image of `size`. scale: of the usual
+        one."""
+        return input_size(size, self.image_size * scale)
 
     def mask_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the masks: half of the input's."""
@@ -73,8 +74,8 @@ class AffinityModel:
         )
 
 
-def input_size(size: tuple[int, int], longer: int) -> tuple[int, int]:
-    """Height and width of the input, the larger one `longer`, in the aspect of images of `size`."""
+def input_size(size: tuple[int, int], longer: float) -> tuple[int, int]:
+    """Height and width of the input, the larger one about `longer`, in the aspect of images of `size`."""
     scale = longer / max(size) / SIZE_STEP
     height, width = (max(1, round(side * scale)) * SIZE_STEP for side in size)
     return height, width

@@ -226,7 +226,8 @@ class Channel:
             if self._is_late(taken.frame.stamp_ns):
                 return
             self.pipeline.wants_entropy = self.space.wants_entropy(self.config)
-            semantic = self.pipeline.process(taken.frame, looked, elsewhere)
+            hurried = self._worker is not None and self._worker.hurried
+            semantic = self.pipeline.process(taken.frame, looked, elsewhere, hurried)
             self._publish(taken, semantic)
         except MissingLabelsError as error:
             self._skip("no labels", str(error))

@@ -21,6 +21,10 @@ HEARTBEAT = 1.0
 """Seconds at most until it is seen that a camera has fallen silent."""
 
 
+HURRIED = 30.0
+"""Seconds after an image was dropped for which time is short."""
+
+
 class Taken(NamedTuple):
     """An image in hand, and the depth that belongs to it."""
 
@@ -96,6 +100,7 @@ class Worker:
         self._batch = batch
         self._changed = threading.Condition()
         self._stopped = False
+        self._last_drop = -math.inf
         self._reading = False  # whether the look ahead has taken images and not handed them over
         self._coming: list[_Image] | None = None  # what it has handed over
         self._ahead: dict[int, float] = {}  # since when those have waited, by camera
@@ -112,8 +117,15 @@ class Worker:
         """Hand over an image; returns at once. As `Mailbox.put`."""
         with self._changed:
             kept = channel.mailbox.put(arrival)
+            if not kept:
+                self._last_drop = time.monotonic()
             self._changed.notify_all()
             return kept
+
+    @property
+    def hurried(self) -> bool:
+        """Whether images of a camera were dropped lately."""
+        return time.monotonic() - self._last_drop < HURRIED
 
     def wake(self) -> None:
         """What an image waits for may have come."""

@@ -1,28 +1,57 @@
-"""A second look at an image: its mirror image.
+"""A second look at an image: at mirror images of it, of its own size or of others.
 
-Averaging over mirror images is common where time does not count (Chen et al., "Rethinking Atrous
-Convolution", 2017, section 4). Along the optical flow what a second look said counts for the frames
-that follow, too (`stream.smoothing`), so one frame in a few is looked at again, and the first one
-of a stream and after a break, of which no other frame tells.
+Averaging over sizes and mirror images is common where time does not count (Chen et al., "Rethinking
+Atrous Convolution", 2017, section 4). Along the optical flow what a second look said counts for the
+frames that follow, too (`stream.smoothing`), so there one frame in a few is looked at again, at one
+mirror image. A frame of which no other one tells is seen larger and smaller as well, where there is
+time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from sam2vss_ros.stream.motion import Flow
+
+AMONG_OTHERS = (1.0,)
+ALONE = (1.5, 0.75)
+"""Sizes of the mirror images, by that of the first look, of a frame that follows others closely and
+of one that stands alone."""
+
+BELIEVED = 0.5
+"""Mean belief in the flow from which the past speaks for a frame. Videos of 15 Hz have 0.6 and more,
+images a second apart hardly 0.3."""
+
 WEIGHT = 2 / 3
-"""Of the second look in the mean of both: of the first ones there are more, on other frames."""
+"""Of the second looks in the mean of all."""
 
 
-def is_due(anew: bool, index: int, interval: int) -> bool:
-    """Whether frame `index` of a stream is looked at again.
+def sizes(
+    anew: bool, flow: Flow | None, index: int, interval: int, hurried: bool = False
+) -> tuple[float, ...]:
+    """Of the mirror images of frame `index` of a stream, none where one look has to do.
 
-    anew: the stream begins or is broken here. interval: frames from one second look to the next;
-    0: there is none but there.
+    anew: the stream begins or is broken here. flow: to the frame before. interval: frames from one
+    second look to the next; with 1 each frame is looked at as if it stood alone, with 0 there is
+    none but where the stream is `anew`. hurried: frames are being dropped, none is taken for alone.
     """
-    return anew or (interval > 0 and index % interval == 0)
+    alone = anew or flow is None or interval == 1
+    if interval and not alone:
+        alone = float(flow.places[2].mean()) < BELIEVED
+    if alone and not hurried:
+        return ALONE
+    due = anew or (interval > 0 and index % interval == 0)
+    return AMONG_OTHERS if due else ()
 
 
-def joined(first: Tensor, second: Tensor) -> Tensor:
-    """Both looks as one: (K, h, w) log probabilities."""
-    return first.lerp(second, WEIGHT).log_softmax(0)
+def joined(first: Tensor, second: Sequence[Tensor]) -> Tensor:
+    """All looks as one, of the size of the first: (K, h, w) log probabilities."""
+    size = (first.shape[-2], first.shape[-1])
+    fitted = [
+        F.interpolate(look[None], size, mode="bilinear", align_corners=False)[0] for look in second
+    ]
+    return first.lerp(torch.stack(fitted).mean(0), WEIGHT).log_softmax(0)

@@ -101,12 +101,10 @@ def see(
         # A GPU has encoded the image while its flow was found; only here it is waited for.
         familiar = stream.familiarity.belief(lambda: perception.likeness(scene))
     features = dataclasses.replace(features, flow=flow, moving=moving, familiar=familiar)
-    anew = flow is None or any(context.stream_break)
-    due = second_look.is_due(anew, context.index, context.config.second_look_interval)
-    if due and scene is not None and not context.effort.degraded:  # or one look has to do
-        again = perception.look_again(context.frame)
+    # Where nothing is believed it would change nothing, and where time is short one look has to do.
+    if scene is not None and familiar > 0 and not context.effort.degraded:
         features = dataclasses.replace(
-            features, log_dense=second_look.joined(features.log_dense, again)
+            features, log_dense=_looked_again(perception, context, features.log_dense, flow)
         )
     watch.lap("encode")
     if stream.words.naming is not None:
@@ -114,6 +112,19 @@ def see(
         watch.lap("words")
     evidence = stream.smoothing.add(features.log_dense, flow)
     return dataclasses.replace(features, log_dense=evidence)
+
+
+def _looked_again(
+    perception: Perception, context: FrameContext, log_dense: Tensor, flow: Flow | None
+) -> Tensor:
+    """(K, h, w) log probabilities of a frame's first look, with those of second looks."""
+    anew = flow is None or any(context.stream_break)
+    interval = context.config.second_look_interval
+    sizes = second_look.sizes(anew, flow, context.index, interval, context.hurried)
+    if not sizes:
+        return log_dense
+    looks = [perception.look_again(context.frame, size) for size in sizes]
+    return second_look.joined(log_dense, looks)
 
 
 def _speak(

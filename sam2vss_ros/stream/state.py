@@ -27,7 +27,8 @@ class FrameContext:
     """What holds for a frame from its beginning to its end.
 
     index: frames since the stream began. began_anew: because time ran backwards. stream_break: what
-    lies between this frame and the last. prompts: those that point into this scene.
+    lies between this frame and the last. prompts: those that point into this scene. hurried: frames
+    of the stream are being dropped.
     """
 
     frame: Frame
@@ -37,6 +38,7 @@ class FrameContext:
     stream_break: Break
     effort: Effort
     prompts: tuple[PlacedPrompt, ...]
+    hurried: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -90,7 +92,7 @@ class StreamState:
         self.text.renamed()
         self.words = words
 
-    def begin(self, frame: Frame, taken: Taken) -> FrameContext:
+    def begin(self, frame: Frame, taken: Taken, hurried: bool = False) -> FrameContext:
         """Do what was asked for, and compare the frame with the one before."""
         began_anew = not taken.reset and self.timeline.place(frame.stamp_ns) == Place.ANEW
         if began_anew or taken.reset:
@@ -117,6 +119,7 @@ class StreamState:
             stream_break,
             self._budget_for(taken.config).effort(),
             prompts,
+            hurried,
         )
 
     def is_stray(self, frame: Frame) -> bool:
