@@ -75,7 +75,8 @@ class AffinityModel:
 
 
 def input_size(size: tuple[int, int], longer: float) -> tuple[int, int]:
-    """Height and width of the input, the larger one about `longer`, in the aspect of images of `size`."""
+    """Height and width of the input, the larger one about `longer`, in the aspect of images of
+    `size`."""
     scale = longer / max(size) / SIZE_STEP
     height, width = (max(1, round(side * scale)) * SIZE_STEP for side in size)
     return height, width

@@ -2,9 +2,9 @@
 
 Averaging over sizes and mirror images is common where time does not count (Chen et al., "Rethinking
 Atrous Convolution", 2017, section 4). Along the optical flow what a second look said counts for the
-frames that follow, too (`stream.smoothing`), so there one frame in a few is looked at again, at one
-mirror image. A frame of which no other one tells is seen larger and smaller as well, where there is
-time.
+frames that follow, too (`stream.smoothing`), so one frame in a few is looked at again, at one
+mirror image, and the first of a stream and after a break. Images of which the last one tells little
+are all seen larger and smaller instead, where there is time.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from sam2vss_ros.stream.motion import Flow
 
 AMONG_OTHERS = (1.0,)
 ALONE = (1.5, 0.75)
-"""Sizes of the mirror images, by that of the first look, of a frame that follows others closely and
-of one that stands alone."""
+"""Sizes of the mirror images, by that of the first look, of a frame among others and of one that
+stands alone."""
 
 BELIEVED = 0.5
-"""Mean belief in the flow from which the past speaks for a frame. Videos of 15 Hz have 0.6 and more,
+"""Mean belief in the flow below which a frame stands alone. Videos of 15 Hz have 0.6 and more,
 images a second apart hardly 0.3."""
 
 WEIGHT = 2 / 3
@@ -35,17 +35,16 @@ def sizes(
 ) -> tuple[float, ...]:
     """Of the mirror images of frame `index` of a stream, none where one look has to do.
 
-    anew: the stream begins or is broken here. flow: to the frame before. interval: frames from one
-    second look to the next; with 1 each frame is looked at as if it stood alone, with 0 there is
-    none but where the stream is `anew`. hurried: frames are being dropped, none is taken for alone.
+    anew: the stream begins or is broken here. flow: to the frame before, None where there is none.
+    interval: frames from one second look to the next; 1: all are looked at as if they stood alone;
+    0: none but where the stream is `anew`. hurried: frames are being dropped, none is taken for
+    alone.
     """
-    alone = anew or flow is None or interval == 1
-    if interval and not alone:
-        alone = float(flow.places[2].mean()) < BELIEVED
-    if alone and not hurried:
+    anew = anew or flow is None
+    alone = interval == 1 or (flow is not None and float(flow.places[2].mean()) < BELIEVED)
+    if alone and interval and not anew and not hurried:
         return ALONE
-    due = anew or (interval > 0 and index % interval == 0)
-    return AMONG_OTHERS if due else ()
+    return AMONG_OTHERS if anew or (interval and index % interval == 0) else ()
 
 
 def joined(first: Tensor, second: Sequence[Tensor]) -> Tensor:

@@ -118,9 +118,13 @@ def _looked_again(
     perception: Perception, context: FrameContext, log_dense: Tensor, flow: Flow | None
 ) -> Tensor:
     """(K, h, w) log probabilities of a frame's first look, with those of second looks."""
-    anew = flow is None or any(context.stream_break)
-    interval = context.config.second_look_interval
-    sizes = second_look.sizes(anew, flow, context.index, interval, context.hurried)
+    sizes = second_look.sizes(
+        any(context.stream_break),
+        flow,
+        context.index,
+        context.config.second_look_interval,
+        context.hurried,
+    )
     if not sizes:
         return log_dense
     looks = [perception.look_again(context.frame, size) for size in sizes]

@@ -14,7 +14,7 @@ from ros_session import RosSession
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
-from sam2vss_ros.stages.features import FrameFeatures
+from sam2vss_ros.stages.features import FrameFeatures, Looked
 from sam2vss_ros.types import Frame, SemanticFrame
 
 
@@ -25,15 +25,23 @@ class Valve(VssPipeline):
         super().__init__(perception, config)
         self.begun, self.opened = threading.Semaphore(0), threading.Semaphore(0)
         self.looks: list[int] = []
+        self.hurried: list[bool] = []
 
     def look(self, frame: Frame, *args: Any) -> FrameFeatures | None:
         self.looks.append(frame.stamp_ns)
         return super().look(frame, *args)
 
-    def process(self, frame: Frame, *args: Any) -> SemanticFrame:
+    def process(
+        self,
+        frame: Frame,
+        looked: Looked | None = None,
+        elsewhere: float = 0.0,
+        hurried: bool = False,
+    ) -> SemanticFrame:
+        self.hurried.append(hurried)
         self.begun.release()
         assert self.opened.acquire(timeout=60)
-        return super().process(frame, *args)
+        return super().process(frame, looked, elsewhere, hurried)
 
 
 def start_with_valve(
@@ -73,6 +81,7 @@ def test_latest_takes_the_newest(ros: RosSession, start: Start) -> None:
     assert [m.header for m in labels] == [header(0), header(400)]
     bench.wait_for_value("frames processed", "2")
     assert bench.diagnostics()["frames dropped"] == "3"
+    assert made[0].hurried == [False, True]
 
 
 def test_latest_with_a_look_ahead(ros: RosSession, start: Start) -> None:
@@ -109,6 +118,7 @@ def test_all_takes_every_image_in_order(ros: RosSession, start: Start) -> None:
     ros.wait_until(lambda: len(labels) == 10, "ten label images")
     assert [m.header for m in labels] == [header(s) for s in stamps]
     assert bench.diagnostics()["frames dropped"] == "0"
+    assert not any(made[0].hurried)
 
 
 def test_all_drops_the_newcomers_of_a_full_queue_and_tells(ros: RosSession, start: Start) -> None:

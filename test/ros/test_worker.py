@@ -136,6 +136,23 @@ def test_overload(
     assert office.finish(len(answered)) == answered
 
 
+def test_time_is_short_for_a_while_after_a_drop(
+    log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For all cameras: they share the time."""
+    cameras = [Camera(log, name, 1, latest=True) for name in "ab"]
+    office = Office(log, cameras)
+    office.worker.put(cameras[0], arrival(1))
+    assert cameras[0].begun.acquire(timeout=60)
+    office.worker.put(cameras[1], arrival(2))
+    assert not office.worker.hurried
+    office.worker.put(cameras[1], arrival(3))
+    assert office.worker.hurried
+    monkeypatch.setattr("sam2vss_ros.ros.worker.HURRIED", 0.0)
+    assert not office.worker.hurried
+    office.finish(2)
+
+
 def test_a_late_image_does_not_displace_a_newer_one() -> None:
     """The newest is the one that was taken last, where the camera sends them in disorder."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -63,6 +65,21 @@ def test_same_maps_for_more_sizes_than_are_kept() -> None:
             torch.testing.assert_close(packed(x), plain(x), atol=1e-3, rtol=1e-4)
     kept = [len(m._packed) for m in packed.modules() if isinstance(m, PackedConvolution)]
     assert kept == [SIZES] * len(kept)
+
+
+@needs_packing
+def test_weights_that_lie_alike_are_kept_once() -> None:
+    network = small_network()
+    pack(network)
+    with torch.inference_mode():
+        for size in range(16, 80, 8):
+            network(images(1, 3, size, 2 * size))
+    packed = [m for m in network.modules() if isinstance(m, PackedConvolution)]
+    for module in packed:
+        kept = {id(w): w for w in module._packed.values()}.values()
+        layouts = [torch.ops.mkldnn._get_mkldnn_serialized_md(w).tolist() for w in kept]
+        assert all(a != b for a, b in itertools.combinations(layouts, 2))
+    assert any(len(set(map(id, m._packed.values()))) < len(m._packed) for m in packed)
 
 
 @needs_packing
