@@ -8,6 +8,7 @@ cache does not hold; with float32 and one thread it does not even ask oneDNN for
 from __future__ import annotations
 
 import platform
+import threading
 from copy import deepcopy
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -21,6 +22,10 @@ N = TypeVar("N", bound=nn.Module)
 
 SIZES = 12
 """Of inputs for which weights are kept. Cameras of more than these would pack anew each time."""
+
+
+_PACKING = threading.Lock()
+"""Several threads may look at images of different sizes."""
 
 
 class Clipped(nn.Conv2d):
@@ -85,14 +90,16 @@ class PackedConvolution(nn.Module):
         return made
 
     def _pack(self, size: torch.Size) -> Tensor:
-        if len(self._packed) == SIZES:
-            del self._packed[next(iter(self._packed))]
-        weight: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight(
+        made: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight(
             self.weight.to(self._dtype).to_mkldnn(), *self._settings, list(size)
         )
-        alike = (kept for kept in self._packed.values() if _layout(kept) == _layout(weight))
-        self._packed[size] = next(alike, weight)
-        return self._packed[size]
+        with _PACKING:
+            alike = (kept for kept in self._packed.values() if _layout(kept) == _layout(made))
+            weight = next(alike, made)
+            if len(self._packed) == SIZES:
+                del self._packed[next(iter(self._packed))]
+            self._packed[size] = weight
+        return weight
 
 
 def _layout(packed: Tensor) -> bytes:
