@@ -11,7 +11,7 @@ import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-MOST_HEAPS = 2
+MOST_HEAPS = 1
 KEPT = 1 << 26
 """Bytes free at the end of a heap that stay with the process, and what is larger than this is a
 mapping of its own. Pages given back after every array of a frame would have to be cleared again for
@@ -31,7 +31,8 @@ def bound() -> None:
 
 
 def reuse() -> None:
-    """Let arrays be made of what others left, up to KEPT bytes; as `bound`."""
+    """Let arrays be made of what others left, in all threads, up to KEPT bytes; as `bound`."""
+    bound()
     library = _glibc()
     if library is not None:
         library.mallopt(M_MMAP_THRESHOLD, KEPT)

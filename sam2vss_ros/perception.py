@@ -206,6 +206,15 @@ class Perception:
         return ClassPosterior(len(ids), index, None if words.naming is None else len(ids) - 1)
 
     @property
+    def spares_thread(self) -> bool:
+        """Whether a processor is free while a stream's frame is in hand: the dense head may run
+        there."""
+        alone = self._network is None and self.vocabulary is None
+        return (
+            alone and self.device.type == "cpu" and 0 < self.config.threads < threads.processors()
+        )
+
+    @property
     def understands_points(self) -> bool:
         """Whether the model finds masks by points and boxes."""
         return self.model.card.understands_points

@@ -15,13 +15,14 @@ from collections.abc import Callable
 import torch
 
 from sam2vss_ros import heap
+from sam2vss_ros.aside import Aside
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2.discovery import Source
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.stages import classify, compose, discover, features, track
 from sam2vss_ros.stages.batch import ObjectBatch
-from sam2vss_ros.stages.features import FrameFeatures, Looked
+from sam2vss_ros.stages.features import FrameFeatures, Looked, Predicted
 from sam2vss_ros.stream.requests import Requests
 from sam2vss_ros.stream.state import FrameContext, StreamState
 from sam2vss_ros.stream.stopwatch import Clock, Stopwatch
@@ -60,6 +61,7 @@ class VssPipeline:
         )
         self.wants_entropy = False  # whether answers have an entropy image
         self._clock = Clock(perception.device, seconds)
+        self._aside = Aside() if perception.spares_thread else None
 
     @property
     def config(self) -> PipelineConfig:
@@ -76,7 +78,7 @@ class VssPipeline:
         """Where the networks run."""
         return self.perception.device
 
-    def look(self, frame: Frame, image: Features | None = None) -> FrameFeatures | None:
+    def look(self, frame: Frame, image: Features | None = None) -> Predicted | None:
         """What the networks say of a frame that `process` is to have later; None in mode network,
         where that asks them itself.
 
@@ -157,9 +159,16 @@ class VssPipeline:
         self, context: FrameContext, looked: Looked | None, watch: Stopwatch
     ) -> SemanticFrame:
         perception, stream = self.perception, self.stream
-        seen = features.see(perception, stream, context, looked, watch)
+        known = features.see(perception, stream, context, looked, watch, self._aside is not None)
 
-        batch = track.follow(stream, context, seen)
+        if self._aside is None:
+            seen = features.predict(perception, stream, context, known, watch.lap)
+            batch = track.follow(stream, context, seen)
+        else:
+            watch.lap("encode")
+            with self._aside.doing(lambda: self._predict(context, known)) as predicted:
+                batch = track.follow(stream, context, known)
+                seen = predicted()
         watch.lap("track")
 
         batch, keyframe = discover.discover(
@@ -185,6 +194,11 @@ class VssPipeline:
             stream.interleave.note([t.track_id for t in batch.tracks], batch.tracked)
         watch.lap("fuse")
         return answer
+
+    def _predict(self, context: FrameContext, known: FrameFeatures) -> Predicted:
+        """As `features.predict`, in any thread."""
+        with self.perception.arithmetic():
+            return features.predict(self.perception, self.stream, context, known)
 
     def _label_alone(self, context: FrameContext, watch: Stopwatch) -> SemanticFrame:
         """Mode network, and stray frames: the dense prediction is the answer, nothing is
@@ -282,6 +296,8 @@ class VssPipeline:
         The networks are the Perception's to give back.
         """
         with heap.giving_back():
+            if self._aside is not None:
+                self._aside.close()
             del self.perception, self.source, self.stream, self.requests
         if self._clock.on_gpu:
             torch.cuda.empty_cache()

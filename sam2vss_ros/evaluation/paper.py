@@ -43,7 +43,7 @@ from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.semantics.fusion import owners
 from sam2vss_ros.stages import features
 from sam2vss_ros.stages.compose import label_size
-from sam2vss_ros.stages.features import FrameFeatures
+from sam2vss_ros.stages.features import Predicted
 from sam2vss_ros.stream.motion import Motion
 from sam2vss_ros.types import Frame
 
@@ -174,7 +174,7 @@ class _Window:
                 owner = owners(tracked.masks, size)
         return classes.short().cpu().numpy(), owner.short().cpu().numpy()
 
-    def _begin(self, seen: FrameFeatures) -> tuple[Masklets, Tracked]:
+    def _begin(self, seen: Predicted) -> tuple[Masklets, Tracked]:
         """Find the masks of the first frame; they are remembered as they are."""
         perception, size = self._perception, seen.probabilities.shape[-2:]
         everywhere = torch.ones(size, dtype=torch.bool, device=perception.device)

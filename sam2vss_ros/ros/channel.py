@@ -30,7 +30,7 @@ from sam2vss_ros.ros.space import NoDepthError, PairedDepth, Space
 from sam2vss_ros.ros.worker import Taken, Worker
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.semantics.groups import mask_ids
-from sam2vss_ros.stages.features import FrameFeatures, Looked
+from sam2vss_ros.stages.features import Looked, Predicted
 from sam2vss_ros.tracking import Features
 from sam2vss_ros.types import Frame, SemanticFrame
 
@@ -213,7 +213,7 @@ class Channel:
         """Whether objects are followed."""
         return self.pipeline is not None and self.pipeline.config.mode != "network"
 
-    def look(self, taken: Taken, image: Features | None) -> FrameFeatures | None:
+    def look(self, taken: Taken, image: Features | None) -> Predicted | None:
         """What the networks say of a frame that is to be answered later."""
         assert self.pipeline is not None
         return self.pipeline.look(taken.frame, image)

@@ -13,7 +13,7 @@ from sam2vss_ros import heap
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.ros.mailbox import Arrival, Mailbox
 from sam2vss_ros.ros.space import PairedDepth
-from sam2vss_ros.stages.features import FrameFeatures, Looked
+from sam2vss_ros.stages.features import Looked, Predicted
 from sam2vss_ros.tracking import Features
 from sam2vss_ros.types import Frame
 
@@ -50,7 +50,7 @@ class Served(Protocol):
     def wants_features(self) -> bool:
         """Whether `look` has a use for image features."""
 
-    def look(self, taken: Taken, image: Features | None) -> FrameFeatures | None:
+    def look(self, taken: Taken, image: Features | None) -> Predicted | None:
         """As `VssPipeline.look`."""
 
     def answer(self, taken: Taken, looked: Looked | None, elsewhere: float) -> None:
@@ -73,7 +73,7 @@ class _Image(NamedTuple):
 
     channel: Served
     taken: Taken
-    found: Future[FrameFeatures | None] | None
+    found: Future[Predicted | None] | None
 
 
 class Worker:
@@ -293,6 +293,6 @@ def _look(image: _Image, features: Features | None) -> None:
         found.set_exception(error)
 
 
-def _found(image: _Image) -> Future[FrameFeatures | None]:
+def _found(image: _Image) -> Future[Predicted | None]:
     assert image.found is not None
     return image.found

@@ -9,7 +9,7 @@ from sam2vss_ros.sam2 import policy
 from sam2vss_ros.sam2.masks import above
 from sam2vss_ros.semantics.classifier import pool_features
 from sam2vss_ros.stages.batch import ObjectBatch
-from sam2vss_ros.stages.features import FrameFeatures
+from sam2vss_ros.stages.features import Predicted
 from sam2vss_ros.stream.naming import weight_of
 from sam2vss_ros.stream.state import FrameContext, StreamState
 from sam2vss_ros.transfer import download
@@ -19,7 +19,7 @@ def classify(
     perception: Perception,
     stream: StreamState,
     context: FrameContext,
-    features: FrameFeatures,
+    features: Predicted,
     batch: ObjectBatch,
 ) -> None:
     """Give each object this frame's evidence of its class, and its embedding where it is sure.
@@ -45,7 +45,7 @@ def classify(
 
 
 def _class_shares(
-    perception: Perception, mode: str, features: FrameFeatures, batch: ObjectBatch
+    perception: Perception, mode: str, features: Predicted, batch: ObjectBatch
 ) -> Tensor:
     """(B, C) shares of the fixed classes in the masks of B objects, from this frame alone."""
     masks = above(batch.masks)
@@ -62,7 +62,7 @@ def _in_words(
     perception: Perception,
     stream: StreamState,
     context: FrameContext,
-    features: FrameFeatures,
+    features: Predicted,
     batch: ObjectBatch,
     fixed: Tensor,
 ) -> Tensor:

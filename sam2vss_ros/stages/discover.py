@@ -16,7 +16,7 @@ from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.semantics.pointing import region_at
 from sam2vss_ros.semantics.vocabulary.words import Words
 from sam2vss_ros.stages.batch import ObjectBatch
-from sam2vss_ros.stages.features import FrameFeatures
+from sam2vss_ros.stages.features import FrameFeatures, Predicted
 from sam2vss_ros.stages.mend import let_go, mend, wholes
 from sam2vss_ros.stages.part import part
 from sam2vss_ros.stream.objects import Track
@@ -36,7 +36,7 @@ def discover(
     requests: Requests,
     stream: StreamState,
     context: FrameContext,
-    features: FrameFeatures,
+    features: Predicted,
     batch: ObjectBatch,
 ) -> tuple[ObjectBatch, bool]:
     """The visible objects, old and new, each pixel left to one of them; was the frame searched?
@@ -57,7 +57,7 @@ def discover(
     return batch.visible().without_overlaps(), keyframe
 
 
-def novelty(words: Words, features: FrameFeatures, batch: ObjectBatch) -> float:
+def novelty(words: Words, features: Predicted, batch: ObjectBatch) -> float:
     """Share of the image that should be an object and is none: what moves by itself, or is of a
     countable class. 0 where the options ask for no such objects."""
     if features.moving is None:
@@ -103,7 +103,7 @@ def take_prompts(
     perception: Perception,
     stream: StreamState,
     context: FrameContext,
-    features: FrameFeatures,
+    features: Predicted,
     batch: ObjectBatch,
 ) -> ObjectBatch:
     """Start the objects that users asked for, or show anew those that are in memory."""
@@ -130,7 +130,7 @@ def search(
     requests: Requests,
     stream: StreamState,
     context: FrameContext,
-    features: FrameFeatures,
+    features: Predicted,
     batch: ObjectBatch,
 ) -> ObjectBatch:
     """Start objects where nothing is explained, or bring lost ones back."""
@@ -163,7 +163,7 @@ def search(
 def _find_prompted(
     perception: Perception,
     stream: StreamState,
-    features: FrameFeatures,
+    features: Predicted,
     placed: PlacedPrompt,
     slot: int,
 ) -> Tracked:

@@ -35,29 +35,37 @@ class Fixed(NamedTuple):
     familiar: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FrameFeatures:
-    """What the networks say of a frame.
+    """What objects are followed by.
 
-    image: the tracker's features. hidden: the dense head's, where it is asked; middles: its
-    `Dense.middles`, (3, ., .), found once somebody asks. log_dense: (K, ., .) log probabilities.
-    probabilities: (K, h, w) on the grid of the tracker's masks. colours: (1, 64, ., .), the image's
-    `colour_maps` on the grid of the finest features. scene: the trunk's coarsest map, where the
-    prediction is the head's. flow: to the frame before, None where there is none. moving: what
-    moves by itself, where it is looked for. familiar: from 0 to 1, how far the prediction is to be
-    believed. fixed: that of the fixed classes, where answers are in words. look: what the text
-    model sees, where it looked.
+    image: the tracker's features. colours: (1, 64, ., .), the image's `colour_maps` on the grid of
+    the finest features. flow: to the frame before, None where there is none. moving: what moves by
+    itself, where it is looked for.
     """
 
     image: Features
+    colours: Tensor
+    flow: Flow | None = None
+    moving: Moving | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted(FrameFeatures):
+    """The same with the classes of a frame, from what the networks say of it.
+
+    hidden: the dense head's, where it is asked; middles: its `Dense.middles`, (3, ., .), found once
+    somebody asks. log_dense: (K, ., .) log probabilities. probabilities: (K, h, w) on the grid of
+    the tracker's masks. scene: the trunk's coarsest map, where the prediction is the head's.
+    familiar: from 0 to 1, how far the prediction is to be believed. fixed: that of the fixed
+    classes, where answers are in words. look: what the text model sees, where it looked.
+    """
+
     hidden: Tensor | None
     middles: Callable[[], Tensor] | None
     log_dense: Tensor
     probabilities: Tensor
-    colours: Tensor
     scene: Tensor | None = None
-    flow: Flow | None = None
-    moving: Moving | None = None
     familiar: float = 1.0
     fixed: Fixed | None = None
     look: Look | None = None
@@ -68,7 +76,7 @@ class FrameFeatures:
         return View(self.image, self.probabilities, middles, self.moving, self.familiar)
 
 
-Looked = Callable[[], FrameFeatures | None]
+Looked = Callable[[], Predicted | None]
 """Hands over what `VssPipeline.look` found; it may wait for that, and raises what that has."""
 
 
@@ -78,16 +86,22 @@ def see(
     context: FrameContext,
     looked: Looked | None,
     watch: Stopwatch,
+    aside: bool,
 ) -> FrameFeatures:
-    """The frame's features; the dense evidence is joined with that of the frames before.
+    """The frame's features, and what is to be known of it before `predict`.
 
     looked: what the networks say of it, where they were asked ahead; who looked in another mode may
     not have asked them all. watch: the dense network, where there is one and it is asked here, is a
-    lap of its own, and so are words.
+    lap of its own. aside: the dense head is left to `predict`.
     """
     mode = context.config.mode
-    features = None if looked is None else looked()
-    if features is None or (features.hidden is None and perception.classifies_masks(mode)):
+    found = None if looked is None else looked()
+    if found is not None and found.hidden is None and perception.classifies_masks(mode):
+        found = None
+    features: FrameFeatures | None = found
+    if features is None and aside:
+        features = encode(perception, context.frame)
+    elif features is None:
         dense = perception.predict(context.frame)
         if dense is not None:
             watch.lap("network")
@@ -96,44 +110,60 @@ def see(
     moving = None
     if context.config.discovery == "objects":
         moving = stream.movers.add(stream.motion.image, flow)
-    scene, familiar = features.scene, 1.0
+    return dataclasses.replace(features, flow=flow, moving=moving)
+
+
+def predict(
+    perception: Perception,
+    stream: StreamState,
+    context: FrameContext,
+    features: FrameFeatures,
+    lap: Callable[[str], None] = lambda _: None,
+) -> Predicted:
+    """The classes of a frame of which `see` gave the features; the dense evidence is joined with
+    that of the frames before.
+
+    Of the stream it changes what is remembered of classes alone, so a thread may do it while
+    another follows the objects. lap: is told of `encode` and `words` when they are done.
+    """
+    if isinstance(features, Predicted):
+        predicted = features
+    else:
+        predicted = _predicted(perception, context.frame, context.config.mode, None, features)
+    scene = predicted.scene
     if scene is not None:
         # A GPU has encoded the image while its flow was found; only here it is waited for.
         familiar = stream.familiarity.belief(lambda: perception.likeness(scene))
-    features = dataclasses.replace(features, flow=flow, moving=moving, familiar=familiar)
+        predicted = dataclasses.replace(predicted, familiar=familiar)
     # Where nothing is believed it would change nothing, and where time is short one look has to do.
-    if scene is not None and familiar > 0 and not context.effort.degraded:
-        features = dataclasses.replace(
-            features, log_dense=_looked_again(perception, context, features.log_dense, flow)
-        )
-    watch.lap("encode")
+    if scene is not None and predicted.familiar > 0 and not context.effort.degraded:
+        predicted = _looked_again(perception, context, predicted)
+    lap("encode")
     if stream.words.naming is not None:
-        features = _speak(perception, stream, context, features)
-        watch.lap("words")
-    evidence = stream.smoothing.add(features.log_dense, flow)
-    return dataclasses.replace(features, log_dense=evidence)
+        predicted = _speak(perception, stream, context, predicted)
+        lap("words")
+    evidence = stream.smoothing.add(predicted.log_dense, predicted.flow)
+    return dataclasses.replace(predicted, log_dense=evidence)
 
 
-def _looked_again(
-    perception: Perception, context: FrameContext, log_dense: Tensor, flow: Flow | None
-) -> Tensor:
-    """(K, h, w) log probabilities of a frame's first look, with those of second looks."""
+def _looked_again(perception: Perception, context: FrameContext, features: Predicted) -> Predicted:
+    """The same with what second looks say, where there are any."""
     sizes = second_look.sizes(
         any(context.stream_break),
-        flow,
+        features.flow,
         context.index,
         context.config.second_look_interval,
         context.hurried,
     )
     if not sizes:
-        return log_dense
+        return features
     looks = [perception.look_again(context.frame, size) for size in sizes]
-    return second_look.joined(log_dense, looks)
+    return dataclasses.replace(features, log_dense=second_look.joined(features.log_dense, looks))
 
 
 def _speak(
-    perception: Perception, stream: StreamState, context: FrameContext, features: FrameFeatures
-) -> FrameFeatures:
+    perception: Perception, stream: StreamState, context: FrameContext, features: Predicted
+) -> Predicted:
     """The same in words; the image is looked at where that is due.
 
     Words are as familiar as any: what the fixed classes do not know, they may. What the head says
@@ -179,23 +209,40 @@ def _joined(naming: Naming, log_fixed: Tensor, shares: Tensor, familiar: float) 
     return naming.join(log_fixed.exp(), shares, familiar).clamp(min=LEAST).log()
 
 
+def encode(perception: Perception, frame: Frame, image: Features | None = None) -> FrameFeatures:
+    """Run the image encoder on a frame. image: what that gives, where it is known already."""
+    if image is None:
+        (image,) = perception.encode_images([frame.image])
+    fine = image.pyramid[0]
+    colours = colour_maps(frame.image, (fine.shape[-2], fine.shape[-1]), perception.device)
+    return FrameFeatures(image=image, colours=colours)
+
+
 def extract(
     perception: Perception,
     frame: Frame,
     mode: str,
     dense: Tensor | None = None,
     image: Features | None = None,
-) -> FrameFeatures:
+) -> Predicted:
     """Run the networks on a frame.
 
     dense: what `Perception.predict` says of it; None: the dense head is to say it. image: its
     features, where they are known already.
     """
-    if image is None:
-        (image,) = perception.encode_images([frame.image])
+    return _predicted(perception, frame, mode, dense, encode(perception, frame, image))
+
+
+def _predicted(
+    perception: Perception,
+    frame: Frame,
+    mode: str,
+    dense: Tensor | None,
+    features: FrameFeatures,
+) -> Predicted:
     hidden = middles = scene = None
     if dense is None or perception.classifies_masks(mode):
-        maps = perception.trunk_maps(frame, image)
+        maps = perception.trunk_maps(frame, features.image)
         head = perception.run_head(maps)
         hidden = head.hidden
         middles = functools.cache(functools.partial(perception.find_middles, hidden))
@@ -203,10 +250,17 @@ def extract(
             dense = head.logits[0].float().log_softmax(0)
             scene = maps[-1]
     size = perception.mask_size((frame.image.shape[0], frame.image.shape[1]))
-    probabilities = _at(dense.exp(), size)
-    fine = image.pyramid[0]
-    colours = colour_maps(frame.image, (fine.shape[-2], fine.shape[-1]), perception.device)
-    return FrameFeatures(image, hidden, middles, dense, probabilities, colours, scene)
+    return Predicted(
+        image=features.image,
+        colours=features.colours,
+        flow=features.flow,
+        moving=features.moving,
+        hidden=hidden,
+        middles=middles,
+        log_dense=dense,
+        probabilities=_at(dense.exp(), size),
+        scene=scene,
+    )
 
 
 def _at(probabilities: Tensor, size: tuple[int, int]) -> Tensor:

@@ -23,7 +23,7 @@ from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2.discovery import LEAST_CONFIDENCE, thing_regions
 from sam2vss_ros.stages.batch import ObjectBatch
-from sam2vss_ros.stages.features import FrameFeatures
+from sam2vss_ros.stages.features import FrameFeatures, Predicted
 from sam2vss_ros.stream.objects import Track, likeness
 from sam2vss_ros.stream.reid import assign
 from sam2vss_ros.stream.state import StreamState
@@ -55,7 +55,7 @@ TOUCHING = np.ones((5, 5), np.uint8)
 
 
 def let_go(
-    perception: Perception, stream: StreamState, features: FrameFeatures, batch: ObjectBatch
+    perception: Perception, stream: StreamState, features: Predicted, batch: ObjectBatch
 ) -> ObjectBatch:
     """The objects but for those whose mask slid off to stuff, such as road; these are lost.
 
@@ -80,7 +80,7 @@ def let_go(
 
 
 def mend(
-    perception: Perception, stream: StreamState, features: FrameFeatures, batch: ObjectBatch
+    perception: Perception, stream: StreamState, features: Predicted, batch: ObjectBatch
 ) -> ObjectBatch:
     """The same objects, some with other masks."""
     if features.middles is None or features.familiar < LEAST_CONFIDENCE or not len(batch):

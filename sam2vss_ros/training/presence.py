@@ -219,9 +219,8 @@ def _seen(model: AffinityModel, stream: StreamState, image: npt.NDArray[np.uint8
     encoded = model.encode(functional.image_tensor(image, size, model.device))
     fine = encoded.pyramid[0]
     colours = colour_maps(image, (fine.shape[-2], fine.shape[-1]), model.device)
-    none = torch.zeros(0)
     flow = stream.motion.follow(image)
-    return FrameFeatures(encoded, None, None, none, none, colours, flow=flow)
+    return FrameFeatures(image=encoded, colours=colours, flow=flow)
 
 
 def _search(

@@ -14,7 +14,7 @@ from ros_session import RosSession
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.pipeline import VssPipeline
-from sam2vss_ros.stages.features import FrameFeatures, Looked
+from sam2vss_ros.stages.features import Looked, Predicted
 from sam2vss_ros.types import Frame, SemanticFrame
 
 
@@ -27,7 +27,7 @@ class Valve(VssPipeline):
         self.looks: list[int] = []
         self.hurried: list[bool] = []
 
-    def look(self, frame: Frame, *args: Any) -> FrameFeatures | None:
+    def look(self, frame: Frame, *args: Any) -> Predicted | None:
         self.looks.append(frame.stamp_ns)
         return super().look(frame, *args)
 

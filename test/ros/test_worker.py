@@ -15,7 +15,7 @@ from pipelines import shared_perception
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.ros.mailbox import Arrival, Mailbox
 from sam2vss_ros.ros.worker import Taken, Worker
-from sam2vss_ros.stages.features import FrameFeatures, Looked
+from sam2vss_ros.stages.features import Looked, Predicted
 from sam2vss_ros.tracking import Features
 from sam2vss_ros.types import Frame
 from small_sam2 import SMALL_SAM2
@@ -53,7 +53,7 @@ class Camera:
     def wants_features(self) -> bool:
         return self.wants
 
-    def look(self, taken: Taken, image: Features | None) -> FrameFeatures | None:
+    def look(self, taken: Taken, image: Features | None) -> Predicted | None:
         self.features.append(image)
         self.looks.append(taken.frame.stamp_ns)
         self.looked.release()

@@ -13,7 +13,7 @@ from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.semantics.posterior import ClassPosterior
 from sam2vss_ros.stages import features
 from sam2vss_ros.stages.batch import ObjectBatch
-from sam2vss_ros.stages.features import FrameFeatures
+from sam2vss_ros.stages.features import Predicted
 from sam2vss_ros.stages.mend import let_go, mend, wholes
 from sam2vss_ros.stages.part import part, without_what_parted
 from sam2vss_ros.stream.movers import Moving
@@ -44,7 +44,7 @@ class Scene:
         one_hot = torch.nn.functional.one_hot(classes, count).permute(2, 0, 1).float()
         probabilities = one_hot * sure + (1 - one_hot) * (1 - sure) / (count - 1)
         nothing = torch.full((3, 8, 8), -9.0)
-        self.seen: FrameFeatures = dataclasses.replace(
+        self.seen: Predicted = dataclasses.replace(
             seen, probabilities=probabilities, middles=lambda: nothing, familiar=1.0
         )
 

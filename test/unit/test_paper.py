@@ -30,7 +30,7 @@ from sam2vss_ros.sam2.discovery import Candidates, Source, View
 from sam2vss_ros.sam2.tracker import Tracker
 from sam2vss_ros.semantics.catalog import catalog_data, load_catalog
 from sam2vss_ros.stages import features
-from sam2vss_ros.stages.features import FrameFeatures
+from sam2vss_ros.stages.features import Predicted
 from sam2vss_ros.training.procedural import make_clip
 from sam2vss_ros.types import Frame
 from small_sam2 import BOTH_MODELS, SMALL_SAM2
@@ -108,7 +108,7 @@ def still(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     with perception.arithmetic():
         seen, stamps = features.extract(perception, black, CONFIG.mode), list[int]()
 
-    def look(perception: Perception, frame: Frame, *_: object) -> FrameFeatures:
+    def look(perception: Perception, frame: Frame, *_: object) -> Predicted:
         stamps.append(int(frame.image[0, 0, 0]))
         return dataclasses.replace(seen, log_dense=seen.log_dense.roll(len(stamps), 0))
 
