@@ -1,7 +1,8 @@
 """The memory that the C library keeps for itself when arrays are freed.
 
 glibc gives every thread a heap of its own and returns only the end of each to the system: a large
-frame, or networks that were unloaded, would be kept in pieces for good.
+frame, or networks that were unloaded, would be kept in pieces for good. Threads that look at images
+share one heap: what one is done with serves another.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-MOST_HEAPS = 1
 KEPT = 1 << 26
 """Bytes free at the end of a heap that stay with the process, and what is larger than this is a
 mapping of its own. Pages given back after every array of a frame would have to be cleared again for
@@ -24,10 +24,10 @@ M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -8, -3, -1  # of malloc.h
 
 
 def bound() -> None:
-    """Let the threads that begin from now on share MOST_HEAPS heaps; nothing where not glibc."""
+    """Let the threads that begin from now on share one heap; nothing where not glibc."""
     library = _glibc()
     if library is not None:
-        library.mallopt(M_ARENA_MAX, MOST_HEAPS)
+        library.mallopt(M_ARENA_MAX, 1)
 
 
 def reuse() -> None:
@@ -43,9 +43,9 @@ def reuse() -> None:
 def giving_back() -> Iterator[None]:
     """Give what is freed within, and what is free in all heaps, to the system; as `bound`.
 
-    At its end `malloc_trim` reaches all that is free, but for the ends of other threads' heaps.
-    Those go when an array of such a heap is freed within, or when its thread calls `give_back`.
-    Takes milliseconds.
+    At its end `malloc_trim` reaches all that is free, but for the ends of heaps that threads had
+    before `bound`. Those go when an array of such a heap is freed within, or when its thread calls
+    `give_back`. Takes milliseconds.
     """
     library = _glibc()
     if library is None:

@@ -1,9 +1,10 @@
 """VssPipeline: one camera; one image in, one SemanticFrame out. The file to read first.
 
-A frame flows one way through its stages: features (what the networks say of the image), track (the
-known objects), discover (new ones, on keyframes), classify (each object), compose (the images and
-objects that are published). `Perception` holds the networks, which all cameras share; `StreamState`
-holds what this camera remembers; `Requests` what users ask of it.
+A frame flows one way through its stages: features (what the networks say of the image; its classes
+are found beside the next stage where a processor is free), track (the known objects), discover (new
+ones, on keyframes), classify (each object), compose (the images and objects that are published).
+`Perception` holds the networks, which all cameras share; `StreamState` holds what this camera
+remembers; `Requests` what users ask of it.
 """
 
 from __future__ import annotations
