@@ -116,7 +116,8 @@ def test_a_signal_leaves_whole_files(number: int, data: Path, tmp_path: Path) ->
     out = tmp_path / "out"
     process = start("run", data / "many", "--out", out, "--device", "cpu", "--max-objects", 2)
     end = time.monotonic() + 60
-    while len(list(out.glob(".unfinished-*/labels/*.png"))) < 3:
+    # Labels are written first: with the fourth the third frame is whole.
+    while len(list(out.glob(".unfinished-*/labels/*.png"))) < 4:
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.05)
     process.send_signal(number)

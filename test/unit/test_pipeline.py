@@ -225,7 +225,7 @@ def test_live_options_take_effect(street: npt.NDArray[np.uint8]) -> None:
     assert result.keyframe and (result.label_image == 255).any()
 
 
-MOMENTS = ("predict", "step", "propose", "classify_masks")
+MOMENTS = ("run_head", "step", "propose", "classify_masks")
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
