@@ -160,7 +160,7 @@ class VssPipeline:
         self, context: FrameContext, looked: Looked | None, watch: Stopwatch
     ) -> SemanticFrame:
         perception, stream = self.perception, self.stream
-        known = features.see(perception, stream, context, looked, watch, self._aside is not None)
+        known = features.see(perception, stream, context, looked, watch, self._aside)
 
         if self._aside is None:
             seen = features.predict(perception, stream, context, known, watch.lap)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2vss_ros.aside import Aside
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.resampling import bilinear
 from sam2vss_ros.sam2.discovery import LEAST_CONFIDENCE, View
@@ -86,27 +87,30 @@ def see(
     context: FrameContext,
     looked: Looked | None,
     watch: Stopwatch,
-    aside: bool,
+    aside: Aside | None,
 ) -> FrameFeatures:
     """The frame's features, and what is to be known of it before `predict`.
 
     looked: what the networks say of it, where they were asked ahead; who looked in another mode may
     not have asked them all. watch: the dense network, where there is one and it is asked here, is a
-    lap of its own. aside: the dense head is left to `predict`.
+    lap of its own. aside: finds the flow meanwhile, and the dense head is left to `predict`.
     """
-    mode = context.config.mode
+    frame, mode = context.frame, context.config.mode
     found = None if looked is None else looked()
     if found is not None and found.hidden is None and perception.classifies_masks(mode):
         found = None
-    features: FrameFeatures | None = found
-    if features is None and aside:
-        features = encode(perception, context.frame)
-    elif features is None:
-        dense = perception.predict(context.frame)
-        if dense is not None:
-            watch.lap("network")
-        features = extract(perception, context.frame, mode, dense)
-    flow = stream.motion.follow(context.frame.image)
+    features: FrameFeatures
+    if found is None and aside is not None:
+        with aside.doing(lambda: stream.motion.follow(frame.image)) as followed:
+            features = encode(perception, frame)
+            flow = followed()
+    else:
+        if found is None:
+            dense = perception.predict(frame)
+            if dense is not None:
+                watch.lap("network")
+            found = extract(perception, frame, mode, dense)
+        features, flow = found, stream.motion.follow(frame.image)
     moving = None
     if context.config.discovery == "objects":
         moving = stream.movers.add(stream.motion.image, flow)
