@@ -87,7 +87,8 @@ class PipelineConfig(Checked):
     )
     threads: int = option(
         0,
-        "CPU threads of the model; 0: what suits it (mobile one or two, others all cores)",
+        "CPU threads of the model; 0: what suits it (mobile one or two, and one that finds the "
+        "classes meanwhile where a processor is free; others all cores)",
         low=0,
         high=256,
     )

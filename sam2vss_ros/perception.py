@@ -207,12 +207,11 @@ class Perception:
 
     @property
     def spares_thread(self) -> bool:
-        """Whether a processor is free while a stream's frame is in hand: the dense head may run
-        there."""
+        """Whether a processor is free while a stream's frame is in hand, and nobody has said how
+        many are to be used: the dense head may run there."""
         alone = self._network is None and self.vocabulary is None
-        return (
-            alone and self.device.type == "cpu" and 0 < self.config.threads < threads.processors()
-        )
+        suitable = self._asked.threads == 0 and self.device.type == "cpu"
+        return alone and suitable and 0 < self.config.threads < threads.processors()
 
     @property
     def understands_points(self) -> bool:

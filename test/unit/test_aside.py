@@ -10,6 +10,7 @@ import pytest
 
 from sam2vss_ros import threads
 from sam2vss_ros.aside import Aside
+from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.stages import features, track
 from sam2vss_ros.types import Frame
@@ -55,14 +56,16 @@ def test_the_head_is_asked_beside(street: Images, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("threads_of_networks", "processors", "spare"), [(1, 2, True), (2, 2, False), (0, 2, False)]
+    ("asked", "used", "processors", "spare"),
+    [(0, 1, 2, True), (0, 2, 2, False), (0, 0, 2, False), (1, 1, 2, False)],
 )
 def test_a_thread_is_spared_where_a_processor_is(
-    threads_of_networks: int, processors: int, spare: bool, monkeypatch: pytest.MonkeyPatch
+    asked: int, used: int, processors: int, spare: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Who says how many threads there are to be has no more."""
     perception = pipeline().perception
-    config = perception.config.__class__(threads=threads_of_networks)
-    monkeypatch.setattr(perception, "config", config)
+    monkeypatch.setattr(perception, "config", PipelineConfig(threads=used))
+    monkeypatch.setattr(perception, "_asked", PipelineConfig(threads=asked))
     monkeypatch.setattr(threads, "processors", lambda: processors)
     assert perception.spares_thread is spare
 
