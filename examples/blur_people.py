@@ -5,8 +5,9 @@ import contextlib
 from collections import deque
 
 import cv2
-import rclpy.executors
+import rclpy
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 from sam2vss_ros.io.ros_images import pixels_of
@@ -32,8 +33,8 @@ parser = argparse.ArgumentParser(description=__doc__)
 for name, topic in (("image", "/image"), ("mask", "/vss/mask/people"), ("out", "/image_blurred")):
     parser.add_argument(f"--{name}", default=topic, help=f"topic ({topic})")
 args = parser.parse_args()
-rclpy.init()
-with contextlib.suppress(KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
+rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # its own may end a wait in an error
+with contextlib.suppress(KeyboardInterrupt):
     node = Blur(args.image, args.mask, args.out)
-    while rclpy.ok():  # not spin: the middleware now and then wakes nobody for a signal
+    while True:  # not spin: the middleware now and then wakes nobody for a signal
         rclpy.spin_once(node, timeout_sec=0.2)

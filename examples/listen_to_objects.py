@@ -5,8 +5,8 @@ import contextlib
 
 import numpy as np
 import rclpy
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 from sam2vss_ros.msg import TrackedObject, TrackedObjectArray
 
@@ -31,8 +31,8 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--topic", default="/vss/objects", help="(/vss/objects)")
 parser.add_argument("--count", type=int, default=0, help="messages, then end (0: no end)")
 args = parser.parse_args()
-rclpy.init()
-with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # its own may end a wait in an error
+with contextlib.suppress(KeyboardInterrupt):
     node = Listener(args.topic, args.count)
     while node.left:
         rclpy.spin_once(node, timeout_sec=0.2)
