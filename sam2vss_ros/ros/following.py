@@ -46,8 +46,8 @@ class FollowingSubscription:
     def follow(self) -> None:
         """Subscribe anew where the publishers' reliability is not ours, and count them."""
         publishers = self._publishers()
-        self.crowd = crowd(self.topic, publishers)
-        if self.crowd and not self._crowd_told:
+        before, self.crowd = self.crowd, crowd(self.topic, publishers)
+        if self.crowd and self.crowd == before and not self._crowd_told:  # all names are there
             self._crowd_told = True
             self._node.get_logger().warning(f"{self.crowd} (logged once): which one is meant?")
         wanted = self._wanted_qos()

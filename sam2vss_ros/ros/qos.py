@@ -17,6 +17,9 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 MOST_NAMES = 4
 """Topics or publishers that a message names."""
 
+NOT_YET_NAMED = "_NODE_NAME_UNKNOWN_"
+"""What rmw calls a node whose publisher was discovered before its name."""
+
 OUTPUT = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(
     depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
@@ -40,7 +43,9 @@ def input_qos(reliability: str, depth: int, publishers: Sequence[TopicEndpointIn
 
 
 def full_name(publisher: TopicEndpointInfo) -> str:
-    """The name of a publisher's node, with its namespace."""
+    """The name of a publisher's node, with its namespace; `(unnamed)` until it is discovered."""
+    if publisher.node_name == NOT_YET_NAMED:
+        return "(unnamed)"
     return f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
 
 
@@ -82,7 +87,7 @@ def explain_silence(
                 f"the QoS of {who} on {topic} does not fit ours ({reason.strip()}): "
                 "set input_reliability to auto or best_effort"
             )
-    names = ", ".join(sorted({p.node_name for p in publishers}))
+    names = ", ".join(sorted({full_name(p) for p in publishers}))
     return (
         f"{topic} has a publisher whose QoS fits ({names}), but it sends nothing that arrives: "
         "is the camera running, are the images too large for the network?"

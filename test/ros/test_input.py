@@ -129,7 +129,7 @@ def test_silence_for_another_type(start: Start) -> None:
 
 def test_silence_of_a_camera_that_fits_and_its_end(start: Start) -> None:
     bench = start(no_image_warning=0.5).active()
-    bench.wait_for_log("/image has a publisher whose QoS fits (camera), but")
+    bench.wait_for_log("/image has a publisher whose QoS fits (/camera), but")
     bench.send(0)
     bench.wait_for_log("images come on /image")
     assert bench.log.count("whose QoS fits") == 1

@@ -96,11 +96,13 @@ def two_cameras_on_one_topic(scene: Scene) -> str:
         DiagnosticArray, "/diagnostics", lambda m: told.append(m.status[0].message), 10
     )
     node = scene.node()
-    scene.ros.wait_until(
-        lambda: [t for t in told if "publishers" in t], lambda: f"a word; {told[-5:]} {node.log}"
-    )
-    notices = next(t for t in told if "publishers" in t).split("; ")
-    return next(notice for notice in notices if "publishers" in notice)
+
+    def crowds() -> list[str]:
+        notices = [notice for message in told for notice in message.split("; ")]
+        return [n for n in notices if "publishers" in n and "(unnamed)" not in n]
+
+    scene.ros.wait_until(crowds, lambda: f"a word; {told[-5:]} {node.log}")
+    return crowds()[0]
 
 
 def two_nodes_of_one_name(scene: Scene) -> str:
