@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sam2vss_ros.affinity import decoder
+from sam2vss_ros.affinity.crumbs import without_crumbs
 from sam2vss_ros.affinity.decoder import MaskDecoder, Seen, Windows
 from sam2vss_ros.affinity.features import TrunkFeatures
 from sam2vss_ros.affinity.memory import NOTHING
@@ -97,6 +98,7 @@ class Correction:
             index = upload_index(looked_at, self._device)
             believed = BELIEF * (self.pointers.contrast(index) >= LEAST_CONTRAST)[:, None, None]
             changes = decoder.spread(believed * self._network(seen), windows, size)
+            changes = without_crumbs(read[due] + changes) - read[due]
             self._changes.index_copy_(0, index, changes)
         changes = self._changes.index_select(0, upload_index(objects, self._device))
         return changes.add_(read).clamp_(NOTHING, -NOTHING)
