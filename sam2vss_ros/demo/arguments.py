@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sam2vss_ros.commands.arguments import parse_size
+from sam2vss_ros.errors import InputError
+
 
 def parse_arguments() -> argparse.Namespace:
     """The options of scripts/demo; ends the program where they are wrong."""
@@ -62,11 +65,11 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def size(text: str) -> tuple[int, int]:
-    """Parse a size like 640x480."""
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 640x480")
-    return int(width), int(height)
+    """Parse a size like 640x480, as `sam2vss` does."""
+    try:
+        return parse_size(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def positive(text: str) -> float:

@@ -136,7 +136,7 @@ def test_a_node_for_each_camera(root: Path, tmp_path: Path) -> None:
         ([Path(__file__).parent, "nowhere.mp4"], "holds no images"),
         (["nowhere.mp4", "--separate"], "--separate starts a node for each of several cameras"),
         (["-p", "cameras:=[a]"], "cameras: the demo names them after its sources"),
-        (["--size", "640"], "'640' is not a size like 640x480"),
+        (["--size", "640"], "'640' is not a width and a height in pixels"),
         (["--rate", "0"], "'0' is not a number above zero"),
     ],
 )
