@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import signal
 import subprocess
@@ -26,12 +27,16 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 class Script:
-    """An example as a process."""
+    """An example as a process, as a terminal starts it: what starts the tests may ignore Ctrl+C."""
 
     def __init__(self, name: str, *arguments: object) -> None:
         command = [sys.executable, str(EXAMPLES / f"{name}.py"), *map(str, arguments)]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
     @property
