@@ -73,8 +73,8 @@ class Reading:
     turn: int
 
 
-COARSE = Reading(8, 64, 4, 2, 4, 7, 4, 3, 2, 0.25, 2)
-FINE = Reading(4, 64, 2, 0, 1, 4, 2, 2, 0, 0.15, 1)
+COARSE = Reading(8, 64, 4, 2, 4, 7, 4, 3, 2, 0.25, 3)
+FINE = Reading(4, 64, 2, 0, 1, 4, 2, 2, 0, 0.15, 2)
 """For small objects; what is large would blur."""
 
 LOCALITY = 0.01
