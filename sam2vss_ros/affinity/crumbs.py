@@ -11,6 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sam2vss_ros.semantics.regions import areas_of
+
 CRUMB = 0.1
 """Of the area of the largest piece; smaller pieces go."""
 
@@ -34,26 +36,18 @@ def without_crumbs(logits: Tensor) -> Tensor:
 def _tidy(logits: Tensor, mask: npt.NDArray[np.bool_]) -> None:
     """As above, in place, of the part of an image that a mask is in; both (h, w)."""
     framed = np.pad(mask, 1)  # so that what is around it is one piece
-    pieces, areas = _pieces(framed, connectivity=8)
-    holes, openings = _pieces(~framed, connectivity=4)
-    largest = areas.max()
+    pieces, holes = _numbered(framed, connectivity=8), _numbered(~framed, connectivity=4)
+    areas, openings = areas_of(pieces), areas_of(holes)
     for numbers, sizes, share, logit in (
         (pieces, areas, CRUMB, -CHANGED),
         (holes, openings, PINHOLE, CHANGED),
     ):
-        small = (sizes > 0) & (sizes < share * largest)
+        small = (sizes > 0) & (sizes < share * areas.max())
         if small.any():
             logits[torch.from_numpy(small[numbers][1:-1, 1:-1])] = logit
 
 
-def _pieces(
-    mask: npt.NDArray[np.bool_], connectivity: int
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """The number of the connected piece at each pixel of an (h, w) mask, and the area of each;
-    number 0 is what is outside of the mask, and has no area."""
-    _, numbers, figures, _ = cv2.connectedComponentsWithStats(
-        mask.view(np.uint8), connectivity=connectivity
-    )
-    areas = figures[:, cv2.CC_STAT_AREA]
-    areas[0] = 0
-    return np.asarray(numbers, np.int32), np.asarray(areas, np.int32)
+def _numbered(mask: npt.NDArray[np.bool_], connectivity: int) -> npt.NDArray[np.int32]:
+    """The number of the connected piece at each pixel of an (h, w) mask; 0 outside."""
+    numbers = cv2.connectedComponents(mask.view(np.uint8), connectivity=connectivity)[1]
+    return np.asarray(numbers, np.int32)
