@@ -77,7 +77,7 @@ def test_two_cameras_in_one_node(root: Path, tmp_path: Path) -> None:
     out, images = tmp_path / "out", still_clips()
     clips = [write_still(tmp_path / name, image) for name, image in images.items()]
 
-    result = demo(out, *clips, "--size", "320x240", "--rate", 2, "-p", "mode:=network")
+    result = demo(out, *clips, "--size", "320x240", "--rate", 1, "-p", "mode:=network")
 
     assert result.returncode == 0, result.stderr
     assert "playing street as street" in result.stderr
@@ -92,7 +92,7 @@ def test_two_cameras_in_one_node(root: Path, tmp_path: Path) -> None:
     names = {c.id: c.name for c in perception.catalog.classes}
     for name, image in images.items():
         camera = summary["cameras"][name]
-        assert camera["frames_in"] == 4 and camera["frames_processed"] >= 1
+        assert camera["frames_in"] == 4 and camera["frames_processed"] >= 2
         labels = VssPipeline(perception, config).process(Frame(image, 0)).label_image
         ids, counts = np.unique(labels, return_counts=True)
         expected = {
