@@ -123,6 +123,13 @@ class PipelineConfig(Checked):
         "the semantics; empty: equal names meet, and in modes network and refine its own classes "
         "are published",
     )
+    carry: str = option(
+        "auto",
+        "whether images that come within 0.05 s of one that the networks have looked at are "
+        "answered along the optical flow, where that is believed: on, off, or auto (what suits the "
+        "model: on for mobile)",
+        choices=("auto", "on", "off"),
+    )
     second_look_interval: int = option(
         4,
         "frames from one second look of the dense head, at the mirror image, to the next: better "

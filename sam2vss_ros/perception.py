@@ -337,6 +337,7 @@ def _resolve(config: PipelineConfig, model: TrackingModel) -> PipelineConfig:
         config,
         device=str(model.device),
         image_size=model.image_size,
+        carry=card.carry if config.carry == "auto" else config.carry,
         engine=card.engine if config.engine == "auto" else config.engine,
         discovery=card.discovery if config.discovery == "auto" else config.discovery,
         max_objects=config.max_objects or card.max_objects,

@@ -2,7 +2,9 @@
 
 A frame flows one way through its stages: features (what the networks say of the image; its classes
 are found beside the next stage where a processor is free), track (the known objects), discover (new
-ones, on keyframes), classify (each object), compose (the images and objects that are published).
+ones, on keyframes), classify (each object), compose (the images and objects that are published). An
+image that comes soon after one that was looked at may be answered along the optical flow instead
+(carry).
 `Perception` holds the networks, which all cameras share; `StreamState` holds what this camera
 remembers; `Requests` what users ask of it.
 """
@@ -21,10 +23,11 @@ from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2.discovery import Source
 from sam2vss_ros.semantics.catalog import ClassCatalog
-from sam2vss_ros.stages import classify, compose, discover, features, track
+from sam2vss_ros.stages import carry, classify, compose, discover, features, track
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stages.features import FrameFeatures, Looked, Predicted
 from sam2vss_ros.stream.requests import Requests
+from sam2vss_ros.stream.schedule import LookSchedule
 from sam2vss_ros.stream.state import FrameContext, StreamState
 from sam2vss_ros.stream.stopwatch import Clock, Stopwatch
 from sam2vss_ros.stream.timeline import Place
@@ -61,6 +64,8 @@ class VssPipeline:
             config, lambda: perception.catalog, perception.check_mode, self.stream.objects.new_id
         )
         self.wants_entropy = False  # whether answers have an entropy image
+        self._turns, self._turns_ahead = LookSchedule(), LookSchedule()
+        self._kept: carry.Kept | None = None  # of the last frame that was looked at
         self._clock = Clock(perception.device, seconds)
         self._aside = Aside() if perception.spares_thread else None
 
@@ -79,15 +84,21 @@ class VssPipeline:
         """Where the networks run."""
         return self.perception.device
 
+    def looks_at(self, frame: Frame) -> bool:
+        """Whether `look` is to ask the networks of a frame, the next one that it is given."""
+        config, due = self.config, self._turns_ahead.due(frame.stamp_ns)
+        return config.mode != "network" and (due or config.carry == "off")
+
     def look(self, frame: Frame, image: Features | None = None) -> Predicted | None:
-        """What the networks say of a frame that `process` is to have later; None in mode network,
-        where that asks them itself.
+        """What the networks say of a frame that `process` is to have later, after those before it;
+        None in mode network, where that asks them itself, and of what is likely to be carried.
 
         image: its `Perception.encode_images`, where they are known already. Raises what a network
         raises.
         """
-        mode = self.config.mode
-        if mode == "network":
+        wanted, mode = self.looks_at(frame), self.config.mode
+        self._turns_ahead.add(frame.stamp_ns)
+        if not wanted:
             return None
         perception = self.perception
         with perception.arithmetic():
@@ -122,11 +133,17 @@ class VssPipeline:
         if out_of_order and self.stream.answer is not None:
             return dataclasses.replace(self.stream.answer, out_of_order=True)
         watch = Stopwatch(self._clock)
+        due = self._turns.due(frame.stamp_ns)
+        self._turns.add(frame.stamp_ns)
         self._take_words()
         if self.stream.is_stray(frame):
             with self.perception.arithmetic():
                 answer = self._label_alone(self.stream.aside(frame, self.config), watch)
             return dataclasses.replace(answer, timings_ms=watch.milliseconds())
+        carried = None if due else self._carry(frame, watch)
+        if carried is not None:
+            return self._end(carried, watch, elsewhere)
+        self._kept = None
         height, width = frame.image.shape[:2]
         context = self.stream.begin(frame, self.requests.take((height, width)), hurried)
         try:
@@ -139,11 +156,15 @@ class VssPipeline:
             # The memory may be half updated.
             self.requests.begin_anew(context.prompts)
             raise
+        if context.stream_break.resized:
+            heap.give_back()  # what images of the size before took
+        return self._end(answer, watch, elsewhere)
+
+    def _end(self, answer: SemanticFrame, watch: Stopwatch, elsewhere: float) -> SemanticFrame:
+        """The answer, with the time that it took."""
         answer = dataclasses.replace(answer, timings_ms=watch.milliseconds())
         self.stream.end(answer, sum(answer.timings_ms.values()) / 1e3 + elsewhere)
         self.requests.note(self.stream.objects)
-        if context.stream_break.resized:
-            heap.give_back()  # what images of the size before took
         return answer
 
     def out_of_order(self, stamp_ns: int) -> bool:
@@ -180,6 +201,7 @@ class VssPipeline:
         classify.classify(perception, stream, context, seen, batch)
         watch.lap("classify")
 
+        self._kept = carry.Kept(seen.log_dense, seen.familiar, batch, context.size)
         answer = compose.compose(
             perception,
             stream.words,
@@ -193,6 +215,28 @@ class VssPipeline:
         )
         if stream.tracker.may_rest:
             stream.interleave.note([t.track_id for t in batch.tracks], batch.tracked)
+        watch.lap("fuse")
+        return answer
+
+    def _carry(self, frame: Frame, watch: Stopwatch) -> SemanticFrame | None:
+        """The answer along the optical flow; None, and nothing is done, where there is none.
+
+        What users ask for, labels of another node, and an image of another size are to be seen by
+        all stages.
+        """
+        kept, stream, config = self._kept, self.stream, self.config
+        last_ns, size = stream.timeline.last_ns, frame.image.shape[:2]
+        if config.carry == "off" or kept is None or not self.requests.idle:
+            return None
+        if frame.dense_labels is not None or size != kept.size or frame.stamp_ns < (last_ns or 0):
+            return None
+        with self.perception.arithmetic():
+            here = carry.follow(stream, kept, frame)
+            if here is None:
+                return None
+            watch.lap("carry")
+            context = stream.aside(frame, config)
+            answer = carry.answer(self.perception, stream, context, here, self.wants_entropy)
         watch.lap("fuse")
         return answer
 
@@ -238,6 +282,7 @@ class VssPipeline:
         words = self.perception.words
         if words is not self.stream.words:
             self.stream.rename(words)
+            self._kept = None
             if self._own_source:
                 self.source = self.perception.new_source(self.config, words)
 
@@ -288,6 +333,7 @@ class VssPipeline:
         For the thread that processes frames, as `process` is.
         """
         with heap.giving_back():
+            self._kept = None
             self.stream.release()
         self.requests.note(self.stream.objects)
 
@@ -299,6 +345,6 @@ class VssPipeline:
         with heap.giving_back():
             if self._aside is not None:
                 self._aside.close()
-            del self.perception, self.source, self.stream, self.requests
+            del self.perception, self.source, self.stream, self.requests, self._kept
         if self._clock.on_gpu:
             torch.cuda.empty_cache()

@@ -129,7 +129,8 @@ class SemanticFrame:
     and all objects were lost. time_jump: so much time has passed that only those were kept that
     still look like themselves. began_anew: time ran backwards and all objects were forgotten.
     out_of_order: the frame was a little older than the last and was not looked at; all else is the
-    answer to that one.
+    answer to that one. carried: the networks have not looked; the last answer for which they have
+    was moved along the optical flow.
     """
 
     stamp_ns: int
@@ -146,6 +147,7 @@ class SemanticFrame:
     time_jump: bool = False
     began_anew: bool = False
     out_of_order: bool = False
+    carried: bool = False
     entropy_image: npt.NDArray[np.float32] | None = None
 
 

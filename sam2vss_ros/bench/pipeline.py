@@ -50,7 +50,7 @@ def time_pipeline(pipeline: VssPipeline, frames: Iterable[Frame], warm_up: int) 
 
 
 def ahead_fps(pipeline: VssPipeline, frames: Iterable[Frame], warm_up: int) -> float:
-    """Frames per second, reading included, where the networks look one frame ahead; those after the
+    """Frames per second, reading included, where the networks look ahead; those after the
     first `warm_up` are timed."""
     start, timed = time.perf_counter(), -warm_up
     for frame, looked in looking_ahead(pipeline, frames):

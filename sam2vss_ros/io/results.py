@@ -147,6 +147,7 @@ def frame_record(index: int, answer: SemanticFrame) -> dict[str, Any]:
         "frame": index,
         "stamp_ns": answer.stamp_ns,
         "keyframe": answer.keyframe,
+        "carried": answer.carried,
         "coverage": round(answer.coverage, 4),
         "objects": [object_record(obj) for obj in answer.objects],
     }

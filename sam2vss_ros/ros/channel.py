@@ -209,9 +209,9 @@ class Channel:
             self._skip(f"error: {type(error).__name__}", with_traceback(error))
         return None
 
-    def wants_features(self) -> bool:
-        """Whether objects are followed."""
-        return self.pipeline is not None and self.pipeline.config.mode != "network"
+    def wants_features(self, taken: Taken) -> bool:
+        """Whether the networks are to look at the image."""
+        return self.pipeline is not None and self.pipeline.looks_at(taken.frame)
 
     def look(self, taken: Taken, image: Features | None) -> Predicted | None:
         """What the networks say of a frame that is to be answered later."""
@@ -263,7 +263,11 @@ class Channel:
             latency = self._node.get_clock().now().nanoseconds - frame.stamp_ns
             milliseconds["capture to publish"] = latency / 1e6
         self._statistics.processed(
-            milliseconds, len(semantic.objects), semantic.degraded, semantic.late
+            milliseconds,
+            len(semantic.objects),
+            semantic.degraded,
+            semantic.late,
+            semantic.carried,
         )
 
     def _publish_space(self, answer: Answer, depth: PairedDepth) -> None:

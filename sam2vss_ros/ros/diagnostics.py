@@ -28,11 +28,12 @@ CANNOT_KEEP_UP = "slower than target_fps although everything that may be left ou
 class Counts:
     """Frames since the node was configured: received = processed + dropped + failed + waiting.
 
-    dropped: those out of order included.
+    dropped: those out of order included. carried: of those processed, as in SemanticFrame.
     """
 
     received: int = 0
     processed: int = 0
+    carried: int = 0
     dropped: int = 0
     out_of_order: int = 0
     failed: Counter[str] = field(default_factory=Counter)
@@ -118,11 +119,13 @@ class Statistics:
         objects: int,
         degraded: Sequence[str] = (),
         late: bool = False,
+        carried: bool = False,
     ) -> None:
-        """An image was processed and published. `milliseconds` by stage; degraded and late as in
-        SemanticFrame."""
+        """An image was processed and published. `milliseconds` by stage; degraded, late and carried
+        as in SemanticFrame."""
         with self._lock:
             self._counts.processed += 1
+            self._counts.carried += carried
             self._finished.append(time.monotonic())
             self._objects = objects
             self._degraded, self._late = degraded, late
@@ -150,6 +153,7 @@ class Statistics:
             "rate (Hz)": f"{rate(finished, time.monotonic()):.2f}",
             "frames in": str(counts.received),
             "frames processed": str(counts.processed),
+            "frames carried": str(counts.carried),
             "frames dropped": str(counts.dropped),
             "frames out of order": str(counts.out_of_order),
             "frames failed": str(sum(counts.failed.values())),

@@ -47,8 +47,8 @@ class Served(Protocol):
     def read(self, arrival: Arrival) -> Taken | None:
         """The frame of a message, None where there is none to be processed."""
 
-    def wants_features(self) -> bool:
-        """Whether `look` has a use for image features."""
+    def wants_features(self, taken: Taken) -> bool:
+        """Whether `look` has a use for the features of an image, the next one that it is given."""
 
     def look(self, taken: Taken, image: Features | None) -> Predicted | None:
         """As `VssPipeline.look`."""
@@ -194,7 +194,9 @@ class Worker:
 
     def _encode_together(self, images: list[_Image]) -> None:
         """Look at the images of several cameras, whose image features are made in one batch."""
-        together = [i for i, image in enumerate(images) if image.channel.wants_features()]
+        together = [
+            i for i, image in enumerate(images) if image.channel.wants_features(image.taken)
+        ]
         if len(together) < 2:
             return
         for i in together:

@@ -19,9 +19,9 @@ class ModelCard:
     the best source of new objects (regions, objects or grid). `understands_points` says whether the
     model turns points and boxes into masks; if not, the dense region under them is used.
     `cpu_threads` is the best number of threads on many processors, of few it is half of them; 0 for
-    all. `max_objects` and `engine` (a preset in `options.PRESETS`) are the defaults of the options
-    of the same name. `source` says who made the model, `licence` on what terms its weights may be
-    used.
+    all. `max_objects`, `engine` (a preset in `options.PRESETS`) and `carry` are the defaults of the
+    options of the same name. `source` says who made the model, `licence` on what terms its weights
+    may be used.
 
     Meta's models have `config` (a YAML file in the `sam2` package), `file`, its `file_bytes` and
     `sha256`, and `hub_id`; other people's SAM 2 has `model_file`, their YAML file, see
@@ -46,6 +46,7 @@ class ModelCard:
     sha256: str = ""
     hub_id: str = ""
     model_file: Path | None = None
+    carry: str = "off"
     by_affinity: bool = False
     edgetam: bool = False
     size_step: int = SIZE_STEP
@@ -86,6 +87,7 @@ CARDS: dict[str, ModelCard] = {
             parameters=534_464,
             source="MobileNetV2 of ImageNet, see weights",
             licence="non-commercial",
+            carry="on",
             by_affinity=True,
         ),
         _meta_card(

@@ -41,7 +41,7 @@ def sizes(
     alone.
     """
     anew = anew or flow is None
-    alone = interval == 1 or (flow is not None and float(flow.places[2].mean()) < BELIEVED)
+    alone = interval == 1 or (flow is not None and flow.belief() < BELIEVED)
     if alone and interval and not anew and not hurried:
         return ALONE
     return AMONG_OTHERS if anew or (interval and index % interval == 0) else ()

@@ -41,8 +41,8 @@ class FrameFeatures:
     """What objects are followed by.
 
     image: the tracker's features. colours: (1, 64, ., .), the image's `colour_maps` on the grid of
-    the finest features. flow: to the frame before, None where there is none. moving: what moves by
-    itself, where it is looked for.
+    the finest features. flow: to the last frame that was looked at, None where there is none.
+    moving: what moves by itself, where it is looked for.
     """
 
     image: Features
@@ -111,9 +111,7 @@ def see(
                 watch.lap("network")
             found = extract(perception, frame, mode, dense)
         features, flow = found, stream.motion.follow(frame.image)
-    moving = None
-    if context.config.discovery == "objects":
-        moving = stream.movers.add(stream.motion.image, flow)
+    moving = stream.watch_movers(context.config)
     return dataclasses.replace(features, flow=flow, moving=moving)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -46,6 +46,19 @@ class Flow:
         places[2] *= most
         return places
 
+    def after(self, earlier: Flow) -> Flow:
+        """Both flows as one: this one to the frame before, `earlier` from that one on back.
+
+        It is believed as far as both are.
+        """
+        places = carried(earlier.places, self.places, "bilinear")
+        places[2] *= self.places[2]
+        return Flow(places)
+
+    def belief(self) -> float:
+        """How far it is believed, as a mean over the image."""
+        return float(self.places[2].mean())
+
 
 def carried(maps: Tensor, places: Tensor, mode: str = "bicubic") -> Tensor:
     """(C, h, w) maps of the frame before, moved to where they are now; places: `Flow.at`, (3, ...).
@@ -55,31 +68,58 @@ def carried(maps: Tensor, places: Tensor, mode: str = "bicubic") -> Tensor:
     return F.grid_sample(maps[None], places[None, :2].permute(0, 2, 3, 1), mode, "border", False)[0]
 
 
+@dataclass(frozen=True)
+class Moved:
+    """A frame's flows. image: (h, w, 3) uint8 RGB, the frame at their size; grey: the same.
+
+    step: to the frame before; flow: to the last one that was not passed over. None where there is
+    none.
+    """
+
+    image: npt.NDArray[np.uint8]
+    grey: npt.NDArray[np.uint8]
+    step: Flow | None = None
+    flow: Flow | None = None
+
+
 class Motion:
     """Finds the flow between each frame of a stream and the one before (OpenCV's DIS).
 
-    image: (h, w, 3) RGB, the last frame at the flow's size.
+    Frames may be passed over: then the flow of the next one leads on to where theirs led. Steps
+    from frame to frame, joined, are found more surely than one long one.
+    last: the last frame.
     """
 
     def __init__(self) -> None:
-        self.image = np.zeros((0, 0, 3), np.uint8)
         self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-        self._before: npt.NDArray[np.uint8] | None = None
+        self.clear()
 
     def clear(self) -> None:
         """The next frame has nothing before it."""
-        self._before = None
+        self.last: Moved | None = None
+        self._passed: Flow | None = None  # the last frame's, if that was passed over
 
-    def follow(self, image: npt.NDArray[np.uint8]) -> Flow | None:
-        """The flow of the next (H, W, 3) RGB image; None for the first, and at another size."""
+    def glance(self, image: npt.NDArray[np.uint8]) -> Moved:
+        """The flows of what may become the next frame, an (H, W, 3) RGB image; it is not taken."""
         height, width = with_longer_side(image.shape[0], image.shape[1], LONGER_SIDE)
         small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        self.image = np.asarray(small, np.uint8)
-        now = np.asarray(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY), np.uint8)
-        before, self._before = self._before, now
-        if before is None or before.shape != now.shape:
-            return None
-        return self._between(before, now)
+        now = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+        moved = Moved(np.asarray(small, np.uint8), now)
+        if self.last is None or self.last.grey.shape != now.shape:
+            return moved
+        step = self._between(self.last.grey, now)
+        flow = step if self._passed is None else step.after(self._passed)
+        return replace(moved, step=step, flow=flow)
+
+    def pass_over(self, moved: Moved) -> None:
+        """What was glanced at is the next frame; flows go on leading to the frames before it."""
+        self.last, self._passed = moved, moved.flow
+
+    def follow(self, image: npt.NDArray[np.uint8]) -> Flow | None:
+        """The flow of the next frame, an (H, W, 3) RGB image, to the last one that was not passed
+        over; None for the first, and at another size."""
+        self.last, self._passed = self.glance(image), None
+        return self.last.flow
 
     def _between(self, before: npt.NDArray[np.uint8], now: npt.NDArray[np.uint8]) -> Flow:
         height, width = now.shape

@@ -185,6 +185,13 @@ class ObjectMemory:
         """Move an object on by a frame on which it is not followed, and not missed."""
         track.age += 1
 
+    def pass_over(self, config: PipelineConfig) -> None:
+        """Move all objects on by a frame that nobody has looked at: who is in sight stays so."""
+        self.age_lost(config)
+        for track in self.active():
+            self.rest(track)
+            track.missed += not track.in_sight
+
     def lose(self, track: Track) -> None:
         """A followed object is out of sight at once and for good, unless it is recognised."""
         track.age += 1

@@ -79,6 +79,11 @@ class Requests:
         """Whether the next frame begins the stream anew."""
         return self._waiting.reset
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing was asked for that the next frame is to answer."""
+        return self._waiting == Taken(self._waiting.config)
+
     def reset(self) -> None:
         """Forget all objects, and prompts not taken up yet, before the next frame."""
         with self._lock:

@@ -1,4 +1,5 @@
-"""When a stream looks for new objects, and when it writes the memories of those it has."""
+"""When the networks look at a stream's images, when it looks for new objects, and when it writes
+the memories of those it has."""
 
 from __future__ import annotations
 
@@ -13,6 +14,39 @@ SOON = 8
 USUAL_RATE = 30.0
 """Frames a second at which waits are meant: of a slower camera, or where images are left out, each
 counts for several. More changes from one to the next."""
+
+
+SHORTEST_NS = 50_000_000
+"""Nanoseconds from a look of the networks to the next: of a camera of 24 or 30 Hz they see every
+second image, of one of 20 or less all."""
+
+MOST_CARRIED = 2
+"""Images between two looks, however close their stamps are."""
+
+
+class LookSchedule:
+    """Which images the networks look at.
+
+    It goes by the stamps alone, so that who looks ahead can tell. Who has to look at another image
+    does so; that changes nothing of whose turn is next.
+    """
+
+    def __init__(self) -> None:
+        self._last_ns: int | None = None
+        self._carried = 0
+
+    def due(self, stamp_ns: int) -> bool:
+        """Whether it is the turn of the next image, taken at that time."""
+        if self._last_ns is None or self._carried == MOST_CARRIED:
+            return True
+        return abs(stamp_ns - self._last_ns) >= SHORTEST_NS
+
+    def add(self, stamp_ns: int) -> None:
+        """The next image comes."""
+        if self.due(stamp_ns):
+            self._last_ns, self._carried = stamp_ns, 0
+        else:
+            self._carried += 1
 
 
 class SearchSchedule:

@@ -10,7 +10,7 @@ from sam2vss_ros.semantics.vocabulary.words import Words
 from sam2vss_ros.stream.budget import Budget, Effort, Level
 from sam2vss_ros.stream.interleave import Interleave
 from sam2vss_ros.stream.motion import Motion
-from sam2vss_ros.stream.movers import Movers
+from sam2vss_ros.stream.movers import Movers, Moving
 from sam2vss_ros.stream.naming import TextMemory
 from sam2vss_ros.stream.objects import ObjectMemory
 from sam2vss_ros.stream.requests import PlacedPrompt, Taken
@@ -26,9 +26,9 @@ from sam2vss_ros.types import Frame, SemanticFrame
 class FrameContext:
     """What holds for a frame from its beginning to its end.
 
-    index: frames since the stream began. began_anew: because time ran backwards. stream_break: what
-    lies between this frame and the last. prompts: those that point into this scene. hurried: frames
-    of the stream are being dropped.
+    index: frames since the stream began, without those that were carried. began_anew: because time
+    ran backwards. stream_break: what lies between this frame and the last. prompts: those that
+    point into this scene. hurried: frames of the stream are being dropped.
     """
 
     frame: Frame
@@ -122,13 +122,22 @@ class StreamState:
             hurried,
         )
 
+    def watch_movers(self, config: PipelineConfig) -> Moving | None:
+        """What moves by itself on the frame of which the flow was just found, where that is looked
+        for."""
+        last = self.motion.last
+        if config.discovery != "objects" or last is None:
+            return None
+        return self.movers.add(last.image, last.step)
+
     def is_stray(self, frame: Frame) -> bool:
         """Whether the frame has no place in the stream: `Continuity.is_stray`."""
         last = self.timeline.last_ns
         return last is not None and frame.stamp_ns > last and self.continuity.is_stray(frame)
 
     def aside(self, frame: Frame, config: PipelineConfig) -> FrameContext:
-        """Of a stray frame, which is labelled alone; nothing is remembered of it but its time."""
+        """Of a frame that the stages do not take: a stray one, which is labelled alone, or one that
+        is answered along the flow. Its time is remembered."""
         self.timeline.advance(frame.stamp_ns)
         effort = self._budget_for(config).effort()
         return FrameContext(frame, self.frames, config, False, Break(), effort, ())
@@ -136,7 +145,7 @@ class StreamState:
     def end(self, answer: SemanticFrame, seconds: float) -> None:
         """The frame in hand is answered; it took so long."""
         self.answer = answer
-        self.frames += 1
+        self.frames += not answer.carried
         self.text.keep(track.track_id for track in self.objects.all())
         self.budget.observe(seconds)
 

@@ -50,7 +50,7 @@ class Camera:
         image = np.full((8, 8, 3), number, np.uint8)
         return Taken(arrival, Frame(image, number)) if number else None
 
-    def wants_features(self) -> bool:
+    def wants_features(self, taken: Taken) -> bool:
         return self.wants
 
     def look(self, taken: Taken, image: Features | None) -> Predicted | None:

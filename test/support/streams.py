@@ -22,9 +22,11 @@ STAGES = ["encode", "track", "discover", "classify", "fuse"]
 
 
 def small_config(**options: object) -> PipelineConfig:
-    """Few objects, of any class, in any scene, and no search before its time."""
+    """Few objects, of any class, in any scene, no search before its time, and a look at every
+    frame, whose stamps count frames."""
     defaults = {
         "device": "cpu",
+        "carry": "off",
         "image_size": 256,
         "discovery": "regions",
         "max_objects": 4,

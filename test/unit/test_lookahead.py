@@ -35,13 +35,13 @@ def test_answers_are_the_same(model: str, mode: str, street: Images) -> None:
         assert_same(answer, alone)
 
 
-def test_the_next_frame_is_looked_at_meanwhile(
+def test_the_next_frames_are_looked_at_meanwhile(
     street: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe, looks = pipeline(), threading.Semaphore(0)
     monkeypatch.setattr(pipe, "look", lambda frame: looks.release())
-    ahead = looking_ahead(pipe, frames(street[:3]))
-    for new in (2, 1, 0):
+    ahead = looking_ahead(pipe, frames(street[:4]))
+    for new in (3, 1, 0, 0):
         next(ahead)
         for _ in range(new):
             assert looks.acquire(timeout=60)

@@ -63,3 +63,39 @@ def test_maps_are_carried_to_where_things_are_now() -> None:
     expected = torch.zeros(120, 160, dtype=torch.bool)
     expected[40:80, 68:108] = True
     assert (now & expected).sum() / (now | expected).sum() > 0.9
+
+
+def test_frames_that_are_passed_over_are_steps_of_one_flow() -> None:
+    motion = Motion()
+    motion.follow(picture())
+    for shift in (8, 16):
+        moved = motion.glance(picture(shift))
+        motion.pass_over(moved)
+    flow = motion.follow(picture(24))
+    assert flow is not None and motion.last is not None and motion.last.step is not None
+    inner = (slice(20, -20), slice(50, -20))
+    for found, expected in ((flow, 24), (motion.last.step, 8)):
+        x = (found.at((240, 320), CPU)[0] + 1) * 160 - 0.5
+        assert (torch.arange(320) - x - expected)[inner].abs().mean() < 0.75
+    assert flow.places[2][inner].mean() > 0.8
+    assert 0 < flow.belief() <= motion.last.step.belief()
+    again = motion.follow(picture(24))
+    assert again is not None
+    assert (again.at((240, 320), CPU)[0][inner] - still()[inner]).abs().mean() < 0.01
+
+
+def still() -> torch.Tensor:
+    """x of every place of (240, 320), from -1 to 1."""
+    return ((2 * torch.arange(320) + 1) / 320 - 1).expand(240, 320)
+
+
+def test_a_glance_takes_nothing() -> None:
+    motion = Motion()
+    motion.follow(picture())
+    last = motion.last
+    moved = motion.glance(picture(16))
+    assert motion.last is last and moved.flow is moved.step
+    flow = motion.follow(picture(16))
+    assert (
+        flow is not None and moved.flow is not None and torch.equal(flow.places, moved.flow.places)
+    )

@@ -87,7 +87,8 @@ def watch(images: Sequence[Image]) -> Moving:
     motion, movers = Motion(), Movers()
     for image in images:
         flow = motion.follow(image)
-        moving = movers.add(motion.image, flow)
+        assert motion.last is not None
+        moving = movers.add(motion.last.image, flow)
     return moving
 
 
@@ -159,7 +160,8 @@ def test_nothing_is_said_of_the_first_frame_and_after_a_cut() -> None:
     for t in range(FRAMES):
         image = with_patch(t)[0]
         flow = motion.follow(image)
-        moving = movers.add(motion.image, flow)
+        assert motion.last is not None
+        moving = movers.add(motion.last.image, flow)
     assert moving.evidence.any()
     movers.clear()
     motion.clear()

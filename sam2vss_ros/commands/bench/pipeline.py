@@ -28,7 +28,7 @@ def add_pipeline(kinds: Any) -> None:
         description=(
             "Run the whole pipeline over a recording and print p50, p95 and mean of the\n"
             "milliseconds that its stages take, without reading and drawing, and what the process\n"
-            "holds in the end. Then run it once more with the networks one frame ahead."
+            "holds in the end. Then run it once more with the networks ahead of the frames."
         ),
         examples=(
             "  sam2vss bench pipeline --video street.mp4 --frames 100\n"
@@ -66,7 +66,7 @@ def _pipeline(args: argparse.Namespace) -> Report:
         except ValueError as error:
             raise InputError(str(error)) from error
         pipeline.reset()
-        frames = with_progress(islice(source, args.frames), args.frames, "one frame ahead")
+        frames = with_progress(islice(source, args.frames), args.frames, "looking ahead")
         result["ahead_fps"] = ahead_fps(pipeline, frames, args.warm_up)
     summary = (
         f"{result['fps']:.1f} frames/s over {result['frames']} frames, at most "
@@ -78,7 +78,7 @@ def _pipeline(args: argparse.Namespace) -> Report:
         [[stage, *(f"{v:.1f}" for v in ms.values())] for stage, ms in result["stage_ms"].items()],
     )
     ahead = (
-        f"{result['ahead_fps']:.1f} frames/s, reading included, with the networks one frame ahead, "
+        f"{result['ahead_fps']:.1f} frames/s, reading included, with the networks ahead, "
         f"as sam2vss run has them: {result['ahead_fps'] / result['fps']:.2f} times as many"
     )
     return Report([summary, stages, ahead], {**result, "options": options}, device)
