@@ -86,8 +86,9 @@ class VssPipeline:
 
     def looks_at(self, frame: Frame) -> bool:
         """Whether `look` is to ask the networks of a frame, the next one that it is given."""
-        config, due = self.config, self._turns_ahead.due(frame.stamp_ns)
-        return config.mode != "network" and (due or config.carry == "off")
+        config, alternate = self.config, self.stream.budget.effort().alternate
+        due = config.carry == "off" or self._turns_ahead.due(frame.stamp_ns, alternate)
+        return config.mode != "network" and due
 
     def look(self, frame: Frame, image: Features | None = None) -> Predicted | None:
         """What the networks say of a frame that `process` is to have later, after those before it;
@@ -97,7 +98,7 @@ class VssPipeline:
         raises.
         """
         wanted, mode = self.looks_at(frame), self.config.mode
-        self._turns_ahead.add(frame.stamp_ns)
+        self._turns_ahead.add(frame.stamp_ns, self.stream.budget.effort().alternate)
         if not wanted:
             return None
         perception = self.perception
@@ -133,8 +134,9 @@ class VssPipeline:
         if out_of_order and self.stream.answer is not None:
             return dataclasses.replace(self.stream.answer, out_of_order=True)
         watch = Stopwatch(self._clock)
-        due = self._turns.due(frame.stamp_ns)
-        self._turns.add(frame.stamp_ns)
+        alternate = self.stream.budget.effort().alternate
+        due = self._turns.due(frame.stamp_ns, alternate)
+        self._turns.add(frame.stamp_ns, alternate)
         self._take_words()
         if self.stream.is_stray(frame):
             with self.perception.arithmetic():

@@ -7,7 +7,9 @@ Every level keeps what those before it left out:
 2. memory: each object's memory is written half as often;
 3. interleave: objects take turns, each is followed on every fourth frame; on the others its mask
    moves with the image. An object that the image's motion does not carry, that is hidden or is not
-   confirmed yet is followed on every frame.
+   confirmed yet is followed on every frame;
+4. carry: every second image is answered along the optical flow, however late it comes, where that
+   is believed. Not where images are never to be carried.
 
 An object that rests ages, is not missed, and stays in the answer: no level loses objects.
 """
@@ -37,12 +39,14 @@ class Level(IntEnum):
     DISCOVERY = 1
     MEMORY = 2
     INTERLEAVE = 3
+    CARRY = 4
 
 
 DEGRADED = {
     Level.DISCOVERY: "new objects are looked for less often, and no image is looked at twice",
     Level.MEMORY: "memory is written less often",
     Level.INTERLEAVE: "objects are followed every fourth frame",
+    Level.CARRY: "the networks look at every second image",
 }
 
 
@@ -52,7 +56,8 @@ class Effort:
 
     early_search: new objects are also looked for before their time. search_stretch,
     memory_stretch: how many times longer than configured a search or a memory waits. rest: who
-    rests, None for what the tracker's options say. degraded: what is left out, in plain words;
+    rests, None for what the tracker's options say. alternate: after an image that the networks have
+    looked at one may be carried, whenever that is. degraded: what is left out, in plain words;
     late: the target is missed although everything that may be left out is.
     """
 
@@ -60,6 +65,7 @@ class Effort:
     search_stretch: int = 1
     memory_stretch: int = 1
     rest: RestRule | None = None
+    alternate: bool = False
     degraded: tuple[str, ...] = ()
     late: bool = False
 
@@ -74,7 +80,7 @@ class Budget:
     most: the highest level; NOTHING for frames of which nothing can be left out.
     """
 
-    def __init__(self, target_fps: float, most: Level = Level.INTERLEAVE) -> None:
+    def __init__(self, target_fps: float, most: Level = Level.CARRY) -> None:
         self.target_fps = target_fps
         self.most = most
         self.level = Level.NOTHING
@@ -90,6 +96,7 @@ class Budget:
             search_stretch=1 if self.level < Level.DISCOVERY else 2,
             memory_stretch=1 if self.level < Level.MEMORY else 2,
             rest=None if self.level < Level.INTERLEAVE else REST,
+            alternate=self.level >= Level.CARRY,
             degraded=tuple(words for level, words in DEGRADED.items() if level <= self.level),
             late=self.level == self.most and self._load() > 1,
         )

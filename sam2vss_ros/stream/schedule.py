@@ -27,23 +27,26 @@ MOST_CARRIED = 2
 class LookSchedule:
     """Which images the networks look at.
 
-    It goes by the stamps alone, so that who looks ahead can tell. Who has to look at another image
-    does so; that changes nothing of whose turn is next.
+    It goes by the stamps alone, so that who looks ahead can tell; where time is short looks
+    `alternate` with images that are carried. Who has to look at another image does so; that changes
+    nothing of whose turn is next.
     """
 
     def __init__(self) -> None:
         self._last_ns: int | None = None
         self._carried = 0
 
-    def due(self, stamp_ns: int) -> bool:
+    def due(self, stamp_ns: int, alternate: bool = False) -> bool:
         """Whether it is the turn of the next image, taken at that time."""
         if self._last_ns is None or self._carried == MOST_CARRIED:
             return True
+        if alternate and not self._carried:
+            return False
         return abs(stamp_ns - self._last_ns) >= SHORTEST_NS
 
-    def add(self, stamp_ns: int) -> None:
+    def add(self, stamp_ns: int, alternate: bool = False) -> None:
         """The next image comes."""
-        if self.due(stamp_ns):
+        if self.due(stamp_ns, alternate):
             self._last_ns, self._carried = stamp_ns, 0
         else:
             self._carried += 1

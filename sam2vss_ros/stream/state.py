@@ -156,6 +156,6 @@ class StreamState:
 
 
 def _budget(config: PipelineConfig) -> Budget:
-    # Where no objects are followed there is nothing to leave out.
-    most = Level.NOTHING if config.mode == "network" else max(Level)
-    return Budget(config.target_fps, most)
+    if config.mode == "network":  # no objects are followed, and there is nothing to leave out
+        return Budget(config.target_fps, Level.NOTHING)
+    return Budget(config.target_fps, Level.CARRY if config.carry == "on" else Level.INTERLEAVE)

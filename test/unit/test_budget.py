@@ -57,8 +57,8 @@ def test_without_a_target_nothing_is_left_out() -> None:
 
 def test_one_level_for_each_window_of_slow_frames() -> None:
     state = Budget(FPS)
-    levels = observe(state, SLOW, 4 * WINDOW)
-    assert [levels.index(i) + 1 for i in Level if i] == [WINDOW, 2 * WINDOW, 3 * WINDOW]
+    levels = observe(state, SLOW, 5 * WINDOW)
+    assert [levels.index(i) + 1 for i in Level if i] == [i * WINDOW for i in range(1, 5)]
     assert levels[-1] == max(Level)
 
 
@@ -97,12 +97,12 @@ def test_between_room_and_target_every_level_stays() -> None:
 
 def test_levels_are_taken_back_one_by_one_with_patience() -> None:
     state = Budget(FPS)
-    observe(state, SLOW, 4 * WINDOW)
+    observe(state, SLOW, 5 * WINDOW)
     levels = observe(state, QUICK, 500)
     assert sorted(levels, reverse=True) == levels and levels[-1] == 0
     held = Counter(levels)
     assert min(held[level] for level in Level) >= PATIENCE
-    assert sum(held[level] for level in Level if level) <= 3 * (PATIENCE + WINDOW) + WINDOW
+    assert sum(held[level] for level in Level if level) <= 4 * (PATIENCE + WINDOW) + WINDOW
 
 
 def test_a_recovery_that_does_not_last_is_tried_less_and_less_often() -> None:
@@ -202,7 +202,9 @@ def test_it_degrades_keeps_every_object_and_recovers(camera: Callable[..., SlowC
     assert before.degraded == () and len(visible(before)) >= 3
     results = slow.see(SLOW, 12) + slow.see(QUICK, 17)
     levels = [len(r.degraded) for r in results]
-    assert max(levels) == max(Level) and levels[-1] == 0
+    assert max(levels) == Level.INTERLEAVE and levels[-1] == 0, (
+        "this model's images are not carried"
+    )
     assert np.abs(np.diff(levels)).max() == 1, "one level at a time"
     ages = {o.track_id: o.age for o in before.objects}
     for i, result in enumerate(results, 1):

@@ -12,6 +12,7 @@ import pytest
 from pipelines import open_pipeline
 from sam2vss_ros.lookahead import looking_ahead
 from sam2vss_ros.pipeline import VssPipeline
+from sam2vss_ros.stream.budget import DEGRADED, Level
 from sam2vss_ros.types import Frame, Prompt, SemanticFrame
 from small_sam2 import BOTH_MODELS, SMALL_SAM2
 from streams import HEIGHT, WIDTH, assert_consistent, assert_same, box, find, ids, small_config
@@ -223,6 +224,27 @@ def test_who_looks_ahead_looks_at_the_same_images(
         assert_same(answer, alone)
     looked = [answer.stamp_ns for answer in results if not answer.carried]
     assert set(asked) <= set(looked) and (moves or asked == looked)
+
+
+def test_where_time_is_short_every_second_image_is_carried(street: Images) -> None:
+    """However far apart they are; until there is time again, or nobody asks for it any more."""
+    now = seconds = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += seconds
+        return now
+
+    still = frames([street[0]] * 80, rate=5)
+    pipe = open_pipeline(small_config(carry="on", target_fps=10.0), seconds=clock)
+    assert all(looks(answers(pipe, still[:4])))
+    seconds = 0.1
+    results = answers(pipe, still[4:60])
+    assert DEGRADED[Level.CARRY] in results[-1].degraded
+    assert looks(results[-6:]) in ([True, False] * 3, [False, True] * 3)
+    pipe.reconfigure(target_fps=0.0)
+    pipe.process(still[60])
+    assert all(looks(answers(pipe, still[61:65])))
 
 
 def test_a_silent_camera_holds_nothing(street: Images) -> None:
