@@ -72,14 +72,20 @@ class Flow:
 class PromptedPipeline:
     """The whole pipeline, given the masks as prompts; it looks for nothing else.
 
-    It has room for all of them. size: that of the images it is given; None: as they are. The masks
-    are those of `instance_image`, where each pixel belongs to one object.
+    It has room for all of them. size: that of the images it is given; None: as they are. rate: how
+    many there are a second. The masks are those of `instance_image`, where each pixel belongs to
+    one object.
     """
 
     def __init__(
-        self, perception: Perception, config: PipelineConfig, size: Size | None = None
+        self,
+        perception: Perception,
+        config: PipelineConfig,
+        size: Size | None = None,
+        rate: float = DEFAULT_RATE,
     ) -> None:
         self._perception, self._config, self._size = perception, config, size
+        self._rate = rate
 
     def start(self, image: Rgb, masks: Mask) -> None:
         """As `Follower.start`. Raises InputError as `prompt`."""
@@ -111,7 +117,7 @@ class PromptedPipeline:
 
     def _process(self, image: Rgb) -> npt.NDArray[np.uint16]:
         shown = resized(image, self._size or size_of(image))
-        frame = Frame(shown, stamp_ns(self._shown, DEFAULT_RATE))
+        frame = Frame(shown, stamp_ns(self._shown, self._rate))
         self._shown += 1
         return self._pipeline.process(frame).instance_image
 

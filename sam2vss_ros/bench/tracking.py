@@ -109,11 +109,12 @@ def run_tracking(
     config: PipelineConfig,
     clips: Sequence[Clip],
     size: Size | None = None,
+    rate: float = DEFAULT_RATE,
     *,
     discovery: bool = False,
     clicks: bool = False,
 ) -> dict[str, Any]:
-    """Measure all clips; size: of the images that the pipeline is given.
+    """Measure all clips; size: of the images that the pipeline is given. rate: frames per second.
 
     Returns the figures of the pipeline: under `sequences` those of each object by its name, and
     `mean_j` and so on over them; the same of each baseline under `baselines`. With `discovery` also
@@ -124,7 +125,7 @@ def run_tracking(
     more: dict[str, float] = {}
     by_object: dict[str, dict[str, Any]] = {name: {} for clip in clips for name in clip.objects}
     if discovery:
-        discovered = run_discovery(perception, config, clips, size)
+        discovered = run_discovery(perception, config, clips, size, rate)
         for clip, result in zip(clips, discovered, strict=True):
             for name, found in zip(clip.objects, result.found, strict=True):
                 by_object[name] |= {"found": found, "tracks": result.tracks}
@@ -135,7 +136,7 @@ def run_tracking(
         for name, iou in ious.items():
             by_object[name]["click_iou"] = iou
         more["click_iou"] = float(np.mean(list(ious.values())))
-    ways = run_followers(perception, config, clips, size)
+    ways = run_followers(perception, config, clips, size, rate)
     ours = ways.pop(OURS)
     for name, row in ours["sequences"].items():
         row |= by_object[name]
@@ -143,13 +144,17 @@ def run_tracking(
 
 
 def run_followers(
-    perception: Perception, config: PipelineConfig, clips: Sequence[Clip], size: Size | None = None
+    perception: Perception,
+    config: PipelineConfig,
+    clips: Sequence[Clip],
+    size: Size | None = None,
+    rate: float = DEFAULT_RATE,
 ) -> dict[str, dict[str, Any]]:
     """The scores by object and their means, for each way to follow: `OURS` and the baselines."""
     ways: dict[str, Callable[[], Follower]] = {
         "copy": Copy,
         "flow": Flow,
-        OURS: lambda: PromptedPipeline(perception, config, size),
+        OURS: lambda: PromptedPipeline(perception, config, size, rate),
     }
     scores: dict[str, dict[str, Score]] = {way: {} for way in ways}
     with tqdm(total=sum(map(len, clips)), unit="frame", desc="tracking") as progress:
@@ -187,6 +192,7 @@ def run_discovery(
     config: PipelineConfig,
     clips: Sequence[Clip],
     size: Size | None = None,
+    rate: float = DEFAULT_RATE,
 ) -> list[Discovered]:
     """What the pipeline finds in each clip without any prompt.
 
@@ -200,7 +206,8 @@ def run_discovery(
     clips = [clip.first(DISCOVERY_FRAMES) for clip in clips]
     with tqdm(total=sum(map(len, clips)), unit="frame", desc="discovery") as progress:
         return [
-            discover(VssPipeline(perception, config), clip, size, progress.update) for clip in clips
+            discover(VssPipeline(perception, config), clip, size, rate, progress.update)
+            for clip in clips
         ]
 
 
@@ -208,6 +215,7 @@ def discover(
     pipeline: VssPipeline,
     clip: Clip,
     size: Size | None = None,
+    rate: float = DEFAULT_RATE,
     tick: Callable[[], object] = lambda: None,
 ) -> Discovered:
     """Run a fresh pipeline over a clip. An object is found where some track covers it once."""
@@ -216,7 +224,7 @@ def discover(
     for t in range(len(clip)):
         image = clip.image(t)
         shown = resized(image, size or size_of(image))
-        answer = pipeline.process(Frame(shown, stamp_ns(t, DEFAULT_RATE)))
+        answer = pipeline.process(Frame(shown, stamp_ns(t, rate)))
         instances = cv2.resize(
             answer.instance_image, size_of(image), interpolation=cv2.INTER_NEAREST
         )

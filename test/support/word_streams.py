@@ -39,8 +39,9 @@ def box_frame(index: int, without: str = "") -> Frame:
 
 
 def word_config(*names: str, family: str = "tipsv2", **options: Any) -> PipelineConfig:
-    """Options with these names, of a small input."""
+    """Options with these names, of a small input, and a look at every frame."""
     quick: dict[str, Any] = {"device": "cpu", "image_size": 256, "threads": 1, "discovery": "off"}
+    quick |= {"carry": "off"}
     return PipelineConfig(vocabulary=names, text_model=folder_of(family), **(quick | options))
 
 

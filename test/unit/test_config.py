@@ -37,7 +37,8 @@ def test_a_value_of_another_type_is_refused_by_name(name: str) -> None:
     if isinstance(default, tuple):
         kind = "list of texts" if limits.verify else "list of names"
     lists = [] if isinstance(default, tuple) else [[default]]
-    for wrong in (None, *lists, True if type(default) is not bool else 1):
+    number = type(default) is bool or "on" in limits.choices  # which True may mean
+    for wrong in (None, *lists, 1 if number else True):
         with pytest.raises(TypeError, match=rf"^{name}: .* takes a {kind}\b") as caught:
             config(**{name: wrong})
         for choice in limits.choices:
@@ -46,11 +47,12 @@ def test_a_value_of_another_type_is_refused_by_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, (_, o) in OPTIONS.items() if o.choices])
 def test_what_yaml_makes_of_a_word_is_the_word_or_is_named(name: str) -> None:
-    """`discovery: off` is False in YAML."""
+    """`discovery: off` is False in YAML, and `carry: on` True."""
     for text in ("off", "no", "on", "yes", "true", "false", "1", "1.5", "null"):
         value = yaml.safe_load(text)
-        if value is False and "off" in OPTIONS[name][1].choices:
-            assert getattr(config_of(name)(**{name: value}), name) == "off"
+        word = {False: "off", True: "on"}.get(value) if isinstance(value, bool) else None
+        if word in OPTIONS[name][1].choices:
+            assert getattr(config_of(name)(**{name: value}), name) == word
             continue
         with pytest.raises(TypeError, match=rf"^{name}: {value} is a .* takes a str: one of"):
             config_of(name)(**{name: value})

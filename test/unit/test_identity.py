@@ -192,7 +192,8 @@ def test_no_id_is_used_again_after_its_end() -> None:
 
 def test_nothing_is_learned_from_a_mask_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     source = TrueRegions()
-    pipe = open_pipeline(PipelineConfig(max_objects=8, device="cpu", engine="exact"), source=source)
+    config = PipelineConfig(max_objects=8, device="cpu", engine="exact", carry="off")
+    pipe = open_pipeline(config, source=source)
     trust, step = [1.0], pipe.stream.tracker.step
 
     def doubting(features: functional.ImageFeatures, slots: list[int], *flow: Any) -> Tracked:

@@ -303,6 +303,7 @@ def test_bad_input_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "holds no sequences (NAME/images/*.jpg" in said(tmp_path / "empty")
     assert "frames: 1 leaves nothing" in said(good, "--frames", 1)
     assert "frames: -3 leaves nothing" in said(good, "--frames", -3)
+    assert "rate: 0.0 is not a positive number" in said(good, "--rate", 0)
     for size in ("0x3", "12", "ax3"):
         assert f"size: '{size}' is not a width and a height" in said(good, "--size", size)
     assert "json: the folder of" in said(good, "--json", "no/where.json")

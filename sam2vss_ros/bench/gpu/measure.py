@@ -210,8 +210,8 @@ class Bench:
     def _pipeline(
         self, configuration: Configuration, shape: Configuration, engine: str
     ) -> dict[str, Any]:
-        """What `time_pipeline` finds with users' objects, all from the first frame on, and what the
-        profiler sees of the frames after."""
+        """What `time_pipeline` finds with users' objects, all from the first frame on, and every
+        frame looked at, and what the profiler sees of the frames after."""
         device, frames = self._material.device, self._material.frames
         config = PipelineConfig(
             model=shape.model,
@@ -220,6 +220,7 @@ class Bench:
             image_size=shape.image_size,
             max_objects=shape.objects,
             engine=engine,
+            carry="off",
         )
         if self._material.dry:
             config = dataclasses.replace(config, points_per_side=DRY_POINTS)

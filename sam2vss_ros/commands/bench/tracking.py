@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -87,6 +88,13 @@ def add_tracking(kinds: Any) -> None:
         help="size in pixels of the images that the pipeline is given (default: as they are); "
         "masks are measured at that of the truth all the same",
     )
+    parser.add_argument(
+        "--rate",
+        type=float,
+        default=30.0,
+        metavar="HZ",
+        help="frames per second of the videos (default 30)",
+    )
     add_pipeline_options(parser)
     add_report(parser, _tracking)
 
@@ -96,13 +104,15 @@ def _tracking(args: argparse.Namespace) -> Report:
 
     if args.frames < 0 or args.frames == 1:
         raise InputError(f"frames: {args.frames} leaves nothing to follow; give 2 or more, 0: all")
+    if not 0 < args.rate < math.inf:
+        raise InputError(f"rate: {args.rate} is not a positive number of frames per second")
     size = None if args.size is None else parse_size(args.size)
     clips = open_clips(args.data, args.frames)
     options = pipeline_options(args)
     with closing(build_pipeline(options)) as pipeline:
         perception, config = pipeline.perception, pipeline.config
     figures = run_tracking(
-        perception, config, clips, size, discovery=args.discover, clicks=args.click
+        perception, config, clips, size, args.rate, discovery=args.discover, clicks=args.click
     )
     parts: list[str | Table] = [_sequences(figures), "means, by the way to follow:", _ways(figures)]
     if args.discover:
@@ -113,7 +123,7 @@ def _tracking(args: argparse.Namespace) -> Report:
         )
     if args.click:
         parts.append(f"one click in the middle: mean IoU {figures['click_iou']:.3f}")
-    about = {"frames": args.frames, "size": size, "options": options}
+    about = {"frames": args.frames, "size": size, "rate": args.rate, "options": options}
     return Report(parts, {**figures, **about}, perception.device)
 
 
