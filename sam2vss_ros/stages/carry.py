@@ -16,12 +16,13 @@ from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.stages import compose
 from sam2vss_ros.stages.batch import ObjectBatch
-from sam2vss_ros.stream.motion import Flow, carried
+from sam2vss_ros.stream.motion import Flow, belief_on, carried
 from sam2vss_ros.stream.state import FrameContext, StreamState
 from sam2vss_ros.types import Frame, SemanticFrame
 
 BELIEVED = 0.5
-"""Least mean belief in the flow, below which the networks have to look."""
+"""Mean belief in the flow, on the image and on its objects and their border, below which the
+networks have to look."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,12 @@ class Kept:
     familiar: float
     batch: ObjectBatch
     size: tuple[int, int]
+
+    def believes(self, flow: Flow) -> bool:
+        """Whether the flow is believed where it matters."""
+        masks = self.batch.masks
+        on_objects = float(belief_on(masks.amax(0, keepdim=True), flow)) if len(masks) else 1.0
+        return min(flow.belief(), on_objects) >= BELIEVED
 
     def along(self, flow: Flow) -> Kept:
         """The same, moved to where it is now."""
@@ -52,7 +59,7 @@ def follow(stream: StreamState, kept: Kept, frame: Frame) -> Kept | None:
     """What is kept, as it is on the next frame; None, and nothing is done, where the flow to it is
     not believed."""
     moved = stream.motion.glance(frame.image)
-    if moved.flow is None or moved.flow.belief() < BELIEVED:
+    if moved.flow is None or not kept.believes(moved.flow):
         return None
     stream.motion.pass_over(moved)
     return kept.along(moved.flow)

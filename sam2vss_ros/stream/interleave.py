@@ -7,21 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vss_ros.sam2 import policy
 from sam2vss_ros.sam2.masks import iou_of
 from sam2vss_ros.sam2.options import RestRule
 from sam2vss_ros.sam2.tracker import Tracked
-from sam2vss_ros.stream.motion import Flow, carried
+from sam2vss_ros.stream.motion import Flow, belief_on, carried
 from sam2vss_ros.transfer import upload_index
 
 BELIEVED = 0.6
 """Least belief in the flow, as a mean over a mask and its border, for the mask to move by it."""
-
-BORDER = 2
-"""Width of the border in pixels of the masks."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ class Interleave:
 
     def _trust(self, masks: Tensor, flow: Flow) -> dict[int, float]:
         """How far the carried masks are trusted to be right, as an IoU, by object."""
-        figures = torch.stack([_areas(masks), _belief(masks, flow)], 1).tolist()
+        figures = torch.stack([_areas(masks), belief_on(masks, flow)], 1).tolist()
         trust = {}
         for i, seen in self._followed.items():
             area, belief = figures[self._row[i]]
@@ -122,10 +118,3 @@ def _carried(masks: Tensor, flow: Flow) -> Tensor:
 def _areas(masks: Tensor) -> Tensor:
     """(B,) pixels of (B, h, w) masks, float32."""
     return (masks > 0).flatten(1).sum(1).float()
-
-
-def _belief(masks: Tensor, flow: Flow) -> Tensor:
-    """(B,) mean belief in the flow on (B, h, w) masks and their border; 0 where there is none."""
-    near = F.max_pool2d((masks > 0).float()[:, None], 2 * BORDER + 1, 2, BORDER)
-    belief = flow.at((near.shape[-2], near.shape[-1]), masks.device)[2]
-    return (near[:, 0] * belief).sum((1, 2)) / near.sum((1, 2, 3)).clamp(min=1)

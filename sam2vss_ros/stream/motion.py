@@ -21,6 +21,9 @@ LONGER_SIDE = 320
 ALIKE = 15.0
 """Difference in grey levels (of 255, Gaussian) by which a place no longer looks the same."""
 
+BORDER = 2
+"""Width of the border of masks, in their pixels, on which the flow has to be believed, too."""
+
 CLOSE = 2.0
 """Pixels (Gaussian) by which flow forth and back may miss where it began to be believed."""
 
@@ -68,6 +71,14 @@ def carried(maps: Tensor, places: Tensor, mode: str = "bicubic") -> Tensor:
     return F.grid_sample(maps[None], places[None, :2].permute(0, 2, 3, 1), mode, "border", False)[0]
 
 
+def belief_on(masks: Tensor, flow: Flow) -> Tensor:
+    """(B,) mean belief in the flow on (B, h, w) masks, logits, and their border; 0 where there is
+    none."""
+    near = F.max_pool2d((masks > 0).float()[:, None], 2 * BORDER + 1, 2, BORDER)
+    belief = flow.at((near.shape[-2], near.shape[-1]), masks.device)[2]
+    return (near[:, 0] * belief).sum((1, 2)) / near.sum((1, 2, 3)).clamp(min=1)
+
+
 @dataclass(frozen=True)
 class Moved:
     """A frame's flows. image: (h, w, 3) uint8 RGB, the frame at their size; grey: the same.
@@ -98,9 +109,25 @@ class Motion:
         """The next frame has nothing before it."""
         self.last: Moved | None = None
         self._passed: Flow | None = None  # the last frame's, if that was passed over
+        self._glanced: tuple[npt.NDArray[np.uint8], Moved] | None = None
 
     def glance(self, image: npt.NDArray[np.uint8]) -> Moved:
         """The flows of what may become the next frame, an (H, W, 3) RGB image; it is not taken."""
+        if self._glanced is None or self._glanced[0] is not image:
+            self._glanced = image, self._find(image)
+        return self._glanced[1]
+
+    def pass_over(self, moved: Moved) -> None:
+        """What was glanced at is the next frame; flows go on leading to the frames before it."""
+        self.last, self._passed, self._glanced = moved, moved.flow, None
+
+    def follow(self, image: npt.NDArray[np.uint8]) -> Flow | None:
+        """The flow of the next frame, an (H, W, 3) RGB image, to the last one that was not passed
+        over; None for the first, and at another size."""
+        self.last, self._passed, self._glanced = self.glance(image), None, None
+        return self.last.flow
+
+    def _find(self, image: npt.NDArray[np.uint8]) -> Moved:
         height, width = with_longer_side(image.shape[0], image.shape[1], LONGER_SIDE)
         small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         now = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
@@ -110,16 +137,6 @@ class Motion:
         step = self._between(self.last.grey, now)
         flow = step if self._passed is None else step.after(self._passed)
         return replace(moved, step=step, flow=flow)
-
-    def pass_over(self, moved: Moved) -> None:
-        """What was glanced at is the next frame; flows go on leading to the frames before it."""
-        self.last, self._passed = moved, moved.flow
-
-    def follow(self, image: npt.NDArray[np.uint8]) -> Flow | None:
-        """The flow of the next frame, an (H, W, 3) RGB image, to the last one that was not passed
-        over; None for the first, and at another size."""
-        self.last, self._passed = self.glance(image), None
-        return self.last.flow
 
     def _between(self, before: npt.NDArray[np.uint8], now: npt.NDArray[np.uint8]) -> Flow:
         height, width = now.shape

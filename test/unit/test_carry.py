@@ -175,6 +175,25 @@ def test_another_scene_and_another_size_are_looked_at(street: Images) -> None:
     assert not pipe.process(Frame(larger, seen[-1].stamp_ns + NS // 30)).carried
 
 
+def test_an_object_whose_flow_is_doubted_is_looked_at() -> None:
+    """Though nothing else in the image moves."""
+    grains = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    image = np.ascontiguousarray(np.kron(grains, np.ones((4, 4, 1), np.uint8)))
+    changed = image.copy()
+    changed[40:60, 50:70] = 255 - changed[40:60, 50:70]
+    for shown, looked in ((image, False), (changed, True)):
+        pipe = opened(discovery="off")
+        seen = frames([image, image, image, image, shown])
+        answers(pipe, seen[:1])
+        pipe.add_prompt(Prompt(mask=box(50, 40, 70, 60)))
+        answers(pipe, seen[1:3])
+        still = frames([shown], 30)[0]
+        last = pipe.process(dataclasses.replace(still, stamp_ns=seen[3].stamp_ns))
+        assert last.carried != looked
+    pipe = opened(discovery="off")
+    assert looks(answers(pipe, frames([image, changed]))) == [True, False], "no object, no doubt"
+
+
 def test_labels_of_another_node_are_not_passed_over(street: Images) -> None:
     pipe = opened(network="topic")
     labels = np.zeros((HEIGHT, WIDTH), np.uint8)
