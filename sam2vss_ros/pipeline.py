@@ -124,10 +124,11 @@ class VssPipeline:
         Time running backwards by more starts the stream afresh. After a scene cut all objects are
         lost until they are recognised; after a jump in time or at a new image size those are that
         do not look like themselves. A frame of an odd size among others is labelled, and costs no
-        object. Raises ValueError for a second frame with the stamp of the last one, and
-        MissingLabelsError where `network` is topic, no labels came with the frame and the dense
-        head cannot stand in; the stream is then as it was. After any other error it begins anew,
-        with the prompts of the frame that failed.
+        object. One that comes soon after one that was looked at may be `carried`. Raises
+        ValueError for a second frame with the stamp of the last one, and MissingLabelsError where
+        `network` is topic, no labels came with the frame and the dense head cannot stand in; the
+        stream is then as it was. After any other error it begins anew, with the prompts of the
+        frame that failed.
         """
         out_of_order = self.out_of_order(frame.stamp_ns)
         self.perception.check(frame)

@@ -88,6 +88,29 @@ def assert_object(tracked: TrackedObject, instances: np.ndarray, classes: int) -
         assert box.y_offset <= y.min() and y.max() < box.y_offset + box.height
 
 
+@pytest.mark.parametrize(("carry", "carried"), [("auto", "1"), ("off", "0")])
+def test_an_image_between_looks_is_answered_like_any_other(
+    start: Start, carry: str, carried: str
+) -> None:
+    bench = start(discovery="off", carry=carry)
+    outputs: dict[str, list[Any]] = {n: bench.record(f"/vss/{n}", Image) for n in IMAGES}
+    outputs["objects"] = bench.record("/vss/objects", TrackedObjectArray)
+    bench.active()
+    bench.send(0)
+    bench.wait_for_value("frames processed", "1")
+    assert call(bench, AddPrompt, "add_prompt", box=CAR_BOX).success
+    for i, milliseconds in enumerate((66, 99), 2):  # the car moves by a pixel in 33 ms
+        bench.send(milliseconds)
+        bench.wait_for_value("frames processed", str(i))
+    bench.wait_for_value("frames carried", carried)
+    for name, messages in outputs.items():
+        bench.wait_for_answer(messages, 99)
+        assert len(messages) == 3, name
+    before, after = (array.objects[0] for array in outputs["objects"][1:])
+    assert after.age == before.age + 1 and after.area == pytest.approx(before.area, rel=0.1)
+    assert after.centroid_x - before.centroid_x == pytest.approx(1, abs=1)
+
+
 def test_output_size(ros: RosSession, start: Start) -> None:
     bench = start(output_width=80)
     labels = bench.record("/vss/label_image", Image)
