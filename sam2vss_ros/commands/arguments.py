@@ -96,6 +96,12 @@ def pipeline_options(args: argparse.Namespace, **fixed: object) -> dict[str, obj
     return given | fixed
 
 
+def without_known_rate(options: dict[str, object], images: Path) -> dict[str, object]:
+    """The options for images of which nobody has said how many a second they are: of a folder's
+    every one is looked at, unless `carry` is given."""
+    return {"carry": "off", **options} if images.is_dir() else options
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """Width and height of the option `--size`. Raises InputError."""
     parts = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)

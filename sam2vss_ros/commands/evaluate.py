@@ -17,6 +17,7 @@ from sam2vss_ros.commands.arguments import (
     add_pipeline_options,
     check_json,
     pipeline_options,
+    without_known_rate,
     write_json,
 )
 from sam2vss_ros.commands.fleet import (
@@ -104,7 +105,7 @@ def add_evaluate(commands: Any) -> None:
         "--rate",
         type=float,
         metavar="HZ",
-        help="frames per second (default: the video's own; images 30)",
+        help="frames per second (default: the video's own; images 30, and all are looked at)",
     )
     add_label_options(source)
     parser.add_argument(
@@ -203,6 +204,8 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _variants(args: argparse.Namespace) -> dict[str, Options]:
     """Checked options of the pipeline, by the name of the variant."""
     common = pipeline_options(args)
+    if args.images is not None and args.rate is None:
+        common = without_known_rate(common, args.images)
     if args.compare:
         variants = parse_variants(args.compare, common)
     else:

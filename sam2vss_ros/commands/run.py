@@ -13,6 +13,7 @@ from sam2vss_ros.commands.arguments import (
     add_pipeline_options,
     build_pipeline,
     pipeline_options,
+    without_known_rate,
 )
 from sam2vss_ros.config import MOST_PIXELS
 from sam2vss_ros.errors import InputError
@@ -57,8 +58,8 @@ def add_run(commands: Any) -> None:
         type=float,
         default=0.0,
         metavar="HZ",
-        help="frames per second of the input (default: the video's own; folders 30); of a live one "
-        "those taken at most (10)",
+        help="frames per second of the input (default: the video's own; folders 30, and all are "
+        "looked at); of a live one those taken at most (10)",
     )
     parser.add_argument(
         "--depth",
@@ -102,6 +103,8 @@ def _run(args: argparse.Namespace) -> None:
 
     check_results(args.out, args.overwrite)
     options = pipeline_options(args)
+    if not args.rate:
+        options = without_known_rate(options, Path(args.input).expanduser())
     most = getattr(args, "max_image_pixels", MOST_PIXELS)
     live = is_live(args.input)
     _check_companions(args, live)

@@ -198,6 +198,7 @@ def test_evaluate_a_bag(folders: dict[str, Path], own_labels: Path, tmp_path: Pa
     code = run(
         "evaluate", "--bag", bag, "--image-topic", "/camera/image_raw", "--label-topic",
         "/camera/labels", "--classes", "camvid", "--device", "cpu", "--json", tmp_path / "f.json",
+        "--carry", "off",  # as in the folder, of which nobody has said the rate
     )  # fmt: skip
     assert code == 0
     result = json.loads((tmp_path / "f.json").read_text())
