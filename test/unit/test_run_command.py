@@ -70,6 +70,27 @@ def test_run_writes_labels_overlay_and_objects(
         assert stage in printed
 
 
+@pytest.mark.parametrize(
+    ("options", "carried"),
+    [
+        ([], [False] * 4),
+        (["--rate", 10], [False] * 4),
+        (["--rate", 30], [False, True] * 2),
+        (["--carry", "on"], [False, True] * 2),
+    ],
+)
+def test_of_a_folder_of_no_known_rate_every_image_is_looked_at(
+    options: list[object], carried: list[bool], tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(4):
+        Image.fromarray(street(0, 200)).save(images / f"{i}.png")
+    assert run("run", images, "--out", tmp_path / "out", "--device", "cpu", *options) == 0
+    lines = (tmp_path / "out" / "objects.jsonl").read_text().splitlines()
+    assert [json.loads(line)["carried"] for line in lines] == carried
+
+
 def test_run_replaces_an_earlier_run_and_nothing_else(
     video: Path, folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
