@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -30,14 +31,23 @@ class Signals:
     def __init__(self) -> None:
         self.number: int | None = None
         self._since = 0.0
+        self._again: threading.Timer | None = None
 
     def lost(self, error: BaseException | None) -> bool:
         """Whether C code has printed and dropped a Stopped, as some imports do; it comes again."""
         if not isinstance(error, Stopped):
             return False
         self._since = -PATIENCE
-        threading.Timer(AGAIN, signal.raise_signal, [self.number]).start()
+        self._again = threading.Timer(AGAIN, signal.raise_signal, [self.number])
+        self._again.start()
         return True
+
+    def end(self) -> None:
+        """Nothing is raised any more: what was dropped may have ended the command all the same."""
+        self._since = math.inf
+        if self._again is not None:
+            self._again.cancel()
+            self._again.join()
 
     def take(self, number: int, _frame: FrameType | None) -> None:
         """Raise Stopped."""
@@ -65,6 +75,7 @@ def stopping() -> Iterator[Signals]:
     try:
         yield signals
     finally:
+        signals.end()
         sys.excepthook, sys.unraisablehook = printing, ignoring
         for number, handler in taken.items():
             signal.signal(number, handler)

@@ -26,6 +26,7 @@ from cli_processes import (
 )
 
 from cli_streams import run
+from sam2vss_ros.commands.signals import AGAIN, Stopped, stopping
 from sam2vss_ros.pipeline import VssPipeline
 from sam2vss_ros.types import Frame, SemanticFrame
 
@@ -171,3 +172,19 @@ def test_signals_that_are_to_be_ignored(tmp_path: Path) -> None:
     process.send_signal(signal.SIGHUP)
     process.communicate()
     assert process.returncode == 0
+
+
+def test_a_signal_that_was_to_come_again_does_not_after_the_end() -> None:
+    """Its exception may have ended the command, though C code has printed it, too."""
+    before = signal.getsignal(signal.SIGINT)
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        with stopping() as signals:
+            with pytest.raises(Stopped) as dropped:
+                signal.raise_signal(signal.SIGINT)
+            assert signals.lost(dropped.value)
+        time.sleep(3 * AGAIN)
+        assert signals.number == signal.SIGINT and not came
+    finally:
+        signal.signal(signal.SIGINT, before)
