@@ -135,9 +135,7 @@ class VssPipeline:
         if out_of_order and self.stream.answer is not None:
             return dataclasses.replace(self.stream.answer, out_of_order=True)
         watch = Stopwatch(self._clock)
-        alternate = self.stream.budget.effort().alternate
-        due = self._turns.due(frame.stamp_ns, alternate)
-        self._turns.add(frame.stamp_ns, alternate)
+        due = self._turns.add(frame.stamp_ns, self.stream.budget.effort().alternate)
         self._take_words()
         if self.stream.is_stray(frame):
             with self.perception.arithmetic():

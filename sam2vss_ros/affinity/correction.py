@@ -17,7 +17,7 @@ from sam2vss_ros.affinity.decoder import MaskDecoder, Seen, Windows
 from sam2vss_ros.affinity.features import TrunkFeatures
 from sam2vss_ros.affinity.memory import NOTHING
 from sam2vss_ros.affinity.object_pointers import ObjectPointers
-from sam2vss_ros.stream.motion import Flow, carried
+from sam2vss_ros.stream.motion import Flow, along
 from sam2vss_ros.transfer import upload_index
 
 AT_ONCE = 2
@@ -144,9 +144,7 @@ class Correction:
             self._changes.index_fill_(0, index, 0.0)
             return
         changes = self._changes.index_select(0, index)
-        size = (changes.shape[-2], changes.shape[-1])
-        moved = carried(changes, flow.at(size, self._device), "bilinear")
-        self._changes.index_copy_(0, index, moved)
+        self._changes.index_copy_(0, index, along(changes, flow))
 
 
 def _somewhere(read: Tensor, before: Tensor) -> list[bool]:

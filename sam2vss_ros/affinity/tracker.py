@@ -27,7 +27,7 @@ from sam2vss_ros.affinity.presence import PresenceNet
 from sam2vss_ros.sam2.masks import above
 from sam2vss_ros.sam2.options import PRESETS, TrackingOptions
 from sam2vss_ros.sam2.tracker import Tracked
-from sam2vss_ros.stream.motion import Flow, carried
+from sam2vss_ros.stream.motion import Flow, along
 from sam2vss_ros.transfer import upload_index
 from sam2vss_ros.types import Prompt
 
@@ -228,7 +228,7 @@ class AffinityBank:
         half, from 0 to 1; and (slots, h, w) soft masks of the last frame, moved along the flow."""
         masks = self._last_masks
         if flow is not None:
-            masks = carried(masks, flow.at(self.mask_size, masks.device), "bilinear")
+            masks = along(masks, flow)
         self._logits = torch.full_like(masks, NOTHING)
         crisp = masks.new_zeros(len(masks))
         for memory in self._memories:

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sam2vss_ros.perception import Perception
-from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.stages import compose
 from sam2vss_ros.stages.batch import ObjectBatch
-from sam2vss_ros.stream.motion import Flow, belief_on, carried
+from sam2vss_ros.stream.motion import Flow, along, belief_on
 from sam2vss_ros.stream.state import FrameContext, StreamState
 from sam2vss_ros.types import Frame, SemanticFrame
 
@@ -46,11 +45,11 @@ class Kept:
 
     def along(self, flow: Flow) -> Kept:
         """The same, moved to where it is now."""
-        tracked: Tracked = self.batch.tracked
-        moved = dataclasses.replace(tracked, masks=_moved(tracked.masks, flow))
+        masks = along(self.batch.masks, flow)
+        moved = dataclasses.replace(self.batch.tracked, masks=masks)
         return dataclasses.replace(
             self,
-            log_dense=_moved(self.log_dense, flow),
+            log_dense=along(self.log_dense, flow),
             batch=dataclasses.replace(self.batch, tracked=moved),
         )
 
@@ -87,9 +86,3 @@ def answer(
         with_entropy=with_entropy,
     )
     return dataclasses.replace(made, carried=True)
-
-
-def _moved(maps: Tensor, flow: Flow) -> Tensor:
-    if not len(maps):
-        return maps
-    return carried(maps, flow.at((maps.shape[-2], maps.shape[-1]), maps.device), "bilinear")

@@ -13,7 +13,7 @@ from sam2vss_ros.sam2 import policy
 from sam2vss_ros.sam2.masks import iou_of
 from sam2vss_ros.sam2.options import RestRule
 from sam2vss_ros.sam2.tracker import Tracked
-from sam2vss_ros.stream.motion import Flow, belief_on, carried
+from sam2vss_ros.stream.motion import Flow, along, belief_on
 from sam2vss_ros.transfer import upload_index
 
 BELIEVED = 0.6
@@ -61,7 +61,7 @@ class Interleave:
         self._resting, self._carried = [], None
         if rule is None or flow is None or not self._row:
             return [], self._last.take([])
-        self._carried = _carried(self._last.masks, flow)
+        self._carried = along(self._last.masks, flow)
         trust = self._trust(self._carried, flow)
         may = [i for i in able if trust.get(i, 0.0) >= rule.agreement]
         may.sort(key=lambda i: -self._followed[i].rested)
@@ -109,10 +109,6 @@ def turns_now(rested: Sequence[int], turns: int) -> int:
     # Those whose turn comes by the j-th frame from now, less what the frames until then can take.
     due = (sum(r >= turns - 1 - j for r in rested) - j * share for j in range(turns))
     return max(least, *due)
-
-
-def _carried(masks: Tensor, flow: Flow) -> Tensor:
-    return carried(masks, flow.at((masks.shape[-2], masks.shape[-1]), masks.device), "bilinear")
 
 
 def _areas(masks: Tensor) -> Tensor:

@@ -71,6 +71,14 @@ def carried(maps: Tensor, places: Tensor, mode: str = "bicubic") -> Tensor:
     return F.grid_sample(maps[None], places[None, :2].permute(0, 2, 3, 1), mode, "border", False)[0]
 
 
+def along(maps: Tensor, flow: Flow) -> Tensor:
+    """(C, h, w) maps of the frame before, moved to where they are now, on their own grid; C may be
+    0. Bilinear, for what is found anew every few frames."""
+    if not len(maps):
+        return maps
+    return carried(maps, flow.at((maps.shape[-2], maps.shape[-1]), maps.device), "bilinear")
+
+
 def belief_on(masks: Tensor, flow: Flow) -> Tensor:
     """(B,) mean belief in the flow on (B, h, w) masks, logits, and their border; 0 where there is
     none."""

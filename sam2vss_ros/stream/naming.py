@@ -11,7 +11,7 @@ from torch import Tensor
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.semantics.vocabulary.words import Naming
 from sam2vss_ros.stream.budget import Effort
-from sam2vss_ros.stream.motion import Flow, carried
+from sam2vss_ros.stream.motion import Flow, along
 from sam2vss_ros.stream.schedule import SOON
 
 LARGE = 0.05
@@ -74,8 +74,7 @@ class TextMemory:
     def carry(self, flow: Flow | None) -> None:
         """Move what the patches showed along the flow to the next frame."""
         if self._map is not None and flow is not None:
-            size = (self._map.shape[-2], self._map.shape[-1])
-            self._map = carried(self._map, flow.at(size, self._map.device), "bilinear")
+            self._map = along(self._map, flow)
 
     def dense(self, size: tuple[int, int], naming: Naming) -> Tensor:
         """(K + 1, *size) shares by patches and text."""

@@ -44,12 +44,14 @@ class LookSchedule:
             return False
         return abs(stamp_ns - self._last_ns) >= SHORTEST_NS
 
-    def add(self, stamp_ns: int, alternate: bool = False) -> None:
-        """The next image comes."""
-        if self.due(stamp_ns, alternate):
+    def add(self, stamp_ns: int, alternate: bool = False) -> bool:
+        """The next image comes; whether it is its turn."""
+        due = self.due(stamp_ns, alternate)
+        if due:
             self._last_ns, self._carried = stamp_ns, 0
         else:
             self._carried += 1
+        return due
 
 
 class SearchSchedule:
