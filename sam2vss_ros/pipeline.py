@@ -2,9 +2,9 @@
 
 A frame flows one way through its stages: features (what the networks say of the image; its classes
 are found beside the next stage where a processor is free), track (the known objects), discover (new
-ones, on keyframes), classify (each object), compose (the images and objects that are published). An
-image that comes soon after one that was looked at may be answered along the optical flow instead
-(carry).
+ones, on keyframes), classify (each object), decide (what and whose each place is), compose (the
+images and objects that are published). An image that comes soon after one that was looked at may be
+answered along the optical flow instead (carry).
 `Perception` holds the networks, which all cameras share; `StreamState` holds what this camera
 remembers; `Requests` what users ask of it.
 """
@@ -23,8 +23,10 @@ from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2.discovery import Source
 from sam2vss_ros.semantics.catalog import ClassCatalog
-from sam2vss_ros.stages import carry, classify, compose, discover, features, track
+from sam2vss_ros.stages import carry, classify, discover, features, track
 from sam2vss_ros.stages.batch import ObjectBatch
+from sam2vss_ros.stages.compose import compose
+from sam2vss_ros.stages.decide import decide
 from sam2vss_ros.stages.features import FrameFeatures, Looked, Predicted
 from sam2vss_ros.stream.requests import Requests
 from sam2vss_ros.stream.schedule import LookSchedule
@@ -202,18 +204,17 @@ class VssPipeline:
         classify.classify(perception, stream, context, seen, batch)
         watch.lap("classify")
 
-        self._kept = carry.Kept(seen.log_dense, seen.familiar, batch, context.size)
-        answer = compose.compose(
+        decision = decide(
             perception,
-            stream.words,
-            context,
+            context.config.mode,
+            context.size,
             seen.log_dense,
             seen.familiar,
             batch,
-            stream.objects,
-            keyframe,
             self.wants_entropy,
         )
+        self._kept = carry.Kept(decision, batch.masks, context.size, context.config.mode)
+        answer = compose(stream.words, context, decision, stream.objects, keyframe)
         if stream.tracker.may_rest:
             stream.interleave.note([t.track_id for t in batch.tracks], batch.tracked)
         watch.lap("fuse")
@@ -222,22 +223,20 @@ class VssPipeline:
     def _carry(self, frame: Frame, watch: Stopwatch) -> SemanticFrame | None:
         """The answer along the optical flow; None, and nothing is done, where there is none.
 
-        What users ask for, labels of another node, and an image of another size are to be seen by
-        all stages.
+        What users ask for is to be seen by all stages.
         """
         kept, stream, config = self._kept, self.stream, self.config
-        last_ns, size = stream.timeline.last_ns, frame.image.shape[:2]
         if config.carry == "off" or kept is None or not self.requests.idle:
             return None
-        if frame.dense_labels is not None or size != kept.size or frame.stamp_ns < (last_ns or 0):
+        early = frame.stamp_ns < (stream.timeline.last_ns or 0)
+        if early or not kept.suits(frame, config.mode, self.wants_entropy):
             return None
         with self.perception.arithmetic():
-            here = carry.follow(stream, kept, frame)
-            if here is None:
+            decision = carry.follow(stream, kept, frame)
+            if decision is None:
                 return None
             watch.lap("carry")
-            context = stream.aside(frame, config)
-            answer = carry.answer(self.perception, stream, context, here, self.wants_entropy)
+            answer = carry.answer(stream, stream.aside(frame, config), decision)
         watch.lap("fuse")
         return answer
 
@@ -264,17 +263,16 @@ class VssPipeline:
             familiar = 1.0
             watch.lap("words")
         nothing = ObjectBatch.of([], stream.tracker.nothing())
-        answer = compose.compose(
+        decision = decide(
             perception,
-            stream.words,
-            context,
+            context.config.mode,
+            context.size,
             dense,
             familiar,
             nothing,
-            stream.objects,
-            keyframe=False,
-            with_entropy=self.wants_entropy,
+            self.wants_entropy,
         )
+        answer = compose(stream.words, context, decision, stream.objects, keyframe=False)
         watch.lap("fuse")
         return answer
 

@@ -42,7 +42,7 @@ from sam2vss_ros.sam2.tracker import Tracked
 from sam2vss_ros.semantics.catalog import ClassCatalog
 from sam2vss_ros.semantics.fusion import owners
 from sam2vss_ros.stages import features
-from sam2vss_ros.stages.compose import label_size
+from sam2vss_ros.stages.decide import label_size
 from sam2vss_ros.stages.features import Predicted
 from sam2vss_ros.stream.motion import Motion
 from sam2vss_ros.types import Frame

@@ -1,2 +1,2 @@
 """The stages of a frame, one file each, in the order of `VssPipeline.process`: features, track,
-discover, classify, compose. Each is given what it needs; none reaches for the pipeline."""
+discover, classify, decide, compose. Each is given what it needs; none reaches for the pipeline."""

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sam2vss_ros.perception import Perception
-from sam2vss_ros.stages import compose
-from sam2vss_ros.stages.batch import ObjectBatch
-from sam2vss_ros.stream.motion import Flow, along, belief_on
+from sam2vss_ros.stages.compose import compose
+from sam2vss_ros.stages.decide import Decision
+from sam2vss_ros.stream.motion import Flow, belief_on
 from sam2vss_ros.stream.state import FrameContext, StreamState
 from sam2vss_ros.types import Frame, SemanticFrame
 
@@ -28,61 +27,42 @@ networks have to look."""
 class Kept:
     """What is kept of a frame that was looked at, for those that follow.
 
-    log_dense: (K, ., .) log probabilities. familiar: from 0 to 1, how far they are believed.
-    batch: the visible objects. size: height and width of the image.
+    masks: (B, h, w) logits of the visible objects. size: height and width of the image. mode: that
+    of the options.
     """
 
-    log_dense: Tensor
-    familiar: float
-    batch: ObjectBatch
+    decision: Decision
+    masks: Tensor
     size: tuple[int, int]
+    mode: str
+
+    def suits(self, frame: Frame, mode: str, with_entropy: bool) -> bool:
+        """Whether an answer to this frame may come of it; labels of another node are news."""
+        same = (frame.image.shape[:2], mode) == (self.size, self.mode)
+        complete = self.decision.entropy is not None or not with_entropy
+        return same and complete and frame.dense_labels is None
 
     def believes(self, flow: Flow) -> bool:
         """Whether the flow is believed where it matters."""
-        masks = self.batch.masks
-        on_objects = float(belief_on(masks.amax(0, keepdim=True), flow)) if len(masks) else 1.0
+        on_objects = 1.0
+        if len(self.masks):
+            on_objects = float(belief_on(self.masks.amax(0, keepdim=True), flow))
         return min(flow.belief(), on_objects) >= BELIEVED
 
-    def along(self, flow: Flow) -> Kept:
-        """The same, moved to where it is now."""
-        masks = along(self.batch.masks, flow)
-        moved = dataclasses.replace(self.batch.tracked, masks=masks)
-        return dataclasses.replace(
-            self,
-            log_dense=along(self.log_dense, flow),
-            batch=dataclasses.replace(self.batch, tracked=moved),
-        )
 
-
-def follow(stream: StreamState, kept: Kept, frame: Frame) -> Kept | None:
-    """What is kept, as it is on the next frame; None, and nothing is done, where the flow to it is
-    not believed."""
+def follow(stream: StreamState, kept: Kept, frame: Frame) -> Decision | None:
+    """What was decided, as it is on the next frame; None, and nothing is done, where the flow to it
+    is not believed."""
     moved = stream.motion.glance(frame.image)
     if moved.flow is None or not kept.believes(moved.flow):
         return None
     stream.motion.pass_over(moved)
-    return kept.along(moved.flow)
+    return kept.decision.along(moved.flow)
 
 
-def answer(
-    perception: Perception,
-    stream: StreamState,
-    context: FrameContext,
-    kept: Kept,
-    with_entropy: bool,
-) -> SemanticFrame:
-    """The answer to a frame of which `follow` gave what was kept; objects move on by it."""
+def answer(stream: StreamState, context: FrameContext, decision: Decision) -> SemanticFrame:
+    """The answer to a frame of which `follow` gave what is decided; objects move on by it."""
     stream.watch_movers(context.config)
     stream.objects.pass_over(context.config)
-    made = compose.compose(
-        perception,
-        stream.words,
-        context,
-        kept.log_dense,
-        kept.familiar,
-        kept.batch,
-        stream.objects,
-        keyframe=False,
-        with_entropy=with_entropy,
-    )
+    made = compose(stream.words, context, decision, stream.objects, keyframe=False)
     return dataclasses.replace(made, carried=True)

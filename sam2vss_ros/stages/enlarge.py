@@ -25,7 +25,7 @@ class Enlargement:
     """
 
     def __init__(self, grid: tuple[int, int], size: tuple[int, int]) -> None:
-        self._down, self._across = (_axis(*sides) for sides in zip(grid, size, strict=True))
+        self._down, self._across = (_Axis(*sides) for sides in zip(grid, size, strict=True))
 
     def image(self, map_: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """A map on the grid, as large as the image."""
@@ -40,39 +40,45 @@ class Enlargement:
         if not width:
             return Extent()
         owned = owned[y : y + height, x : x + width]
-        down, across = self._down.part(y, height), self._across.part(x, width)
+        down, across = self._down.part(y, y + height), self._across.part(x, x + width)
         columns, rows = down.counts @ owned, owned @ across.counts  # in pixels
         area = int(down.counts @ rows)
         return Extent(
             (across.start, down.start, len(across.places), len(down.places)),
             area,
-            (
-                across.start + float(columns @ across.sums) / area,
-                down.start + float(rows @ down.sums) / area,
-            ),
+            (float(columns @ across.sums) / area, float(rows @ down.sums) / area),
             owned.take(across.places, 1).take(down.places, 0),
         )
 
 
-class _Axis:
-    """Where the pixels of one side of an image, from `start` on, lie on a side of the grid.
+class _Part(NamedTuple):
+    """Places of one side of a grid that follow each other, and the pixels that lie there.
 
-    places: of each pixel. counts, sums: float64, how many pixels lie on a place of the grid, and
-    the sum of their positions, counted from `start`.
+    start: the first of these pixels; places: of each, counted from the first. counts, sums:
+    float64, how many pixels lie on a place, and the sum of their positions in the image.
     """
 
-    def __init__(self, start: int, places: npt.NDArray[np.int64], grid: int) -> None:
-        self.start, self.places = start, places
-        self.counts = np.bincount(places, minlength=grid).astype(np.float64)
-        self.sums = np.bincount(places, np.arange(len(places)), minlength=grid)
-
-    def part(self, start: int, length: int) -> _Axis:
-        """A stretch of the grid, and the pixels that lie there."""
-        first, end = np.searchsorted(self.places, (start, start + length))
-        return _Axis(int(first), self.places[first:end] - start, length)
+    start: int
+    places: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.float64]
+    sums: npt.NDArray[np.float64]
 
 
-def _axis(grid: int, size: int) -> _Axis:
-    places = np.arange(grid, dtype=np.float32)[None]
-    enlarged = cv2.resize(places, (size, 1), interpolation=cv2.INTER_NEAREST)
-    return _Axis(0, enlarged[0].astype(np.int64), grid)
+class _Axis:
+    """Where the pixels of one side of an image lie on that side of the grid. places: of each."""
+
+    def __init__(self, grid: int, size: int) -> None:
+        along = np.arange(grid, dtype=np.float32)[None]
+        enlarged = cv2.resize(along, (size, 1), interpolation=cv2.INTER_NEAREST)
+        self.places = enlarged[0].astype(np.int64)
+        self._counts, self._sums = (
+            np.bincount(self.places, weights, grid).astype(np.float64)
+            for weights in (None, np.arange(size))
+        )
+        self._starts = np.searchsorted(self.places, np.arange(grid + 1))
+
+    def part(self, start: int, end: int) -> _Part:
+        """From one place to before another."""
+        first, last = self._starts[[start, end]].tolist()
+        places = self.places[first:last] - start
+        return _Part(first, places, self._counts[start:end], self._sums[start:end])
