@@ -23,10 +23,8 @@ from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.perception import Perception
 from sam2vss_ros.sam2.discovery import Source
 from sam2vss_ros.semantics.catalog import ClassCatalog
-from sam2vss_ros.stages import carry, classify, discover, features, track
+from sam2vss_ros.stages import carry, classify, compose, decide, discover, features, track
 from sam2vss_ros.stages.batch import ObjectBatch
-from sam2vss_ros.stages.compose import compose
-from sam2vss_ros.stages.decide import decide
 from sam2vss_ros.stages.features import FrameFeatures, Looked, Predicted
 from sam2vss_ros.stream.requests import Requests
 from sam2vss_ros.stream.schedule import LookSchedule
@@ -204,7 +202,7 @@ class VssPipeline:
         classify.classify(perception, stream, context, seen, batch)
         watch.lap("classify")
 
-        decision = decide(
+        decision = decide.decide(
             perception,
             context.config.mode,
             context.size,
@@ -214,7 +212,7 @@ class VssPipeline:
             self.wants_entropy,
         )
         self._kept = carry.Kept(decision, batch.masks, context.size, context.config.mode)
-        answer = compose(stream.words, context, decision, stream.objects, keyframe)
+        answer = compose.compose(stream.words, context, decision, stream.objects, keyframe)
         if stream.tracker.may_rest:
             stream.interleave.note([t.track_id for t in batch.tracks], batch.tracked)
         watch.lap("fuse")
@@ -263,7 +261,7 @@ class VssPipeline:
             familiar = 1.0
             watch.lap("words")
         nothing = ObjectBatch.of([], stream.tracker.nothing())
-        decision = decide(
+        decision = decide.decide(
             perception,
             context.config.mode,
             context.size,
@@ -272,7 +270,7 @@ class VssPipeline:
             nothing,
             self.wants_entropy,
         )
-        answer = compose(stream.words, context, decision, stream.objects, keyframe=False)
+        answer = compose.compose(stream.words, context, decision, stream.objects, keyframe=False)
         watch.lap("fuse")
         return answer
 

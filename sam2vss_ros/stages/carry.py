@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sam2vss_ros.stages.compose import compose
+from sam2vss_ros.stages import compose
 from sam2vss_ros.stages.decide import Decision
 from sam2vss_ros.stream.motion import Flow, belief_on
 from sam2vss_ros.stream.state import FrameContext, StreamState
@@ -64,5 +64,5 @@ def answer(stream: StreamState, context: FrameContext, decision: Decision) -> Se
     """The answer to a frame of which `follow` gave what is decided; objects move on by it."""
     stream.watch_movers(context.config)
     stream.objects.pass_over(context.config)
-    made = compose(stream.words, context, decision, stream.objects, keyframe=False)
+    made = compose.compose(stream.words, context, decision, stream.objects, keyframe=False)
     return dataclasses.replace(made, carried=True)

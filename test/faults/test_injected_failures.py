@@ -24,7 +24,7 @@ from sam2vss_ros.perception import Perception
 from sam2vss_ros.ros.outputs import Outputs
 from sam2vss_ros.sam2.discovery import RegionSource
 from sam2vss_ros.srv import AddPrompt
-from sam2vss_ros.stages import classify, compose, discover, features, track
+from sam2vss_ros.stages import classify, compose, decide, discover, features, track
 
 ERRORS = [
     RuntimeError("the device is gone"),
@@ -50,6 +50,7 @@ PLACES: list[tuple[Any, str]] = [
     (track, "follow"),
     (discover, "discover"),
     (classify, "classify"),
+    (decide, "decide"),
     (compose, "compose"),
     (Outputs, "publish"),
 ]
