@@ -286,6 +286,20 @@ def test_pipeline_by_stage(video: Path, tmp_path: Path) -> None:
     assert report["ahead_fps"] > 0
 
 
+def test_the_cost_of_an_object(video: Path, tmp_path: Path) -> None:
+    """Beside a pipeline with fewer objects, which takes the same frames."""
+    file = tmp_path / "objects.json"
+    options = ("--frames", 6, "--warm-up", 2, "--device", "cpu", "--discovery", "regions")
+    assert not bench("pipeline", "--video", video, *options, "--beside", 1, "--json", file)
+    found = read(file)["beside"]
+    assert found["in_sight"] > found["beside_in_sight"] > 0
+    more = found["in_sight"] - found["beside_in_sight"]
+    spent = found["frame_ms"] - found["beside_frame_ms"]
+    assert found["object_ms"] * more == pytest.approx(spent, abs=1e-6)
+    few = ("--max-objects", 1, "--beside", 2)
+    assert bench("pipeline", "--video", video, *options, *few) == 2
+
+
 # --- material and scales
 
 

@@ -166,6 +166,18 @@ def test_options_hold_from_the_next_image_on(street: Images) -> None:
     assert looks(answers(pipe, seen[6:8])) == [True, False]
 
 
+def test_what_was_not_decided_is_looked_at(street: Images) -> None:
+    """In another mode, or without an entropy where one is wanted now."""
+    pipe, seen = opened(mode="refine"), frames([street[0]] * 8)
+    answers(pipe, seen[:1])
+    pipe.reconfigure(mode="fused")
+    assert looks(answers(pipe, seen[1:5])) == [True, True, False, True]
+    pipe.wants_entropy = True
+    results = answers(pipe, seen[5:8])
+    assert looks(results) == [True, True, False]
+    assert all(answer.entropy_image is not None for answer in results)
+
+
 def test_another_scene_and_another_size_are_looked_at(street: Images) -> None:
     rng = np.random.default_rng(3)
     other = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
