@@ -125,9 +125,10 @@ class PipelineConfig(Checked):
     )
     carry: str = option(
         "auto",
-        "whether images that come within 0.05 s of one that the networks have looked at are "
-        "answered along the optical flow, where that is believed (intervals in frames then count "
-        "the others): on, off, or auto (what suits the model: on for mobile)",
+        "whether images that come within 0.05 s of one that the networks have looked at, and every "
+        "second one while frames are being dropped, are answered along the optical flow, where "
+        "that is believed (intervals in frames then count the others): on, off, or auto (what "
+        "suits the model: on for mobile)",
         choices=("auto", "on", "off"),
     )
     second_look_interval: int = option(

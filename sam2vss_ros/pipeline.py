@@ -84,21 +84,24 @@ class VssPipeline:
         """Where the networks run."""
         return self.perception.device
 
-    def looks_at(self, frame: Frame) -> bool:
-        """Whether `look` is to ask the networks of a frame, the next one that it is given."""
-        config, alternate = self.config, self.stream.budget.effort().alternate
-        due = config.carry == "off" or self._turns_ahead.due(frame.stamp_ns, alternate)
-        return config.mode != "network" and due
+    def looks_at(self, frame: Frame, hurried: bool = False) -> bool:
+        """Whether `look` is to ask the networks of a frame, the next one that it is given; hurried:
+        as in `process`."""
+        alternate = self._looks_alternate(hurried)
+        due = self.config.carry == "off" or self._turns_ahead.due(frame.stamp_ns, alternate)
+        return self.config.mode != "network" and due
 
-    def look(self, frame: Frame, image: Features | None = None) -> Predicted | None:
+    def look(
+        self, frame: Frame, image: Features | None = None, hurried: bool = False
+    ) -> Predicted | None:
         """What the networks say of a frame that `process` is to have later, after those before it;
         None in mode network, where that asks them itself, and of what is likely to be carried.
 
-        image: its `Perception.encode_images`, where they are known already. Raises what a network
-        raises.
+        image: its `Perception.encode_images`, where they are known already. hurried: as in
+        `process`. Raises what a network raises.
         """
-        wanted, mode = self.looks_at(frame), self.config.mode
-        self._turns_ahead.add(frame.stamp_ns, self.stream.budget.effort().alternate)
+        wanted, mode = self.looks_at(frame, hurried), self.config.mode
+        self._turns_ahead.add(frame.stamp_ns, self._looks_alternate(hurried))
         if not wanted:
             return None
         perception = self.perception
@@ -118,7 +121,8 @@ class VssPipeline:
 
         looked: hands over its `look`, where that was asked for ahead. elsewhere: seconds that
         other streams have taken since this one's last frame; they count against `target_fps`.
-        hurried: frames of this stream are being dropped, so this one has no longer looks at it.
+        hurried: frames of this stream are being dropped, so none has longer looks at it, and every
+        second one may be carried.
 
         A frame that is `out_of_order` is not looked at: the answer is the last one's, marked so.
         Time running backwards by more starts the stream afresh. After a scene cut all objects are
@@ -135,7 +139,7 @@ class VssPipeline:
         if out_of_order and self.stream.answer is not None:
             return dataclasses.replace(self.stream.answer, out_of_order=True)
         watch = Stopwatch(self._clock)
-        due = self._turns.add(frame.stamp_ns, self.stream.budget.effort().alternate)
+        due = self._turns.add(frame.stamp_ns, self._looks_alternate(hurried))
         self._take_words()
         if self.stream.is_stray(frame):
             with self.perception.arithmetic():
@@ -160,6 +164,10 @@ class VssPipeline:
         if context.stream_break.resized:
             heap.give_back()  # what images of the size before took
         return self._end(answer, watch, elsewhere)
+
+    def _looks_alternate(self, hurried: bool) -> bool:
+        """Whether every second image may be carried, however far apart they are."""
+        return hurried or self.stream.budget.effort().alternate
 
     def _end(self, answer: SemanticFrame, watch: Stopwatch, elsewhere: float) -> SemanticFrame:
         """The answer, with the time that it took."""

@@ -209,14 +209,18 @@ class Channel:
             self._skip(f"error: {type(error).__name__}", with_traceback(error))
         return None
 
+    @property
+    def _hurried(self) -> bool:
+        return self._worker is not None and self._worker.hurried
+
     def wants_features(self, taken: Taken) -> bool:
         """Whether the networks are to look at the image."""
-        return self.pipeline is not None and self.pipeline.looks_at(taken.frame)
+        return self.pipeline is not None and self.pipeline.looks_at(taken.frame, self._hurried)
 
     def look(self, taken: Taken, image: Features | None) -> Predicted | None:
         """What the networks say of a frame that is to be answered later."""
         assert self.pipeline is not None
-        return self.pipeline.look(taken.frame, image)
+        return self.pipeline.look(taken.frame, image, self._hurried)
 
     def answer(self, taken: Taken, looked: Looked | None, elsewhere: float) -> None:
         """Process a frame and publish the answer, unless it is out of order."""
@@ -226,8 +230,7 @@ class Channel:
             if self._is_late(taken.frame.stamp_ns):
                 return
             self.pipeline.wants_entropy = self.space.wants_entropy(self.config)
-            hurried = self._worker is not None and self._worker.hurried
-            semantic = self.pipeline.process(taken.frame, looked, elsewhere, hurried)
+            semantic = self.pipeline.process(taken.frame, looked, elsewhere, self._hurried)
             self._publish(taken, semantic)
         except MissingLabelsError as error:
             self._skip("no labels", str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -276,6 +277,19 @@ def test_where_time_is_short_every_second_image_is_carried(street: Images) -> No
     pipe.reconfigure(target_fps=0.0)
     pipe.process(still[60])
     assert all(looks(answers(pipe, still[61:65])))
+
+
+def test_while_images_are_dropped_every_second_one_is_carried(street: Images) -> None:
+    """However far apart they are; who looks ahead looks at the others alone."""
+    pipe = opened()
+    hurried = [False] * 3 + [True] * 5 + [False] * 2
+    expected = [True] * 3 + [False, True] * 2 + [False] + [True] * 2
+    results, asked = [], []
+    for frame, now in zip(frames([street[0]] * 10, rate=5), hurried, strict=True):
+        looked = pipe.look(frame, hurried=now)
+        asked.append(looked is not None)
+        results.append(pipe.process(frame, partial(lambda found: found, looked), hurried=now))
+    assert looks(results) == asked == expected
 
 
 def test_a_silent_camera_holds_nothing(street: Images) -> None:
