@@ -27,9 +27,9 @@ MOST_CARRIED = 2
 class LookSchedule:
     """Which images the networks look at.
 
-    It goes by the stamps alone, so that who looks ahead can tell; where time is short, or images are
-    dropped, looks `alternate` with images that are carried. Who has to look at another image does so; that changes
-    nothing of whose turn is next.
+    It goes by the stamps alone, so that who looks ahead can tell; where time is short, or images
+    are dropped, looks `alternate` with images that are carried. Who has to look at another image
+    does so; that changes nothing of whose turn is next.
     """
 
     def __init__(self) -> None:
