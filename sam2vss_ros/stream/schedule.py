@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from sam2vss_ros.config import PipelineConfig
 from sam2vss_ros.stream.budget import Effort
+from sam2vss_ros.stream.scene import SHORTEST_JUMP_NS
 
 SOON = 8
 """Frames from a search to the next one for what looks like a new object."""
@@ -28,8 +29,9 @@ class LookSchedule:
     """Which images the networks look at.
 
     It goes by the stamps alone, so that who looks ahead can tell; where time is short, or images
-    are dropped, looks `alternate` with images that are carried. Who has to look at another image
-    does so; that changes nothing of whose turn is next.
+    are dropped, looks `alternate` with images that are carried, but for those after what may be a
+    jump in time. Who has to look at another image does so; that changes nothing of whose turn is
+    next.
     """
 
     def __init__(self) -> None:
@@ -40,9 +42,9 @@ class LookSchedule:
         """Whether it is the turn of the next image, taken at that time."""
         if self._last_ns is None or self._carried == MOST_CARRIED:
             return True
-        if alternate and not self._carried:
-            return False
-        return abs(stamp_ns - self._last_ns) >= SHORTEST_NS
+        since_ns = abs(stamp_ns - self._last_ns)
+        alternate = alternate and not self._carried and since_ns < SHORTEST_JUMP_NS
+        return since_ns >= SHORTEST_NS and not alternate
 
     def add(self, stamp_ns: int, alternate: bool = False) -> bool:
         """The next image comes; whether it is its turn."""

@@ -292,6 +292,16 @@ def test_while_images_are_dropped_every_second_one_is_carried(street: Images) ->
     assert looks(results) == asked == expected
 
 
+def test_after_a_jump_in_time_the_networks_look(street: Images) -> None:
+    """Though images are being dropped."""
+    pipe, seen = opened(), frames([street[0]] * 6)
+    answers(pipe, seen[:4])
+    later = [dataclasses.replace(f, stamp_ns=f.stamp_ns + 20 * NS) for f in seen[4:]]
+    jumped, after = (pipe.process(frame, hurried=True) for frame in later)
+    assert (jumped.carried, after.carried) == (False, True)
+    assert jumped.time_jump
+
+
 def test_a_silent_camera_holds_nothing(street: Images) -> None:
     pipe, seen = opened(), frames([street[0]] * 4)
     answers(pipe, seen[:2])
