@@ -294,9 +294,9 @@ def test_while_images_are_dropped_every_second_one_is_carried(street: Images) ->
 
 def test_after_a_jump_in_time_the_networks_look(street: Images) -> None:
     """Though images are being dropped."""
-    pipe, seen = opened(), frames([street[0]] * 6)
-    answers(pipe, seen[:4])
-    later = [dataclasses.replace(f, stamp_ns=f.stamp_ns + 20 * NS) for f in seen[4:]]
+    pipe, seen = opened(), frames([street[0]] * 5)
+    assert looks(answers(pipe, seen[:3])) == [True, False, True], "the next one may be carried"
+    later = [dataclasses.replace(f, stamp_ns=f.stamp_ns + 20 * NS) for f in seen[3:]]
     jumped, after = (pipe.process(frame, hurried=True) for frame in later)
     assert (jumped.carried, after.carried) == (False, True)
     assert jumped.time_jump
