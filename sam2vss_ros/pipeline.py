@@ -211,13 +211,7 @@ class VssPipeline:
         watch.lap("classify")
 
         decision = decide.decide(
-            perception,
-            context.config.mode,
-            context.size,
-            seen.log_dense,
-            seen.familiar,
-            batch,
-            self.wants_entropy,
+            perception, context, seen.log_dense, seen.familiar, batch, self.wants_entropy
         )
         self._kept = carry.Kept(decision, batch.masks, context.size, context.config.mode)
         answer = compose.compose(stream.words, context, decision, stream.objects, keyframe)
@@ -269,15 +263,7 @@ class VssPipeline:
             familiar = 1.0
             watch.lap("words")
         nothing = ObjectBatch.of([], stream.tracker.nothing())
-        decision = decide.decide(
-            perception,
-            context.config.mode,
-            context.size,
-            dense,
-            familiar,
-            nothing,
-            self.wants_entropy,
-        )
+        decision = decide.decide(perception, context, dense, familiar, nothing, self.wants_entropy)
         answer = compose.compose(stream.words, context, decision, stream.objects, keyframe=False)
         watch.lap("fuse")
         return answer

@@ -15,6 +15,7 @@ from sam2vss_ros.semantics.fusion import fuse
 from sam2vss_ros.stages.batch import ObjectBatch
 from sam2vss_ros.stream.motion import Flow
 from sam2vss_ros.stream.objects import Track
+from sam2vss_ros.stream.state import FrameContext
 from sam2vss_ros.transfer import download, upload
 
 
@@ -61,21 +62,20 @@ class Decision:
 
 def decide(
     perception: Perception,
-    mode: str,
-    size: tuple[int, int],
+    context: FrameContext,
     log_dense: Tensor,
     familiar: float,
     batch: ObjectBatch,
-    with_entropy: bool = False,
+    with_entropy: bool,
 ) -> Decision:
-    """What a frame of `size` shows. log_dense: (K, ., .) log probabilities. batch: the visible
-    objects. with_entropy: whether the decision has one."""
+    """What a frame shows. log_dense: (K, ., .) log probabilities. batch: the visible objects.
+    with_entropy: whether the decision has one."""
     fused = fuse(
-        mode,
+        context.config.mode,
         log_dense,
         batch.masks,
         upload(batch.posteriors(len(log_dense)), perception.device),
-        label_size(perception, size, log_dense),
+        label_size(perception, context.size, log_dense),
         with_entropy,
     )
     maps = [fused.classes, fused.confidence, fused.owner.short()]

@@ -14,6 +14,7 @@ import torch
 
 from pipelines import open_pipeline
 from sam2vss_ros.bench import material, measure, memory, parity, speed
+from sam2vss_ros.bench.pipeline import object_ms
 from sam2vss_ros.bench.streams import EngineStream, UpstreamStream
 from sam2vss_ros.cli import main
 from sam2vss_ros.config import PipelineConfig
@@ -296,8 +297,24 @@ def test_the_cost_of_an_object(video: Path, tmp_path: Path) -> None:
     more = found["in_sight"] - found["beside_in_sight"]
     spent = found["frame_ms"] - found["beside_frame_ms"]
     assert found["object_ms"] * more == pytest.approx(spent, abs=1e-6)
-    few = ("--max-objects", 1, "--beside", 2)
-    assert bench("pipeline", "--video", video, *options, *few) == 2
+
+
+def test_without_an_object_more_in_sight_there_is_no_cost(video: Path) -> None:
+    one, other = (
+        open_pipeline(PipelineConfig(max_objects=1, discovery="regions", device="cpu"))
+        for _ in range(2)
+    )
+    with pytest.raises(ValueError, match="no more objects are in sight"):
+        object_ms(one, other, list(open_frames(video))[:4], 2)
+
+
+@pytest.mark.parametrize("most", [-1, 0, 2, 3])
+def test_the_cost_of_an_object_is_beside_fewer(
+    most: int, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--max-objects", 2, "--beside", most, "--device", "cpu")
+    assert bench("pipeline", "--video", video, *options) == 2
+    assert f"beside: {most} is not from 1 to below max_objects, 2" in capsys.readouterr().err
 
 
 # --- material and scales

@@ -19,6 +19,7 @@ from sam2vss_ros.commands.bench.report import Report, Table, add_report, with_pr
 from sam2vss_ros.errors import InputError
 
 if TYPE_CHECKING:
+    from sam2vss_ros.config import PipelineConfig
     from sam2vss_ros.types import Frame
 
 
@@ -72,6 +73,7 @@ def _pipeline(args: argparse.Namespace) -> Report:
     options = pipeline_options(args)
     with closing(build_pipeline(options)) as pipeline:
         device = pipeline.device
+        fewer = None if args.beside is None else _fewer(pipeline.config, args.beside)
 
         def frames(title: str) -> Iterator[Frame]:
             return with_progress(islice(source, args.frames), args.frames, title)
@@ -80,9 +82,8 @@ def _pipeline(args: argparse.Namespace) -> Report:
             result = time_pipeline(pipeline, frames("pipeline"), args.warm_up)
             pipeline.reset()
             result["ahead_fps"] = ahead_fps(pipeline, frames("looking ahead"), args.warm_up)
-            if args.beside is not None:
+            if fewer is not None:
                 pipeline.reset()
-                fewer = dataclasses.replace(pipeline.config, max_objects=args.beside)
                 with closing(VssPipeline(pipeline.perception, fewer)) as few:
                     taken = frames(f"beside {args.beside} objects")
                     result["beside"] = object_ms(pipeline, few, taken, args.warm_up)
@@ -102,9 +103,15 @@ def _pipeline(args: argparse.Namespace) -> Report:
         f"as sam2vss run has them: {result['ahead_fps'] / result['fps']:.2f} times as many"
     )
     parts: list[str | Table] = [summary, stages, ahead]
-    if args.beside is not None:
+    if fewer is not None:
         parts.append(_beside(result["beside"]))
     return Report(parts, {**result, "options": options}, device)
+
+
+def _fewer(config: PipelineConfig, most: int) -> PipelineConfig:
+    if not 0 < most < config.max_objects:
+        raise InputError(f"beside: {most} is not from 1 to below max_objects, {config.max_objects}")
+    return dataclasses.replace(config, max_objects=most)
 
 
 def _beside(found: dict[str, float]) -> str:
