@@ -274,7 +274,7 @@ class Perception:
 
     def run_head(self, maps: Pyramid) -> Classes:
         """The dense head on a frame's `trunk_maps`."""
-        return self._semantics.head.see(maps)
+        return self._semantics.head.see(maps[0])
 
     def find_middles(self, hidden: Tensor) -> Tensor:
         """(3, h, w), the `Dense.middles` of a frame, by what `run_head` gives."""
@@ -289,8 +289,8 @@ class Perception:
     def look_again(self, frame: Frame, scale: float) -> Tensor:
         """(K, h, w) log probabilities of the dense head for the frame's mirror image, turned back:
         `semantics.second_look`. scale: size of the input, by that of the first look."""
-        mirrored = self._trunk.encode(self._pixels(frame, scale).flip(3))
-        logits = self._semantics.head.see(mirrored.pyramid).logits
+        mirrored = self._trunk.encode_finest(self._pixels(frame, scale).flip(3))
+        logits = self._semantics.head.see(mirrored).logits
         return logits[0].flip(2).float().log_softmax(0)
 
     def _pixels(self, frame: Frame, scale: float = 1.0) -> Tensor:

@@ -58,8 +58,14 @@ class AffinityModel:
 
     def encode(self, images: Tensor) -> TrunkFeatures:
         """The trunk's features of (B, 3, h, w) normalised images."""
-        pixels = images.to(self.trunk_dtype, memory_format=torch.channels_last)
-        return TrunkFeatures(self.network(pixels), images, self.key_net)
+        return TrunkFeatures(self.network(self._pixels(images)), images, self.key_net)
+
+    def encode_finest(self, images: Tensor) -> Tensor:
+        """Of these features the finest, (B, 24, h/4, w/4): what the dense head goes on from."""
+        return self.network.finest(self._pixels(images))
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        return images.to(self.trunk_dtype, memory_format=torch.channels_last)
 
     def new_tracker(self, slots: int, options: TrackingOptions) -> AffinityTracker:
         """A tracker with a memory of its own."""

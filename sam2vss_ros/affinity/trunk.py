@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
@@ -30,22 +30,22 @@ class Trunk(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        blocks: list[nn.Module] = [Clipped(3, STEM, 3, stride=2, padding=1)]
-        channels = STEM
-        for expansion, outputs, count, stride in STAGES:
-            for i in range(count):
-                blocks.append(Bottleneck(channels, outputs, stride if i == 0 else 1, expansion))
-                channels = outputs
-        self.blocks = nn.ModuleList(blocks)
+        stem = Clipped(3, STEM, 3, stride=2, padding=1)
+        self.blocks = nn.ModuleList([stem, *stages(STEM, STAGES)])
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, taps = images, []
-        for i, block in enumerate(self.blocks):
-            x = block(x)
-            if i in TAPS:
-                taps.append(x)
-        fine, middle, coarse = taps
-        return fine, middle, coarse
+        fine = self.finest(images)
+        middle = self._through(fine, TAPS[0], TAPS[1])
+        return fine, middle, self._through(middle, TAPS[1], TAPS[2])
+
+    def finest(self, images: Tensor) -> Tensor:
+        """The map at stride 4 alone."""
+        return self._through(images, -1, TAPS[0])
+
+    def _through(self, x: Tensor, after: int, last: int) -> Tensor:
+        for i in range(after + 1, last + 1):
+            x = self.blocks[i](x)
+        return x
 
 
 class Bottleneck(nn.Module):
@@ -63,6 +63,16 @@ class Bottleneck(nn.Module):
         hidden = x if self.expand is None else self.expand(x)
         out: Tensor = self.project(self.filter(hidden))
         return x + out if self.residual else out
+
+
+def stages(channels: int, plan: Iterable[tuple[int, int, int, int]]) -> list[Bottleneck]:
+    """The blocks of stages, from so many channels on; plan: as `STAGES`."""
+    blocks = []
+    for expansion, outputs, count, stride in plan:
+        for i in range(count):
+            blocks.append(Bottleneck(channels, outputs, stride if i == 0 else 1, expansion))
+            channels = outputs
+    return blocks
 
 
 def folded_weights(

@@ -54,6 +54,13 @@ def add_train_semantics(kinds: Any) -> None:
         help="semantics of the same classes to go on from, gently: street, or a file",
     )
     parser.add_argument(
+        "--rate",
+        type=float,
+        metavar="SHARE",
+        help="of the learning rate, above 0, to 1 (default 1; with --start 0.15, by which little "
+        "of what it knows is lost)",
+    )
+    parser.add_argument(
         "--drawn",
         type=int,
         default=0,
@@ -97,6 +104,8 @@ def _train_semantics(args: argparse.Namespace) -> None:
 
     if args.steps < 1:
         raise InputError(f"steps: {args.steps} is not a positive number")
+    if args.rate is not None and not 0 < args.rate <= 1:
+        raise InputError(f"rate: {args.rate} is not a share above 0, to 1")
     if args.drawn < 0:
         raise InputError(f"drawn: {args.drawn} is not a number of images")
     if not 0 <= args.holdout < 1:
@@ -119,6 +128,7 @@ def _train_semantics(args: argparse.Namespace) -> None:
             steps=args.steps,
             pretrained=args.pretrained,
             start=start,
+            rate=args.rate,
             seed=args.seed,
             resume=args.resume,
         )

@@ -87,8 +87,8 @@ class HeadStage(nn.Module):
         super().__init__()
         self.head, self.world = head, world
 
-    def forward(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> tuple[Tensor, ...]:
-        return (*self.head((fine, middle, coarse)), self.world(coarse))
+    def forward(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, ...]:
+        return (*self.head(fine), self.world(coarse))
 
 
 class OutlineStage(nn.Module):
@@ -169,11 +169,12 @@ def _trunk_stage(card: ModelCard, picture: Tensor, about: Mapping[str, str]) -> 
 
 
 def _head_stage(semantics: str, pyramid: tuple[Tensor, ...], about: Mapping[str, str]) -> Stage:
+    fine, _, coarse = pyramid
     known = read_semantics(semantics)
     return Stage(
         "head",
         HeadStage(folded(known.head), known.world.eval().requires_grad_(False)),
-        PYRAMID,
+        {name: PYRAMID[name] for name in ("fine", "coarse")},
         {
             "logits": "of the classes, in the order of `classes`, at stride 4",
             "hidden": "what the logits are made of, at stride 4",
@@ -182,7 +183,7 @@ def _head_stage(semantics: str, pyramid: tuple[Tensor, ...], about: Mapping[str,
             "likeness": "of the scene to those that the classes are of: they are believed from "
             f"{FAMILIAR} on and not at all below {STRANGE}",
         },
-        (pyramid,),
+        ((fine, coarse),),
         {
             **about,
             "classes": json.dumps(catalog_data(known.catalog)),

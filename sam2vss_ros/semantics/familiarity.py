@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from sam2vss_ros.affinity.trunk import CHANNELS, stages
 from sam2vss_ros.packing import Clipped
-from sam2vss_ros.semantics.segmenter import DEEPEST, deep_stages
+from sam2vss_ros.semantics.segmenter import DEEP_STAGES, DEEPEST
 
 IMPRESSION = 1280
 """Channels of MobileNetV2's last convolution."""
@@ -50,7 +51,8 @@ class World(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.eyes = nn.Sequential(*deep_stages(), Clipped(DEEPEST, IMPRESSION, 1))
+        deep = stages(CHANNELS[-1], DEEP_STAGES)
+        self.eyes = nn.Sequential(*deep, Clipped(DEEPEST, IMPRESSION, 1))
         self.register_buffer("direction", torch.zeros(IMPRESSION))
         self.register_buffer("offset", torch.tensor(1.0))
         self.register_buffer("elsewhere", torch.zeros(ELSEWHERE, IMPRESSION))

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from sam2vss_ros.affinity.model import read_trunk
+from sam2vss_ros.affinity.trunk import TAPS
 from sam2vss_ros.errors import one_line
 from sam2vss_ros.io.stand_ins import stand_in
 from sam2vss_ros.packing import folded, pack
+from sam2vss_ros.sam2.cards import model_card
 from sam2vss_ros.semantics.catalog import ClassCatalog, catalog_data, parse_catalog
 from sam2vss_ros.semantics.classifier import MaskClassifier
 from sam2vss_ros.semantics.familiarity import World
@@ -106,10 +110,9 @@ def read_semantics(name_or_path: str) -> SemanticModel:
                 f"its image_size is pixels from 32 to {MAX_IMAGE_SIZE}, not {one_line(repr(size))}"
             )
         if "world.usual" in tensors:
-            raise ValueError(
-                "an earlier version wrote it; 'sam2vss train semantics' with the same --out, "
-                "--resume and --overwrite writes it anew from its .run"
-            )
+            raise ValueError("an earlier version wrote it; 'sam2vss train semantics' makes another")
+        if any(name.startswith("head.deep.") for name in tensors):
+            tensors = _with_own_stages(tensors)
         model = new_semantics(parse_catalog(about["catalog"], "its catalog"), size)
         for name in ("head", "classifier", "world"):
             own = {
@@ -119,3 +122,12 @@ def read_semantics(name_or_path: str) -> SemanticModel:
             }
             getattr(model, name).load_state_dict(own)
     return model
+
+
+def _with_own_stages(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of a file from when the head had the trunk's stages of strides 8 and 16: now its own."""
+    trunk = read_trunk(model_card("mobile")).blocks
+    finest, middle, coarsest = (tap + 1 for tap in TAPS)
+    own = nn.ModuleList([trunk[finest:middle], trunk[middle:coarsest]]).state_dict()
+    renamed = {name.replace("head.deep.", "head.stages.2."): t for name, t in tensors.items()}
+    return renamed | {f"head.stages.{name}": t for name, t in own.items()}

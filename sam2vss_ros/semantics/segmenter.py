@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam2vss_ros.affinity.trunk import CHANNELS, Bottleneck
+from sam2vss_ros.affinity.trunk import CHANNELS, STAGES, stages
 from sam2vss_ros.packing import Convolution
 
 DEEP_STAGES = ((6, 160, 3, 2), (6, 320, 1, 1))
@@ -44,26 +44,20 @@ class Dense(NamedTuple):
     middles: Tensor
 
 
-def deep_stages() -> list[Bottleneck]:
-    """The end of MobileNetV2, from the trunk's coarsest map to `DEEPEST` channels at stride 32."""
-    blocks, channels = [], CHANNELS[-1]
-    for expansion, outputs, count, stride in DEEP_STAGES:
-        for i in range(count):
-            blocks.append(Bottleneck(channels, outputs, stride if i == 0 else 1, expansion))
-            channels = outputs
-    return blocks
-
-
 class DenseHead(nn.Module):
-    """The deepest stage of the trunk, its context, and a way back up to stride 4.
+    """MobileNetV2's stages from the trunk's finest map on, their context, and a way back up to it.
 
-    classes: outputs. width: channels on the way up.
+    The trunk has such stages too, as ImageNet made them, since objects are followed by them; these
+    learn the classes. classes: outputs. width: channels on the way up.
     """
 
     def __init__(self, classes: int, width: int = 96) -> None:
         super().__init__()
         fine, middle, coarse = CHANNELS
-        self.deep = nn.Sequential(*deep_stages())
+        self.stages = nn.ModuleList(
+            nn.Sequential(*stages(channels, plan))
+            for channels, plan in zip(CHANNELS, (STAGES[2:3], STAGES[3:], DEEP_STAGES), strict=True)
+        )
         self.context = Context(DEEPEST, width)
         self.sides = nn.ModuleList(nn.Conv2d(n, width, 1) for n in (coarse, middle, fine))
         self.mixes = nn.ModuleList(Mix(width) for _ in self.sides)
@@ -71,16 +65,18 @@ class DenseHead(nn.Module):
         self.classify = nn.Conv2d(width, classes, 1)
         self.middles = nn.Sequential(Mix(width), nn.Conv2d(width, 3, 1))
 
-    def forward(self, pyramid: tuple[Tensor, Tensor, Tensor]) -> Dense:
-        """Maps of the trunk at strides 4, 8 and 16 -> Dense at stride 4."""
-        logits, hidden = self.see(pyramid)
+    def forward(self, finest: Tensor) -> Dense:
+        """(B, 24, H/4, W/4), the trunk's map at stride 4 -> Dense."""
+        logits, hidden = self.see(finest)
         return Dense(logits, hidden, self.middles(hidden))
 
-    def see(self, pyramid: tuple[Tensor, Tensor, Tensor]) -> Classes:
+    def see(self, finest: Tensor) -> Classes:
         """The classes alone; `middles` of their hidden maps are what is left."""
-        deep = self.deep(pyramid[2])
-        x = self.context(deep)
-        for level, side, mix in zip(reversed(pyramid), self.sides, self.mixes, strict=True):
+        levels = [finest]
+        for stage in self.stages:
+            levels.append(stage(levels[-1]))
+        x = self.context(levels.pop())
+        for level, side, mix in zip(reversed(levels), self.sides, self.mixes, strict=True):
             size = (level.shape[-2], level.shape[-1])
             x = mix(side(level) + F.interpolate(x, size, mode="bilinear", align_corners=False))
         return Classes(self.classify(self.dropout(x)), x)

@@ -92,7 +92,7 @@ def score(
     semantics.head.eval()
     semantics.classifier.eval()
     for i, still in enumerate(tqdm(stills, unit="image", desc="score")):
-        dense = semantics.head(trunk_maps(trunk, semantics, still.image))
+        dense = semantics.head(trunk_maps(trunk, semantics, still.image)[0])
         size = (still.labels.shape[0], still.labels.shape[1])
         logits = dense.logits.float()
         upsampled = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)[0].cpu()

@@ -7,7 +7,7 @@ each every class has: so its scores say how pure a mask is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sam2vss_ros.affinity.model import AffinityModel
-from sam2vss_ros.affinity.trunk import Trunk, folded_weights
+from sam2vss_ros.affinity.trunk import TAPS, folded_weights
 from sam2vss_ros.errors import one_line
 from sam2vss_ros.sam2.build import native_bfloat16
 from sam2vss_ros.sam2.checkpoint import read_weights
@@ -34,11 +34,11 @@ from sam2vss_ros.training.views import Views, ViewStream
 
 VIEWS_PER_STEP = 8
 VIEW_SIZE = 320
-DEEP_RATE = 0.5
-"""Share of the learning rate for the deepest stages, which are trained already."""
+STAGES_RATE = 0.5
+"""Share of the learning rate for the stages of the trunk's kind, which are trained already."""
 
 GENTLE = 0.15
-"""Share of the learning rate for semantics that are trained already."""
+"""Share of the learning rate for semantics that are trained already, unless said."""
 
 TAKEN = 0.7
 """How far such semantics go from what they were to what they have learned: on the way is what knows
@@ -58,6 +58,7 @@ def train_semantics(
     steps: int,
     pretrained: Path | None = None,
     start: SemanticModel | None = None,
+    rate: float | None = None,
     seed: int = 0,
     resume: bool = False,
     views: int = VIEWS_PER_STEP,
@@ -65,10 +66,10 @@ def train_semantics(
 ) -> SemanticModel:
     """Train for `steps` steps of `views` views of `size` pixels square; returns averaged weights.
 
-    pretrained: the published MobileNetV2 (.pt) whose last stages the head begins with, and the eyes
-    of the world are; None: those of the embedded semantics. start: semantics of the same classes to
-    go on from instead, at a lower rate, with their normalisation as it is and `TAKEN` of the way in
-    the end; they are changed.
+    pretrained: the published MobileNetV2 (.pt) whose stages the head begins with, and the eyes of
+    the world are; None: those of the embedded semantics. start: semantics of the same classes to go
+    on from instead, with their normalisation as it is and `TAKEN` of the way in the end; they are
+    changed. rate: share of the learning rate; None: all of it, with a start `GENTLE`.
     `out` gets checkpoint.pt, log.jsonl and curves.png. A run may be resumed with more or fewer
     steps: the learning rate is level until the last half of them.
     Raises FileExistsError where `out` holds a run and `resume` is off, ValueError for no stills and
@@ -77,6 +78,8 @@ def train_semantics(
     if not stills:
         raise ValueError("no stills to train on")
     torch.manual_seed(seed)
+    if rate is None:
+        rate = 1.0 if start is None else GENTLE
     if start is None:
         semantics = _new_semantics(catalog, pretrained)
     elif same_classes(start.catalog, catalog):
@@ -100,7 +103,7 @@ def train_semantics(
 
     run_steps(
         modules,
-        _optimiser(modules, 1.0 if start is None else GENTLE),
+        _optimiser(modules, rate),
         stream,
         step,
         out,
@@ -124,10 +127,12 @@ def _new_semantics(catalog: ClassCatalog, pretrained: Path | None) -> SemanticMo
     semantics.world.eyes.load_state_dict(street.world.eyes.state_dict())
     semantics.world.elsewhere.copy_(street.world.elsewhere)
     if pretrained is None:
-        semantics.head.deep.load_state_dict(street.head.deep.state_dict())
+        semantics.head.stages.load_state_dict(street.head.stages.state_dict())
     else:
-        load_deep_stages(semantics.head.deep, pretrained)
-        load_deep_stages(semantics.world.eyes, pretrained)
+        finest, _, coarsest = TAPS
+        head_blocks = (block for stage in semantics.head.stages for block in stage.children())
+        load_published(enumerate(head_blocks, finest + 1), pretrained)
+        load_published(enumerate(semantics.world.eyes, coarsest + 1), pretrained)
     return semantics
 
 
@@ -148,8 +153,8 @@ def _go_back(modules: nn.Module, begun: Mapping[str, Tensor]) -> None:
 def _optimiser(modules: nn.ModuleDict, rate: float) -> torch.optim.Optimizer:
     """rate: share of the learning rate of a run."""
     trained = dict(modules.named_parameters())
-    deep = [p for name, p in trained.items() if name.startswith("head.deep.")]
-    own = [p for name, p in trained.items() if not name.startswith("head.deep.")]
+    stages = [p for name, p in trained.items() if name.startswith("head.stages.")]
+    own = [p for name, p in trained.items() if not name.startswith("head.stages.")]
     return torch.optim.AdamW(
         [
             {
@@ -158,27 +163,21 @@ def _optimiser(modules: nn.ModuleDict, rate: float) -> torch.optim.Optimizer:
                 "weight_decay": WEIGHT_DECAY,
             },
             {"params": [p for p in own if p.ndim <= 1], "share": rate, "weight_decay": 0.0},
-            {"params": deep, "share": DEEP_RATE * rate, "weight_decay": WEIGHT_DECAY},
+            {"params": stages, "share": STAGES_RATE * rate, "weight_decay": WEIGHT_DECAY},
         ]
     )
 
 
-def load_deep_stages(deep: nn.Sequential, path: Path) -> None:
-    """Give modules that end a trunk, as a MobileNetV2 does, its published weights (.pt).
+def load_published(blocks: Iterable[tuple[int, nn.Module]], path: Path) -> None:
+    """Give blocks, each with its number from the stem of a MobileNetV2, 0, its published weights.
 
-    Raises ValueError for a file that holds none.
+    Raises ValueError for a file (.pt) that holds none.
     """
-    first = len(Trunk().blocks)
+    numbered = dict(blocks)
+    named = nn.ModuleDict({f"{number}": block for number, block in numbered.items()})
     try:
-        published = read_weights(path)
-        weights = folded_weights(published, dict(enumerate(deep, first)))
-        deep.load_state_dict(
-            {
-                f"{int(n) - first}.{rest}": value
-                for name, value in weights.items()
-                for n, rest in [name.removeprefix("blocks.").split(".", 1)]
-            }
-        )
+        weights = folded_weights(read_weights(path), numbered)
+        nn.ModuleDict({"blocks": named}).load_state_dict(weights)
     except (KeyError, RuntimeError) as error:
         raise ValueError(f"{path} holds no MobileNetV2: {one_line(error)}") from error
 
@@ -192,11 +191,10 @@ def _loss(
 ) -> tuple[Tensor, dict[str, float]]:
     device = weights.device
     labels, images = batch.labels.to(device), normalise(batch.images.to(device))
-    with torch.inference_mode():
-        maps = trunk.encode(images).pyramid
-    fine, middle, coarse = (level.clone() for level in maps)
+    with torch.no_grad():
+        finest = trunk.encode_finest(images)
     with torch.autocast(device.type, torch.bfloat16, enabled=native_bfloat16(device)):
-        dense = semantics.head((fine, middle, coarse))
+        dense = semantics.head(finest)
     entropy, overlap = dense_losses(dense.logits.float(), labels, weights)
     middles = middle_loss(dense.middles.float(), batch.middles.to(device))
     # The classifier reads the head's features but does not shape them.

@@ -56,7 +56,7 @@ def drawn(trunk: AffinityModel, honest: SemanticModel, seed: int) -> LabelledSti
     image = np.random.default_rng(seed).integers(0, 256, (128, 128, 3), np.uint8)
     blank = LabelledStill(f"noise_{seed}", image, np.zeros((128, 128), np.uint8))
     with torch.inference_mode():
-        logits = honest.head(calibration.trunk_maps(trunk, honest, image)).logits
+        logits = honest.head(calibration.trunk_maps(trunk, honest, image)[0]).logits
     logits = F.interpolate(logits, (128, 128), mode="bilinear")[0]
     labels = torch.distributions.Categorical(logits=logits.permute(1, 2, 0)).sample()
     return replace(blank, labels=labels.numpy().astype(np.uint8))

@@ -114,7 +114,7 @@ def test_the_files_see_what_the_pipeline_sees(
     trunk = files.run("trunk", {"image": as_told(image)})
     for name, ours in zip(trunk, (*seen.pyramid, *keys), strict=True):
         close(trunk[name], ours)
-    head = files.run("head", trunk)
+    head = files.run("head", {name: trunk[name] for name in ("fine", "coarse")})
     for name, ours in zip(head, (*dense, middles, likeness[None]), strict=True):
         close(head[name], ours)
     equal = head["logits"].argmax(1) == dense.logits.argmax(1).numpy()

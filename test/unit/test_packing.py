@@ -112,7 +112,7 @@ def test_the_embedded_networks_label_as_before(monkeypatch: pytest.MonkeyPatch) 
         model = load_affinity_model("mobile", device="cpu")
         head = load_semantics("street", CPU, model.trunk_dtype).head
         with torch.inference_mode():
-            made = [head(model.encode(x).pyramid).logits.argmax(1) for x in frames]
+            made = [head(model.encode(x).pyramid[0]).logits.argmax(1) for x in frames]
         return torch.cat(made)
 
     clip = make_clip(seed=5, frames=3, size=(288, 512))

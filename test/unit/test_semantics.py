@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sam2vss_ros.affinity.model import load_affinity_model
-from sam2vss_ros.affinity.trunk import CHANNELS
+from sam2vss_ros.affinity.model import load_affinity_model, read_trunk
+from sam2vss_ros.affinity.trunk import CHANNELS, Bottleneck
 from sam2vss_ros.packing import Convolution, folded
+from sam2vss_ros.sam2.cards import model_card
 from sam2vss_ros.semantics.catalog import ClassCatalog, SemanticClass, catalog_data
 from sam2vss_ros.semantics.classifier import (
     GEOMETRY,
@@ -107,16 +108,9 @@ def test_classifier_reads_the_mask_and_what_is_round_it() -> None:
         torch.testing.assert_close(classifier(hidden, finer), plain, atol=0.01, rtol=0.01)
 
 
-Maps = tuple[Tensor, Tensor, Tensor]
-
-
-def random_maps(height: int, width: int, images: int = 1) -> Maps:
-    """Such as the trunk makes of images of that size."""
-    fine, middle, coarse = (
-        torch.randn(images, channels, height // stride, width // stride)
-        for channels, stride in zip(CHANNELS, (4, 8, 16), strict=True)
-    )
-    return fine, middle, coarse
+def random_maps(height: int, width: int, images: int = 1) -> Tensor:
+    """Such as the trunk makes at stride 4 of images of that size."""
+    return torch.randn(images, CHANNELS[0], height // 4, width // 4)
 
 
 @pytest.mark.parametrize(("height", "width"), [(384, 512), (96, 64), (32, 512), (32, 32)])
@@ -130,15 +124,16 @@ def test_dense_head_answers_at_quarter_resolution(height: int, width: int) -> No
     assert dense.middles.shape == (2, 3, *quarter)
 
 
-def test_every_level_of_the_trunk_counts() -> None:
+@pytest.mark.parametrize("stage", range(3))
+def test_every_stage_of_the_head_counts(stage: int) -> None:
     head, maps = worn_semantics().head, random_maps(96, 128)
+    *_, last = head.stages[stage].children()
+    assert isinstance(last, Bottleneck)
     with torch.inference_mode():
         plain = head(maps)
-        for level in range(3):
-            changed = [m.roll(1, 3) if i == level else m for i, m in enumerate(maps)]
-            fine, middle, coarse = changed
-            for before, after in zip(plain, head((fine, middle, coarse)), strict=True):
-                assert (before - after).abs().max() > 0.01
+        last.project.weight.mul_(-1)
+        for before, after in zip(plain, head(maps), strict=True):
+            assert (before - after).abs().max() > 0.01
 
 
 def test_folding_changes_nothing_but_the_form() -> None:
@@ -203,9 +198,8 @@ def test_the_head_may_be_of_another_type_than_the_classifier() -> None:
     """It says the same in half the bits, but for what is not clear."""
     torch.manual_seed(0)
     model, maps = load_semantics("street", CPU, torch.bfloat16), random_maps(64, 64)
-    fine, middle, coarse = (m.bfloat16() for m in maps)
     with torch.inference_mode():
-        dense = model.head((fine, middle, coarse))
+        dense = model.head(maps.bfloat16())
         exact = load_semantics("street", CPU).head(maps)
     assert dense.logits.dtype == torch.bfloat16
     assert (dense.logits.argmax(1) == exact.logits.argmax(1)).float().mean() > 0.9
@@ -309,6 +303,31 @@ def test_a_file_of_an_earlier_version_says_what_to_do(
     save_weights(path, {**tensors, "world.usual": torch.tensor(0.8)}, about)
     with pytest.raises(ValueError, match="an earlier version wrote it; 'sam2vss train semantics'"):
         load_semantics(str(path), CPU)
+
+
+def test_a_head_on_the_trunks_own_stages_gets_them(
+    untrained: SemanticModel, tmp_path: Path
+) -> None:
+    """A file from when the head had none of strides 8 and 16."""
+    path = tmp_path / "old.safetensors"
+    trunk = read_trunk(model_card("mobile"))
+    stages = untrained.head.stages
+    stages[0].load_state_dict(trunk.blocks[4:7].state_dict())
+    stages[1].load_state_dict(trunk.blocks[7:14].state_dict())
+    save_semantics(untrained, path, {})
+    tensors, about = load_weights(path)
+    old = {
+        name.replace("head.stages.2.", "head.deep."): tensor
+        for name, tensor in tensors.items()
+        if not name.startswith(("head.stages.0.", "head.stages.1."))
+    }
+    assert len(old) < len(tensors)
+    save_weights(path, old, about)
+    read, maps = read_semantics(str(path)), random_maps(64, 96)
+    read.head.eval()
+    with torch.inference_mode():
+        for ours, theirs in zip(read.head(maps), untrained.head(maps), strict=True):
+            torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0.02)
 
 
 def test_tensors_of_another_shape_are_refused(untrained: SemanticModel, tmp_path: Path) -> None:

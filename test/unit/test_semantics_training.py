@@ -35,10 +35,16 @@ def trunk() -> AffinityModel:
 # -- the deepest stages
 
 
-def published(deep: nn.Sequential) -> dict[str, Tensor]:
-    """A MobileNetV2's weights as PyTorch names them, whose convolutions are those of `deep`."""
+def blocks_of(head: DenseHead) -> list[nn.Module]:
+    """From the fourth of a MobileNetV2 on."""
+    return [block for stage in head.stages for block in stage.children()]
+
+
+def published(blocks: list[nn.Module]) -> dict[str, Tensor]:
+    """Weights of a MobileNetV2, as PyTorch names them, whose convolutions from its fourth block on
+    are those of `blocks`."""
     weights: dict[str, Tensor] = {}
-    for number, block in enumerate(deep, 14):
+    for number, block in enumerate(blocks, 4):
         place, convolutions = f"features.{number}", [block]
         if isinstance(block, Bottleneck):
             assert block.expand is not None
@@ -57,12 +63,18 @@ def published(deep: nn.Sequential) -> dict[str, Tensor]:
 
 def test_a_published_mobilenet_begins_the_head(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    theirs, ours, eyes = World().eyes, DenseHead(11).deep, World().eyes
-    torch.save(published(theirs), tmp_path / "mobilenet.pt")
-    for module in (ours, eyes):
-        semantics.load_deep_stages(module, tmp_path / "mobilenet.pt")
-        for key, value in module.state_dict().items():
-            torch.testing.assert_close(value, theirs.state_dict()[key], rtol=1e-4, atol=1e-5)
+    theirs = blocks_of(DenseHead(11))
+    last = World().eyes[-1]
+    torch.save(published([*theirs, last]), tmp_path / "mobilenet.pt")
+    begun = semantics._new_semantics(CAMVID, tmp_path / "mobilenet.pt")
+    expected = nn.ModuleList([*theirs, last]).state_dict()
+    for ours, first in ((blocks_of(begun.head), 0), (list(begun.world.eyes), 10)):
+        for key, value in (
+            nn.ModuleDict({f"{i}": block for i, block in enumerate(ours, first)})
+            .state_dict()
+            .items()
+        ):
+            torch.testing.assert_close(value, expected[key], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -70,9 +82,9 @@ def test_a_published_mobilenet_begins_the_head(tmp_path: Path) -> None:
 )
 def test_what_is_no_mobilenet_is_refused(how: str, tmp_path: Path) -> None:
     path = tmp_path / "other.pt"
-    deep = DenseHead(11).deep
-    before = deepcopy(deep.state_dict())
-    weights = published(deep)
+    blocks = nn.ModuleList(blocks_of(DenseHead(11)))
+    before = deepcopy(blocks.state_dict())
+    weights = published(list(blocks))
     if how in ("no file of torch", "empty"):
         path.write_bytes(b"no weights" if how == "no file of torch" else b"")
     elif how == "a list":
@@ -84,10 +96,10 @@ def test_what_is_no_mobilenet_is_refused(how: str, tmp_path: Path) -> None:
     else:
         torch.save(weights | {"features.17.conv.6.weight": torch.zeros(9, 960, 1, 1)}, path)
     with pytest.raises(ValueError, match="other.pt holds no MobileNetV2") as caught:
-        semantics.load_deep_stages(deep, path)
+        semantics.load_published(enumerate(blocks, 4), path)
     assert "\n" not in str(caught.value)
     for key, value in before.items():
-        assert torch.equal(deep.state_dict()[key], value), key
+        assert torch.equal(blocks.state_dict()[key], value), key
 
 
 # -- runs
@@ -146,8 +158,10 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     log = (tmp_path / "broken" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in log] == [1, 2, 3]
     # All of it was trained.
-    begun = read_semantics("street").head.deep.state_dict()
-    assert any(not torch.equal(value, whole[f"deep.{key}"]) for key, value in begun.items())
+    begun = read_semantics("street").head.stages
+    for i, stage in enumerate(begun):
+        for key, value in stage.state_dict().items():
+            assert not torch.equal(value, whole[f"stages.{i}.{key}"]), key
 
 
 @pytest.mark.usefixtures("in_process")
@@ -176,14 +190,19 @@ def test_it_learns_a_street(
 
 
 @pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize(("rate", "share"), [(None, semantics.GENTLE), (0.6, 0.6)])
 def test_trained_semantics_go_on_gently(
-    trunk: AffinityModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rate: float | None,
+    share: float,
+    trunk: AffinityModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All of it learns, by less than from scratch, and means and deviations stay."""
     monkeypatch.setattr(loop, "WARMUP_STEPS", 1)
     start, begun = worn_semantics(), worn_semantics().head.state_dict()
     model = semantics.train_semantics(
-        trunk, [street()], CAMVID, tmp_path, steps=2, start=start, views=2, size=64
+        trunk, [street()], CAMVID, tmp_path, steps=2, start=start, rate=rate, views=2, size=64
     )
     assert model.image_size == start.image_size and not model.head.training
     moved = {
@@ -195,7 +214,8 @@ def test_trained_semantics_go_on_gently(
         if ".running_" in key:
             assert most < 1e-6, key
         else:
-            assert 0 < most < semantics.GENTLE * 5e-3, key
+            assert 0 < most < share * 5e-3, key
+    assert max(moved.values()) > share * 1e-3
 
 
 def test_a_start_of_other_classes_is_refused(trunk: AffinityModel, tmp_path: Path) -> None:
@@ -225,7 +245,8 @@ def test_the_command_trains_and_reports(
     monkeypatch.setattr(semantics.train_semantics, "__kwdefaults__", small)
     folder = folder_of([street(f"a_{i}") for i in range(4)], tmp_path / "data")
     out = tmp_path / "mine.safetensors"
-    torch.save(published(World().eyes), tmp_path / "mobilenet.pt")
+    theirs = [*blocks_of(DenseHead(11)), World().eyes[-1]]
+    torch.save(published(theirs), tmp_path / "mobilenet.pt")
     command = ["train", "semantics", "--data", str(folder), "--out", str(out), "--device", "cpu"]
     command += ["--steps", "2", "--holdout", "0.25"]
     others = ["--elsewhere", str(folder / "labels"), str(folder / "images")]
@@ -258,6 +279,7 @@ def test_the_command_trains_and_reports(
         (("--holdout", "1"), "holdout: 1.0 is not a share from 0 to below 1"),
         (("--drawn", "-1"), "drawn: -1 is not a number of images"),
         (("--steps", "0"), "steps: 0 is not a positive number"),
+        (("--rate", "0"), "rate: 0.0 is not a share above 0, to 1"),
         (("--classes", "nowhere"), "shipped by name"),
         (("--out", "/nowhere/net.safetensors"), "out: the folder of /nowhere/net"),
     ],
