@@ -10,8 +10,8 @@ from depth_scene import K
 from harness import HEIGHT, RELIABLE, WIDTH, Harness, Start, header, street
 from sam2vss_ros.ros.conversions import image_message
 
-STREET = ["ground=Road,Pavement", "Sky"]
-GROUPS = {"ground": (3, 4), "Sky": (0,)}
+STREET = ["solid=Building,Road,Pavement", "Sky"]
+GROUPS = {"solid": (1, 3, 4), "Sky": (0,)}
 
 
 def image(message: Image) -> np.ndarray:
@@ -26,7 +26,7 @@ def test_a_mask_is_where_its_classes_are(start: Start) -> None:
     masks = {name: bench.record(f"/vss/mask/{name}", Image) for name in GROUPS}
     bench.active().send(100)
     ids = image(bench.wait_for_answer(labels, 100))
-    assert np.isin(ids, GROUPS["ground"]).any()
+    assert np.isin(ids, GROUPS["solid"]).any()
     for name, classes in GROUPS.items():
         mask = image(bench.wait_for_answer(masks[name], 100))
         np.testing.assert_array_equal(mask, np.where(np.isin(ids, classes), 255, 0))
@@ -47,7 +47,7 @@ def test_nvblox_pairs_a_mask_with_its_calibration_and_its_image(start: Start) ->
     value but 0 is masked, and image, its camera_info, mask and the mask's camera_info are paired by
     exact stamps."""
     bench = start(min_class_score=0.0, masks=STREET, output_width=80)
-    masks = bench.record("/vss/mask/ground", Image)
+    masks = bench.record("/vss/mask/solid", Image)
     infos = bench.record("/vss/mask/camera_info", CameraInfo)
     camera_infos = bench.camera.create_publisher(CameraInfo, "camera_info", RELIABLE)
     bench.active()

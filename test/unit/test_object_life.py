@@ -210,9 +210,13 @@ def test_who_rests_moves_with_the_image(monkeypatch: pytest.MonkeyPatch) -> None
     """The camera pans over a picture: masks go with it, whether their objects are followed or not,
     and each is followed again in time."""
     pan, frames, rule = 2, 10, RestRule(agreement=0.6, turns=3)
-    picture = make_clip(10, 1, (96, 128 + pan * frames), kind="street").frames[0]
+    clip = make_clip(12, 1, (96, 128 + pan * frames), kind="street")
+    picture = clip.frames[0]
     views = [np.ascontiguousarray(picture[:, pan * t : pan * t + 128]) for t in range(frames)]
-    pipe = pipeline(model=SMALL_SAM2, engine="exact")
+    pipe = pipeline(model=SMALL_SAM2, engine="exact", discovery="off")
+    pipe.process(Frame(views[0], 1))
+    for car in (24, 46, 55):
+        pipe.add_prompt(Prompt(mask=clip.instances[0, :, :128] == car))
     tracker = sam2_tracker(pipe)
     tracker.options = TrackingOptions(rest=rule)
     asked: list[list[int]] = []
@@ -233,7 +237,7 @@ def test_who_rests_moves_with_the_image(monkeypatch: pytest.MonkeyPatch) -> None
     moves: list[float] = []
     waited = Counter[int]()
     for t, view in enumerate(views):
-        now = {o.track_id: o for o in pipe.process(Frame(view, t + 1)).objects if o.area}
+        now = {o.track_id: o for o in pipe.process(Frame(view, t + 2)).objects if o.area}
         for track in pipe.stream.objects.active():
             i = track.track_id
             waited[i] = 0 if track.slot in asked[-1] else waited[i] + 1

@@ -210,7 +210,7 @@ def test_the_head_may_be_of_another_type_than_the_classifier() -> None:
 def test_the_embedded_semantics_know_camvid(shared: Path) -> None:
     """Every tenth image of val. The whole of it, and each class: see the model card."""
     model = load_semantics("street", CPU)
-    assert model.catalog == CAMVID and EMBEDDED.stat().st_size < 7_000_000
+    assert model.catalog == CAMVID and EMBEDDED.stat().st_size < 8_000_000
     stills = load_stills(shared / "data" / "camvid" / "val", CAMVID)[::10]
     found = score(load_affinity_model("mobile", device="cpu"), model, stills)
     assert found.matrix.miou() > 0.55
