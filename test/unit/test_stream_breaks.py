@@ -135,7 +135,7 @@ def test_after_a_reset_any_stamp_will_do(street: npt.NDArray[np.uint8]) -> None:
 
 def test_objects_are_kept_when_only_the_image_size_changes() -> None:
     """Also when the aspect changes: SAM 2 sees a square."""
-    street = make_clip(4, 9, (HEIGHT, WIDTH), kind="street").frames
+    street = make_clip(17, 9, (HEIGHT, WIDTH), kind="street").frames
     pipe = pipeline()
     before = run(pipe, street[6:9])[-1]  # four cars
     for stamp, size in ((4, (2 * WIDTH, 2 * HEIGHT)), (5, (90, 90)), (6, (WIDTH, HEIGHT))):
