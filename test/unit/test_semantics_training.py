@@ -32,7 +32,7 @@ def trunk() -> AffinityModel:
     return load_affinity_model("mobile", device="cpu", image_size=64)
 
 
-# -- the deepest stages
+# -- the stages
 
 
 def blocks_of(head: DenseHead) -> list[nn.Module]:
